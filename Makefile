@@ -1,0 +1,46 @@
+# One entry point for people and CI. `make run` and `make test` do everything on a fresh machine.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.whichopt-setup
+# Tests and training share two cores in CI; one thread per process is also what makes runs repeatable bit for bit.
+TEST_THREADS ?= 2
+
+.PHONY: help setup run serve test test-slow lint fmt bench clean
+help:
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(STAMP) ## make .venv with the console script `whichopt` (instant when nothing changed)
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Setting up $(VENV) (a few minutes the first time: PyTorch is large) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+run: setup ## the main job: a recommendation for examples/digits.yaml
+	@$(BIN)/whichopt recommend examples/digits.yaml
+
+serve: setup ## API, dashboard and local workers on http://127.0.0.1:8000
+	@$(BIN)/whichopt serve
+
+test: setup ## the whole suite: lint, types, architecture, every test
+	@$(MAKE) --no-print-directory lint
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_THREADS) --dist loadgroup -m "not slow and not gpu"
+
+test-slow: setup ## the long proofs
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
+
+lint: setup ## ruff, pyright, import contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/pyright
+	@$(BIN)/lint-imports
+
+fmt: setup ## format the code
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+clean: ## remove the environment and caches
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis

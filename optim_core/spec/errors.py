@@ -1,0 +1,38 @@
+"""The one error tree of the core. Each error carries a machine code and the JSON pointer of the offending field."""
+
+from __future__ import annotations
+
+
+class WhichoptError(Exception):
+    """Base of all errors raised on purpose. ``code`` is stable; the message is for a person."""
+
+    code = "internal"
+
+    def __init__(self, message: str, *, code: str | None = None, pointer: str = "") -> None:
+        super().__init__(message)
+        self.code = code or type(self).code
+        self.pointer = pointer
+
+
+class SpecError(WhichoptError):
+    """The input cannot be used as given: the person has to change it. Final, never retried."""
+
+    code = "invalid_spec"
+
+
+class DataError(SpecError):
+    """A data set cannot be read or used."""
+
+    code = "malformed_table"
+
+
+class TrainingError(WhichoptError):
+    """A model cannot be built or trained on its data set. Final for the study."""
+
+    code = "cannot_train"
+
+
+class IllegalTransition(WhichoptError):
+    """A state change that the tables of ``spec.states`` do not allow."""
+
+    code = "illegal_transition"

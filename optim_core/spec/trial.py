@@ -1,0 +1,119 @@
+"""Configurations, trials, units of work and their results: the vocabulary between planner, queue and engine."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from optim_core.spec.base import Value
+from optim_core.spec.problem import StudySpec
+from optim_core.spec.states import UnitState
+
+# Divergence is a result: its minimised value is this finite number, so that samplers learn from it.
+WORST_VALUE = 1e6
+
+Split = Literal["validation", "test"]
+Stage = Literal["portfolio", "search", "confirm"]
+
+
+class Configuration(Value):
+    """One fully resolved way to train. ``schedule`` holds ``name`` and its parameters; ``techniques`` e.g. ``clip_norm``."""
+
+    optimizer: str
+    hyperparameters: dict[str, float | bool]
+    schedule: dict[str, str | float]
+    techniques: dict[str, float] = {}
+
+
+class TrialParams(Value):
+    """A trial: a configuration with a seed. ``number`` is unique in its study; ``origin`` says who proposed it."""
+
+    number: Annotated[int, Field(ge=0)]
+    configuration: Configuration
+    seed: Annotated[int, Field(ge=0)]
+    stage: Stage
+    origin: str
+
+
+class UnitSpec(Value):
+    """One pack of trials trained together to one horizon: the thing a worker claims. ``key`` is unique in its study."""
+
+    key: str
+    kind: Literal["probe", "train", "confirm"]
+    rung: int
+    horizon: Annotated[int, Field(ge=1, description="optimizer steps")]
+    split: Split
+    trials: list[TrialParams]
+
+
+class CurvePoint(Value):
+    """One evaluation. Losses are means per sample; ``value`` is the study's metric in its own direction."""
+
+    step: int
+    train_loss: float | None
+    loss: float | None
+    value: float | None
+
+
+class TrialResult(Value):
+    """The end of one trial at one horizon. ``objective`` is minimised and finite; ``metric`` is null when diverged."""
+
+    number: int
+    objective: float
+    metric: float | None
+    loss: float | None
+    diverged_at_step: int | None = None
+    steps: int
+    curve: list[CurvePoint] = []
+
+
+class ProbeReport(Value):
+    """What the first steps of a study found out. Everything planning depends on, so that plans are repeatable."""
+
+    task: Literal["classification", "regression"]
+    metric: str
+    direction: Literal["minimize", "maximize"]
+    full_horizon: int
+    steps_per_epoch: int
+    parameter_count: int
+    train_rows: int
+    validation_rows: int
+    test_rows: int
+    data_hash: str
+    data_report: list[str]
+    pack_step_s: float
+    probe_pack_size: int
+    max_pack_size: int
+    engine: str
+    engine_reason: str
+    device: str
+    versions: dict[str, str]
+    optimizer_step_s: dict[str, float] = {}
+
+
+class UnitResult(Value):
+    """What a worker commits for a unit, in one transaction, under its lease token."""
+
+    trials: list[TrialResult]
+    seconds: float
+    train_steps: int
+    device: str
+    engine: str
+    probe: ProbeReport | None = None
+
+
+class UnitView(Value):
+    spec: UnitSpec
+    state: UnitState
+    result: UnitResult | None = None
+
+
+class StudyView(Value):
+    """Everything the planner may look at; planning is a pure function of this. Times in seconds."""
+
+    study_id: str
+    spec: StudySpec
+    units: list[UnitView]
+    elapsed_s: float
+    device_s: float
