@@ -1,0 +1,152 @@
+"""Columns to a float32 matrix. Everything is learned from the training rows only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from optim_core.data.columns import Column
+from optim_core.data.limits import MAX_CELLS, MAX_LEVELS
+from optim_core.data.split import Rows
+from optim_core.data.text import plural, show, show_some
+from optim_core.spec.errors import DataError
+
+_MISSING_LEVEL = "(missing)"
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One matrix a split, (rows, width) float32, or images (rows, c, h, w); ``names`` of the flat features."""
+
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+    names: list[str]
+    report: list[str]
+
+
+def encode_columns(columns: list[Column], rows: Rows, scale: bool) -> Encoded:
+    """Impute numbers by the median (with a flag where they were missing) and standardise them; one-hot categories.
+
+    Args: columns: at least one; scale: False leaves numbers in their own unit. A category that training never saw
+    counts as a rare one. Raises DataError ``too_large``.
+    """
+    # Imported here: reading and inspecting a table must not pay for loading scikit-learn.
+    from sklearn.impute import SimpleImputer
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+    _check_size(columns, rows)
+    parts: list[list[np.ndarray]] = [[], [], []]
+    names: list[str] = []
+    splits = (rows.train, rows.validation, rows.test)
+    numeric = [column for column in columns if column.numbers is not None]
+    if numeric:
+        block = np.concatenate([column.numbers for column in numeric if column.numbers is not None], axis=1)
+        # An indicator only where training has gaps: elsewhere there is nothing to learn from it.
+        impute = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
+        pipeline = make_pipeline(impute, StandardScaler()) if scale else make_pipeline(impute)
+        pipeline.fit(block[rows.train])
+        names += [str(name) for name in impute.get_feature_names_out(_number_names(numeric))]
+        for part, chosen in zip(parts, splits, strict=True):
+            part.append(np.asarray(pipeline.transform(block[chosen]), dtype=np.float32))
+    categories = [column for column in columns if column.levels is not None]
+    if categories:
+        levels = np.column_stack([_filled(column) for column in categories])
+        encoder = OneHotEncoder(
+            handle_unknown="infrequent_if_exist", max_categories=MAX_LEVELS + 1, sparse_output=False, dtype=np.float32
+        )
+        encoder.fit(levels[rows.train])
+        names += [str(name) for name in encoder.get_feature_names_out([column.name for column in categories])]
+        for part, chosen in zip(parts, splits, strict=True):
+            part.append(np.asarray(encoder.transform(levels[chosen])))
+    train, validation, test = (np.ascontiguousarray(np.concatenate(part, axis=1)) for part in parts)
+    return Encoded(train, validation, test, names, _sentences(numeric, categories, train.shape[1], scale))
+
+
+def encode_images(images: np.ndarray, rows: Rows) -> Encoded:
+    """Standardise each channel by its mean and deviation over the training images. (n, c, h, w) → float32."""
+    values = images.astype(np.float32)
+    odd = ~np.isfinite(values)
+    report = []
+    if odd.any():
+        values[odd] = 0.0
+        report.append(f"{plural(int(odd.sum()), 'pixel')} that are no finite numbers became 0.")
+    train = values[rows.train].astype(np.float64)
+    mean, deviation = train.mean(axis=(0, 2, 3), keepdims=True), train.std(axis=(0, 2, 3), keepdims=True)
+    deviation[deviation == 0] = 1.0
+    if not (train != train[:1]).any():
+        raise DataError("all training images are the same", code="no_usable_feature", pointer="/dataset")
+    scaled = ((values - mean) / deviation).astype(np.float32)
+    report.append("Pixels are standardised by channel with the training images' mean and deviation.")
+    return Encoded(scaled[rows.train], scaled[rows.validation], scaled[rows.test], [], report)
+
+
+def _check_size(columns: list[Column], rows: Rows) -> None:
+    total = sum(rows.counts.values())
+    width = sum(2 * c.numbers.shape[1] if c.numbers is not None else MAX_LEVELS + 1 for c in columns)
+    if total * width > 2 * MAX_CELLS:
+        message = f"{plural(total, 'row')} with up to {width:,} encoded features are more than {2 * MAX_CELLS:,} cells"
+        raise DataError(message, code="too_large", pointer="/dataset")
+
+
+def _number_names(columns: list[Column]) -> list[str]:
+    names: list[str] = []
+    for column in columns:
+        width = 0 if column.numbers is None else column.numbers.shape[1]
+        names += [column.name] if width == 1 else [f"{column.name}.{i}" for i in range(width)]
+    return names
+
+
+def _filled(column: Column) -> np.ndarray:
+    assert column.levels is not None
+    return np.array([_MISSING_LEVEL if value is None else value for value in column.levels], dtype=object)
+
+
+def _sentences(numeric: list[Column], categories: list[Column], width: int, scale: bool) -> list[str]:
+    report = []
+    gaps = [c.name for c in numeric if c.numbers is not None and np.isnan(c.numbers).any()]
+    if gaps:
+        which = f"{plural(len(gaps), 'column')} ({show_some(gaps)})"
+        report.append(f"Missing numbers in {which} were filled with the training median, and a flag says where.")
+    holes = [c.name for c in categories if c.levels is not None and any(value is None for value in c.levels)]
+    if holes:
+        report.append(f"Missing categories in {show_some(holes)} are a category of their own.")
+    flags = [c.name for c in numeric if c.role == "flag"]
+    if flags:
+        report.append(f"Yes/no columns {show_some(flags)} became 1 and 0.")
+    if numeric and scale:
+        report.append(f"Standardised {plural(len(numeric), 'number column')} with the training mean and deviation.")
+    if categories:
+        names = show_some(c.name for c in categories)
+        report.append(f"One-hot encoded {plural(len(categories), 'category column')} ({names}).")
+    report.append(f"The model sees {plural(width, 'feature')}.")
+    return report
+
+
+def leaking(columns: list[Column], values: np.ndarray, classes: list[str] | None) -> list[str]:
+    """A warning for each column that repeats the target: the same value always with the same target and back."""
+    warnings = []
+    for column in columns:
+        if column.numbers is not None and column.numbers.shape[1] == 1:
+            raw = column.numbers[:, 0]
+            if np.isnan(raw).any():
+                continue
+        elif column.levels is not None:
+            raw = _filled(column)
+        else:
+            continue
+        codes = np.unique(raw, return_inverse=True)[1]
+        if classes is None:
+            same = column.numbers is not None and np.allclose(_standard(raw), _standard(values), atol=1e-9)
+        else:
+            pairs = np.unique(np.stack([codes, values]), axis=1).shape[1]
+            same = pairs == len(classes) == codes.max() + 1
+        if same:
+            warnings.append(f"Warning possible_leakage: column {show(column.name)} determines the target by itself.")
+    return warnings
+
+
+def _standard(values: np.ndarray) -> np.ndarray:
+    return (values - values.mean()) / (values.std() or 1.0)

@@ -1,0 +1,33 @@
+"""Names and values as they appear in messages: one line, short, no control characters."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def show(value: object, limit: int = 60) -> str:
+    """``value`` in quotes, escaped and cut to ``limit`` characters."""
+    text = str(value)
+    return repr(text if len(text) <= limit else text[: limit - 1] + "…")
+
+
+def show_some(values: Iterable[object], limit: int = 5) -> str:
+    """The first ``limit`` values, quoted, and how many more there are."""
+    items = list(values)
+    more = len(items) - limit
+    return ", ".join(show(v) for v in items[:limit]) + (f" and {more} more" if more > 0 else "")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """``; did you mean 'x'?`` for the most similar known name, or nothing."""
+    by_lower = {k.lower(): k for k in known}
+    near = difflib.get_close_matches(name.lower(), list(by_lower), n=1, cutoff=0.5)
+    return f"; did you mean {show(by_lower[near[0]])}?" if near else ""
+
+
+def plural(count: int, thing: str) -> str:
+    """``1 row``, ``2 rows``, ``3 categories``."""
+    if count == 1:
+        return f"1 {thing}"
+    return f"{count:,} {thing[:-1]}ies" if thing.endswith("y") else f"{count:,} {thing}s"
