@@ -86,7 +86,8 @@ def understand(name: str, raw: pd.Series, *, chosen: bool, decimal_comma: bool) 
         return _number(name, numbers, chosen, "number")
     odd = pd.unique(text[stray])
     if stray.sum() <= _STRAY_SHARE * len(present) and len(odd) <= 5 and len(distinct) > 20:
-        note = f"In {show(name)} {plural(int(stray.sum()), 'value')} that are no numbers ({show_some(odd)}) count as missing."
+        count = plural(int(stray.sum()), "value")
+        note = f"In {show(name)} {count} that are no numbers ({show_some(odd)}) count as missing."
         return _number(name, numbers, chosen, "number", note)
     dates = parse_dates(present)
     if dates is not None:
@@ -112,7 +113,8 @@ def parse_dates(present: pd.Series) -> tuple[pd.Series, str] | None:
 def _number(name: str, values: np.ndarray, chosen: bool, kind: str, note: str = "") -> Column | LeftOut:
     wild = ~np.isnan(values) & ~(np.abs(values) <= MAX_MAGNITUDE)
     if wild.any():
-        note = f"In {show(name)} {plural(int(wild.sum()), 'value')} beyond any use (infinite or over 1e30) count as missing."
+        count = plural(int(wild.sum()), "value")
+        note = f"In {show(name)} {count} beyond any use (infinite or over 1e30) count as missing."
         values = np.where(wild, np.nan, values)
     present = values[~np.isnan(values)]
     if present.size == 0:

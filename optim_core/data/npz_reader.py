@@ -7,6 +7,7 @@ import math
 import stat
 import zipfile
 import zlib
+from itertools import pairwise
 from typing import BinaryIO
 
 import numpy as np
@@ -58,7 +59,7 @@ def _check_entries(entries: list[zipfile.ZipInfo], name: str) -> None:
         message = f"{show(name)} unpacks to more than {MAX_UNPACKED_BYTES:,} bytes"
         raise DataError(message, code="too_large_unpacked", pointer="/dataset/path")
     ordered = sorted(entries, key=lambda e: e.header_offset)
-    for left, right in zip(ordered, ordered[1:], strict=False):
+    for left, right in pairwise(ordered):
         # 30 bytes is the shortest local header: entries that share bytes are how small archives grow without bound.
         if left.header_offset + 30 + left.compress_size > right.header_offset:
             raise refuse("its entries overlap")

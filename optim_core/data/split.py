@@ -38,7 +38,8 @@ def split_rows(spec: StudySpec, y: np.ndarray, classes: list[str] | None) -> Row
     parts: tuple[list[np.ndarray], ...] = ([], [], [])
     for code, rows in enumerate(groups):
         if len(rows) < 3 and classes is not None:
-            message = f"class {show(classes[code])} has {plural(len(rows), 'row')}; training, validation and test need one each"
+            count = plural(len(rows), "row")
+            message = f"class {show(classes[code])} has {count}; training, validation and test need one each"
             raise DataError(message, code="split_too_small", pointer="/dataset/target")
         for part, chosen in zip(parts, _cut(rng.permutation(rows), spec), strict=True):
             part.append(chosen)

@@ -1,0 +1,191 @@
+"""From a spec to something an engine can train: tensors, networks by seed, loss, metric and horizon."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from optim_core.data import Arrays, prepare
+from optim_core.spec.problem import MAXIMISED, StudySpec
+from optim_core.spec.trial import WORST_VALUE
+from optim_core.tasks import metrics
+from optim_core.tasks.models import make_network, outline
+
+# Without epochs or steps: long enough to tell optimizers apart, short enough to repeat many times.
+DEFAULT_EPOCHS, MIN_DEFAULT_STEPS, MAX_DEFAULT_STEPS = 20, 200, 2000
+TIE_BREAK = 1e-3
+
+
+class Split(NamedTuple):
+    """``x``: (n, d) or (n, c, h, w); ``y``: (n,) class codes (int64) or standardised numbers."""
+
+    x: Tensor
+    y: Tensor
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A study's training task on one device. Networks give (n, classes) scores, or (n, 1) standardised predictions."""
+
+    spec: StudySpec
+    task: str
+    metric: str
+    train: Split
+    validation: Split
+    test: Split
+    classes: list[str] | None
+    y_scale: tuple[float, float]
+    data_report: list[str]
+    data_hash: str
+    parameter_count: int
+    dtype: torch.dtype
+    device: torch.device
+
+    @property
+    def direction(self) -> str:
+        """``maximize`` or ``minimize``: which way the metric is better."""
+        return "maximize" if self.metric in MAXIMISED else "minimize"
+
+    @property
+    def feature_shape(self) -> tuple[int, ...]:
+        """The shape of one row."""
+        return tuple(self.train.x.shape[1:])
+
+    @property
+    def outputs(self) -> int:
+        """Width of the network's output: the number of classes, or 1."""
+        return len(self.classes) if self.classes is not None else 1
+
+    @property
+    def batch_size(self) -> int:
+        return self.spec.training.batch_size
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Full batches in the training rows; the rows left over wait for the next shuffle."""
+        return len(self.train.y) // self.batch_size
+
+    @property
+    def full_horizon(self) -> int:
+        """Optimizer steps of one full run: as asked, else 20 epochs within [200, 2000] steps."""
+        training = self.spec.training
+        if training.steps is not None:
+            return training.steps
+        if training.epochs is not None:
+            return training.epochs * self.steps_per_epoch
+        return min(max(DEFAULT_EPOCHS * self.steps_per_epoch, MIN_DEFAULT_STEPS), MAX_DEFAULT_STEPS)
+
+    def make_model(self, seed: int) -> nn.Module:
+        """A network in training mode with the initial weights and dropout of ``seed``; no global stream is touched."""
+        return make_network(self.spec.model, self.feature_shape, self.outputs, seed, self.dtype, self.device)
+
+    def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
+        """Mean training loss of a batch (label smoothing included): (B, C) or (B, 1) and (B,) → (). Runs under vmap."""
+        if self.classes is not None:
+            return F.cross_entropy(outputs, y, label_smoothing=self.spec.training.label_smoothing)
+        return (outputs.squeeze(-1) - y).square().mean()
+
+    @torch.no_grad()
+    def evaluate_batched(self, outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """(K, n, C) or (K, n, 1) outputs and (n,) targets → losses (K,) and metrics (K,), float64.
+
+        The loss is without smoothing, in standardised units; the metric in the target's own unit. A trial with any
+        non-finite output gets NaN for both.
+        """
+        finite = outputs.isfinite().flatten(1).all(dim=1)
+        outputs = outputs.double()
+        if self.classes is not None:
+            safe = torch.where(finite[:, None, None], outputs, torch.zeros_like(outputs))
+            loss, value = metrics.cross_entropy(safe, y), metrics.CLASSIFICATION[self.metric](safe, y)
+        else:
+            flat, goal = outputs.squeeze(-1), y.double()
+            loss = metrics.mse(flat, goal)
+            mean, deviation = (0.0, 1.0) if self.metric == "loss" else self.y_scale
+            value = metrics.REGRESSION[self.metric](flat * deviation + mean, goal * deviation + mean)
+        nan = torch.full_like(loss, torch.nan)
+        return torch.where(finite, loss, nan), torch.where(finite, value, nan)
+
+    def evaluate(self, outputs: Tensor, y: Tensor) -> tuple[float, float]:
+        """(loss, metric) of one trial's (n, C) outputs; see ``evaluate_batched``."""
+        loss, value = self.evaluate_batched(outputs.unsqueeze(0), y)
+        return float(loss), float(value)
+
+    def objective(self, metric: float, loss: float) -> float:
+        """The minimised number of a trial: finite, at most ``WORST_VALUE``; the loss breaks ties of the metric.
+
+        Errors in the target's unit are divided by its deviation, so that dollars and metres search alike.
+        """
+        if not (math.isfinite(metric) and math.isfinite(loss)):
+            return WORST_VALUE
+        if self.metric in ("rmse", "mae"):
+            metric /= self.y_scale[1]
+        signed = -metric if self.metric in MAXIMISED else metric
+        return min(signed if self.metric == "loss" else signed + TIE_BREAK * loss, WORST_VALUE)
+
+    @cached_property
+    def batchable(self) -> tuple[bool, str]:
+        """Whether two trials can run stacked, found by running two; else the reason in one line."""
+        models = [self.make_model(seed) for seed in (0, 1)]
+        skeleton = outline(self.spec.model, self.feature_shape, self.outputs)
+        x = self.train.x[:2]
+        try:
+            params, buffers = torch.func.stack_module_state(models)
+
+            def forward(own: dict[str, Tensor], state: dict[str, Tensor]) -> Tensor:
+                return torch.func.functional_call(skeleton, (own, state), (x,))
+
+            torch.vmap(forward)(params, buffers).sum().backward()
+        except (RuntimeError, NotImplementedError, ValueError, TypeError) as error:
+            return False, (str(error).splitlines() or [type(error).__name__])[0][:200]
+        return True, ""
+
+
+def build_problem(
+    spec: StudySpec,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    roots: Sequence[str] | None = None,
+) -> Problem:
+    """Read the data, check that the model fits it, move the tensors to ``device``.
+
+    ``roots``: folders in which data files may lie; None means anywhere. Raises DataError and SpecError.
+    """
+    arrays = prepare(spec, roots)
+    outputs = len(arrays.classes) if arrays.classes is not None else 1
+    network = outline(spec.model, arrays.feature_shape, outputs)
+    train, validation, test = (
+        Split(torch.from_numpy(x).to(device=device, dtype=dtype), _targets(y, arrays, dtype, device))
+        for x, y in (
+            (arrays.x_train, arrays.y_train),
+            (arrays.x_val, arrays.y_val),
+            (arrays.x_test, arrays.y_test),
+        )
+    )
+    return Problem(
+        spec=spec,
+        task=arrays.task,
+        metric=arrays.metric,
+        train=train,
+        validation=validation,
+        test=test,
+        classes=arrays.classes,
+        y_scale=arrays.y_scale,
+        data_report=arrays.report,
+        data_hash=arrays.hash,
+        parameter_count=sum(parameter.numel() for parameter in network.parameters()),
+        dtype=dtype,
+        device=torch.device(device),
+    )
+
+
+def _targets(y: np.ndarray, arrays: Arrays, dtype: torch.dtype, device: torch.device | str) -> Tensor:
+    tensor = torch.from_numpy(y)
+    return tensor.to(device=device) if arrays.classes is not None else tensor.to(device=device, dtype=dtype)

@@ -1,0 +1,142 @@
+"""The ready-made networks. Each builder takes the spec, the shape of one row and the number of outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count, pairwise
+from math import gcd, prod
+
+from torch import nn
+
+from optim_core.spec.errors import SpecError
+from optim_core.spec.problem import CatalogueModel
+from optim_core.tasks.blocks import ACTIVATIONS, Attention, FeatureTokens, ImageRows, Mean, Positions, Residual
+from optim_core.tasks.dropout import SeededDropout
+
+# Attention costs the square of the tokens.
+MAX_TOKENS = 1024
+Shape = tuple[int, ...]
+
+
+def build_catalogue(spec: CatalogueModel, shape: Shape, outputs: int) -> nn.Sequential:
+    """The network ``spec`` for rows of ``shape`` ((d,) or (c, h, w)).
+
+    Raises SpecError ``option_not_applicable``, ``shape_mismatch``, ``model_too_large``.
+    """
+    builder, options = MODELS[spec.name]
+    given = {"hidden", "width", "depth", "heads"} & {k for k, v in spec.model_dump().items() if v is not None}
+    given |= {"activation"} if spec.activation != "relu" else set()
+    given |= {"dropout"} if spec.dropout else set()
+    for name in sorted(given - options):
+        takes = f"it takes {', '.join(sorted(options))}" if options else "it takes no options"
+        message = f"{name} does not fit the model {spec.name}; {takes}"
+        raise SpecError(message, code="option_not_applicable", pointer=f"/model/{name}")
+    return nn.Sequential(*builder(spec, shape, outputs))
+
+
+def _linear(spec: CatalogueModel, shape: Shape, outputs: int) -> list[nn.Module]:
+    return [*_flat(shape), nn.Linear(prod(shape), outputs)]
+
+
+def _mlp(spec: CatalogueModel, shape: Shape, outputs: int) -> list[nn.Module]:
+    """Linear, activation, dropout per hidden width (default 64, 64)."""
+    layers, number = _flat(shape), count()
+    widths = [prod(shape), *(spec.hidden if spec.hidden is not None else [64, 64])]
+    for before, after in pairwise(widths):
+        layers += [nn.Linear(before, after), ACTIVATIONS[spec.activation](), *_dropout(spec, number)]
+    return [*layers, nn.Linear(widths[-1], outputs)]
+
+
+def _cnn(spec: CatalogueModel, shape: Shape, outputs: int) -> list[nn.Module]:
+    """``depth`` (2) times 3x3 convolution, activation, 2x2 max pooling; channels ``width`` (16) doubling."""
+    _need_image(shape, "cnn")
+    width, depth = spec.width or 16, spec.depth or 2
+    channels, side = shape[0], min(shape[1:])
+    if side >> depth < 1:
+        message = (
+            f"depth {depth} halves the image {depth} times; {shape[1]} x {shape[2]} pixels allow {_halvings(side)}"
+        )
+        raise SpecError(message, code="shape_mismatch", pointer="/model/depth")
+    layers: list[nn.Module] = []
+    for block in range(depth):
+        out = width << block
+        layers += [nn.Conv2d(channels, out, 3, padding=1), ACTIVATIONS[spec.activation](), nn.MaxPool2d(2)]
+        channels = out
+    features = channels * (shape[1] >> depth) * (shape[2] >> depth)
+    return [*layers, nn.Flatten(), *_dropout(spec, count()), nn.Linear(features, outputs)]
+
+
+def _resnet(spec: CatalogueModel, shape: Shape, outputs: int) -> list[nn.Module]:
+    """Two stages of ``depth`` (1) pre-activation residual blocks, GroupNorm; channels ``width`` (16), then twice."""
+    _need_image(shape, "resnet")
+    width, depth, act = spec.width or 16, spec.depth or 1, ACTIVATIONS[spec.activation]
+    layers: list[nn.Module] = [nn.Conv2d(shape[0], width, 3, padding=1, bias=False)]
+    channels = width
+    for stage in range(2):
+        for block in range(depth):
+            out, stride = width << stage, 2 if stage and not block else 1
+            body = nn.Sequential(
+                _group_norm(channels), act(), nn.Conv2d(channels, out, 3, stride, padding=1, bias=False),
+                _group_norm(out), act(), nn.Conv2d(out, out, 3, padding=1, bias=False),
+            )  # fmt: skip
+            plain = stride == 1 and channels == out
+            layers.append(Residual(body, None if plain else nn.Conv2d(channels, out, 1, stride, bias=False)))
+            channels = out
+    return [*layers, _group_norm(channels), act(), Mean(2, 3), *_dropout(spec, count()), nn.Linear(channels, outputs)]
+
+
+def _transformer(spec: CatalogueModel, shape: Shape, outputs: int) -> list[nn.Module]:
+    """``depth`` (2) pre-norm blocks of ``width`` (32) and ``heads`` (4) over image rows or features; mean pool."""
+    width, depth, heads = spec.width or 32, spec.depth or 2, spec.heads or 4
+    if width % heads:
+        message = f"width {width} is not a multiple of heads {heads}"
+        raise SpecError(message, code="shape_mismatch", pointer="/model/heads")
+    tokens = shape[1] if len(shape) == 3 else shape[0]
+    if tokens > MAX_TOKENS:
+        message = f"the rows make {tokens:,} tokens; attention takes at most {MAX_TOKENS:,}"
+        raise SpecError(message, code="model_too_large", pointer="/model")
+    layers: list[nn.Module] = [FeatureTokens(tokens, width)]
+    if len(shape) == 3:
+        layers = [ImageRows(), nn.Linear(shape[0] * shape[2], width), Positions(tokens, width)]
+    number = count()
+    for _ in range(depth):
+        attend = nn.Sequential(nn.LayerNorm(width), Attention(width, heads), *_dropout(spec, number))
+        think = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, 2 * width), ACTIVATIONS[spec.activation](),
+            nn.Linear(2 * width, width), *_dropout(spec, number),
+        )  # fmt: skip
+        layers += [Residual(attend), Residual(think)]
+    return [*layers, nn.LayerNorm(width), Mean(1), nn.Linear(width, outputs)]
+
+
+Builder = Callable[[CatalogueModel, Shape, int], list[nn.Module]]
+# name → (builder, the options it takes); a new model is one row here and one name in ``CatalogueModel``.
+MODELS: dict[str, tuple[Builder, frozenset[str]]] = {
+    "linear": (_linear, frozenset()),
+    "mlp": (_mlp, frozenset({"hidden", "activation", "dropout"})),
+    "cnn": (_cnn, frozenset({"width", "depth", "activation", "dropout"})),
+    "resnet": (_resnet, frozenset({"width", "depth", "activation", "dropout"})),
+    "transformer": (_transformer, frozenset({"width", "depth", "heads", "activation", "dropout"})),
+}
+
+
+def _flat(shape: Shape) -> list[nn.Module]:
+    return [nn.Flatten()] if len(shape) > 1 else []
+
+
+def _dropout(spec: CatalogueModel, number: count[int]) -> list[nn.Module]:
+    return [SeededDropout(spec.dropout, next(number))] if spec.dropout else []
+
+
+def _group_norm(channels: int) -> nn.GroupNorm:
+    return nn.GroupNorm(gcd(8, channels), channels)
+
+
+def _halvings(side: int) -> int:
+    return max(0, side.bit_length() - 1)
+
+
+def _need_image(shape: Shape, name: str) -> None:
+    if len(shape) != 3:
+        message = f"the model {name} needs images (such as digits); this data set has {shape[0]} plain features"
+        raise SpecError(message, code="shape_mismatch", pointer="/model")
