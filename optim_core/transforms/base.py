@@ -1,0 +1,69 @@
+"""The contract of an optimizer: a pair of pure functions. All memory is in the state that is passed back.
+
+Shapes: without a trial axis, hyperparameters are floats and tensors have the weight's shape. With one, every
+hyperparameter may be a (K,) tensor and every tensor has a leading axis of K trials. One formula serves both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+Params = dict[str, Tensor]
+State = dict[str, Params]
+Scalar = float | bool | Tensor
+Hyper = Mapping[str, Scalar]
+
+# One weight: (parameter, gradient, its own state, hyperparameters, step counted from 1) → (parameter, its new state).
+Rule = Callable[[Tensor, Tensor, dict[str, Tensor], Hyper, int], tuple[Tensor, dict[str, Tensor]]]
+
+
+class Transform(NamedTuple):
+    """``init(params) → state``; ``update(params, grads, state, hyper, t) → (params, state)``; ``t`` counts from 1.
+
+    ``hyper["lr"]`` is the learning rate of this step, the schedule's multiplier included. Nothing is changed in place.
+    """
+
+    init: Callable[[Params], State]
+    update: Callable[[Params, Params, State, Hyper, int], tuple[Params, State]]
+
+
+def per_trial(value: Scalar, like: Tensor) -> float | bool | Tensor:
+    """A float as it is; a (K,) tensor as (K, 1, …, 1), so that it broadcasts against ``like`` of shape (K, …)."""
+    if isinstance(value, Tensor) and value.ndim == 1:
+        return value.view(-1, *[1] * (like.ndim - 1))
+    return value
+
+
+def sqrt(value: Scalar) -> float | Tensor:
+    """Square root of a float or a tensor."""
+    return value.sqrt() if isinstance(value, Tensor) else float(value) ** 0.5
+
+
+def always(name: str) -> bool:
+    """The rule "decay every weight", for use outside a model."""
+    del name
+    return True
+
+
+def elementwise(state_names: tuple[str, ...], rule: Rule, decays: Callable[[str], bool]) -> Transform:
+    """Lift a rule for one weight to a whole model. ``decays(name)`` says which weights feel ``weight_decay``."""
+
+    def init(params: Params) -> State:
+        return {key: {name: torch.zeros_like(p) for name, p in params.items()} for key in state_names}
+
+    def update(params: Params, grads: Params, state: State, hyper: Hyper, t: int) -> tuple[Params, State]:
+        spared = {**hyper, "weight_decay": 0.0}
+        new_params: Params = {}
+        new_state: State = {key: {} for key in state_names}
+        for name, p in params.items():
+            own = {key: state[key][name] for key in state_names}
+            new_params[name], own = rule(p, grads[name], own, hyper if decays(name) else spared, t)
+            for key in state_names:
+                new_state[key][name] = own[key]
+        return new_params, new_state
+
+    return Transform(init, update)
