@@ -72,8 +72,16 @@ class BuiltinDataset(Value):
 
     kind: Literal["builtin"] = "builtin"
     name: Literal[
-        "digits", "breast_cancer", "wine", "iris", "diabetes", "synthetic_classification", "synthetic_regression",
-        "sparse_classification", "noisy_labels", "teacher_student",
+        "digits",
+        "breast_cancer",
+        "wine",
+        "iris",
+        "diabetes",
+        "synthetic_classification",
+        "synthetic_regression",
+        "sparse_classification",
+        "noisy_labels",
+        "teacher_student",
     ]
     samples: Annotated[int, Field(ge=50, le=1_000_000)] | None = None
     features: Annotated[int, Field(ge=1, le=10_000)] | None = None
@@ -161,7 +169,9 @@ class Search(Value):
 
     def included(self) -> list[str]:
         """The optimizers that compete, AdamW always first: it is the baseline that every verdict is against."""
-        chosen = self.optimizers if self.optimizers is not None else [n for n, row in OPTIMIZERS.items() if row.searched]
+        chosen = (
+            self.optimizers if self.optimizers is not None else [n for n, row in OPTIMIZERS.items() if row.searched]
+        )
         rivals = [name for name in chosen if name not in self.exclude and name != "adamw"]
         if not rivals and "adamw" in self.exclude:
             return []

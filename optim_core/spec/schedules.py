@@ -39,29 +39,44 @@ SCHEDULES: dict[str, ScheduleInfo] = {
     for row in (
         ScheduleInfo("constant", "Constant", "f = 1", (_WARMUP,), False, "torch.optim.lr_scheduler.LambdaLR"),
         ScheduleInfo(
-            "cosine", "Cosine decay", "f = e + (1 − e)(1 + cos(π t/T))/2", (_WARMUP, _END), True,
+            "cosine",
+            "Cosine decay",
+            "f = e + (1 − e)(1 + cos(π t/T))/2",
+            (_WARMUP, _END),
+            True,
             "Loshchilov & Hutter 2017, arXiv 1608.03983; torch CosineAnnealingLR",
         ),
         ScheduleInfo(
-            "linear", "Linear decay", "f = 1 − (1 − e) t/T", (_WARMUP, _END), True, "torch LinearLR; arXiv 2310.07831",
+            "linear",
+            "Linear decay",
+            "f = 1 − (1 − e) t/T",
+            (_WARMUP, _END),
+            True,
+            "torch LinearLR; arXiv 2310.07831",
         ),
         ScheduleInfo(
-            "step", "Step decay", "f = γ^⌊t/S⌋, S = round(step_fraction · T)",
+            "step",
+            "Step decay",
+            "f = γ^⌊t/S⌋, S = round(step_fraction · T)",
             (
                 _WARMUP,
                 ScheduleParameter("gamma", 0.1, 0.01, 1.0, (0.1, 0.2, 0.5)),
                 ScheduleParameter("step_fraction", 1 / 3, 0.01, 1.0, (0.25, 1 / 3, 0.5)),
             ),
-            True, "torch StepLR",
+            True,
+            "torch StepLR",
         ),
         ScheduleInfo(
-            "one_cycle", "One-cycle", "cosine from 1/div to 1 over pct_start·T − 1 steps, cosine to 1/(div·final_div)",
+            "one_cycle",
+            "One-cycle",
+            "cosine from 1/div to 1 over pct_start·T − 1 steps, cosine to 1/(div·final_div)",
             (
                 ScheduleParameter("pct_start", 0.3, 0.01, 0.9, (0.1, 0.3, 0.5)),
                 ScheduleParameter("div_factor", 25.0, 1.0, 1e4),
                 ScheduleParameter("final_div_factor", 1e4, 1.0, 1e8),
             ),
-            True, "Smith & Topin 2018, arXiv 1708.07120; torch OneCycleLR(cycle_momentum=False)",
+            True,
+            "Smith & Topin 2018, arXiv 1708.07120; torch OneCycleLR(cycle_momentum=False)",
         ),
     )
 }

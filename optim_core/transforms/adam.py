@@ -12,9 +12,8 @@ OwnState = dict[str, Tensor]
 
 
 def _moments(g: Tensor, s: OwnState, hyper: Hyper) -> tuple[Tensor, Tensor]:
-    b1, b2 = per_trial(hyper["beta1"], g), per_trial(hyper["beta2"], g)
-    m = s["mean"] + (g - s["mean"]) * (1 - b1)
-    v = b2 * s["square"] + (1 - b2) * (g * g)
+    m = s["mean"] + (g - s["mean"]) * per_trial(1 - hyper["beta1"], g)
+    v = per_trial(hyper["beta2"], g) * s["square"] + per_trial(1 - hyper["beta2"], g) * (g * g)
     return m, v
 
 
@@ -50,7 +49,7 @@ def nadamw(p: Tensor, g: Tensor, s: OwnState, hyper: Hyper, t: int) -> tuple[Ten
     Not ``torch.optim.NAdam``, whose momentum follows a schedule of its own.
     """
     m, v = _moments(g, s, hyper)
-    ahead = m + (g - m) * (1 - per_trial(hyper["beta1"], p))
+    ahead = m + (g - m) * per_trial(1 - hyper["beta1"], p)
     return _step(shrink(p, hyper), ahead, v, hyper, t), {"mean": m, "square": v}
 
 
@@ -60,11 +59,11 @@ def radam(p: Tensor, g: Tensor, s: OwnState, hyper: Hyper, t: int) -> tuple[Tens
     Before that the step is lr·m̂, which is plain momentum at Adam's learning rate.
     """
     m, v = _moments(add_l2(p, g, hyper), s, hyper)
-    b1, b2 = torch.as_tensor(hyper["beta1"], dtype=p.dtype), torch.as_tensor(hyper["beta2"], dtype=p.dtype)
+    b1, b2 = torch.as_tensor(hyper["beta1"], dtype=torch.float64), torch.as_tensor(hyper["beta2"], dtype=torch.float64)
     c1, c2 = 1 - b1**t, 1 - b2**t
     limit = 2 / (1 - b2) - 1
     rho = limit - 2 * t * b2**t / c2
     rectified = ((rho - 4) * (rho - 2) * limit / ((limit - 4) * (limit - 2) * rho)).clamp(min=0).sqrt()
     adaptive = per_trial(c2.sqrt() * rectified, p) / (v.sqrt() + per_trial(hyper["eps"], p))
-    factor = torch.where(per_trial(rho > 5, p), adaptive, torch.ones_like(adaptive))
+    factor = torch.where(per_trial(rho > 5, p).bool(), adaptive, torch.ones_like(adaptive))
     return p - per_trial(hyper["lr"] / c1, p) * m * factor, {"mean": m, "square": v}

@@ -20,6 +20,5 @@ def adagrad(p: Tensor, g: Tensor, s: OwnState, hyper: Hyper, t: int) -> tuple[Te
 def rmsprop(p: Tensor, g: Tensor, s: OwnState, hyper: Hyper, t: int) -> tuple[Tensor, OwnState]:
     """v = αv + (1 − α)g²; p −= lr·g/(√v + ε) (Tieleman & Hinton 2012). ε outside the root, as in torch."""
     g = add_l2(p, g, hyper)
-    alpha = per_trial(hyper["alpha"], p)
-    v = alpha * s["square"] + (1 - alpha) * g * g
+    v = per_trial(hyper["alpha"], p) * s["square"] + per_trial(1 - hyper["alpha"], p) * g * g
     return p - per_trial(hyper["lr"], p) * g / (v.sqrt() + per_trial(hyper["eps"], p)), {"square": v}

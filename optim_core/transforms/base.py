@@ -1,7 +1,7 @@
 """The contract of an optimizer: a pair of pure functions. All memory is in the state that is passed back.
 
 Shapes: without a trial axis, hyperparameters are floats and tensors have the weight's shape. With one, every
-hyperparameter may be a (K,) tensor and every tensor has a leading axis of K trials. One formula serves both.
+hyperparameter may be a (K,) float64 tensor and every tensor has a leading axis of K trials. One formula serves both.
 """
 
 from __future__ import annotations
@@ -32,9 +32,13 @@ class Transform(NamedTuple):
 
 
 def per_trial(value: Scalar, like: Tensor) -> float | bool | Tensor:
-    """A float as it is; a (K,) tensor as (K, 1, …, 1), so that it broadcasts against ``like`` of shape (K, …)."""
-    if isinstance(value, Tensor) and value.ndim == 1:
-        return value.view(-1, *[1] * (like.ndim - 1))
+    """A float as it is; a (K,) tensor as (K, 1, …, 1) in ``like``'s dtype, so that it broadcasts against (K, …).
+
+    Hyperparameters are float64: 1 − beta2 and the like are taken before the cast, or float32 would lose four digits.
+    """
+    if isinstance(value, Tensor):
+        value = value.to(like.dtype)
+        return value.view(-1, *[1] * (like.ndim - 1)) if value.ndim == 1 else value
     return value
 
 

@@ -16,4 +16,4 @@ def add_l2(p: Tensor, g: Tensor, hyper: Hyper) -> Tensor:
 def shrink(p: Tensor, hyper: Hyper) -> Tensor:
     """Decoupled: p·(1 − lr·wd), applied before the step, as torch.optim.AdamW does."""
     wd = hyper["weight_decay"]
-    return p if isinstance(wd, float) and wd == 0 else p * (1 - per_trial(hyper["lr"], p) * per_trial(wd, p))
+    return p if isinstance(wd, float) and wd == 0 else p * per_trial(1 - hyper["lr"] * wd, p)

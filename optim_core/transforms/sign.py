@@ -10,6 +10,6 @@ from optim_core.transforms.decay import shrink
 
 def lion(p: Tensor, g: Tensor, s: dict[str, Tensor], hyper: Hyper, t: int) -> tuple[Tensor, dict[str, Tensor]]:
     """p *= 1 − lr·wd; p −= lr·sign(β₁m + (1 − β₁)g); m = β₂m + (1 − β₂)g (Chen et al. 2023, arXiv 2302.06675)."""
-    b1, b2 = per_trial(hyper["beta1"], p), per_trial(hyper["beta2"], p)
-    direction = (b1 * s["mean"] + (1 - b1) * g).sign()
-    return shrink(p, hyper) - per_trial(hyper["lr"], p) * direction, {"mean": b2 * s["mean"] + (1 - b2) * g}
+    direction = (per_trial(hyper["beta1"], p) * s["mean"] + per_trial(1 - hyper["beta1"], p) * g).sign()
+    mean = per_trial(hyper["beta2"], p) * s["mean"] + per_trial(1 - hyper["beta2"], p) * g
+    return shrink(p, hyper) - per_trial(hyper["lr"], p) * direction, {"mean": mean}

@@ -63,7 +63,9 @@ def test_warmup_rises_linearly_in_front_of_any_shape() -> None:
 
 
 @given(
-    name=st.sampled_from(sorted(SCHEDULES)), total=st.integers(1, 400), warmup=st.floats(0, 0.5),
+    name=st.sampled_from(sorted(SCHEDULES)),
+    total=st.integers(1, 400),
+    warmup=st.floats(0, 0.5),
 )
 def test_multipliers_are_finite_and_within_one(name: str, total: int, warmup: float) -> None:
     parts = {"name": name} if name == "one_cycle" else {"name": name, "warmup_fraction": warmup}

@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from optim_core.spec.optimizers import OPTIMIZERS
 from optim_core.spec.problem import Search
 from optim_core.spec.space import (
-    CLIP_NORMS, Domain, allowed_schedules, configuration_from, default_configuration, point_from, search_space,
+    CLIP_NORMS,
+    Domain,
+    allowed_schedules,
+    configuration_from,
+    default_configuration,
+    point_from,
+    search_space,
 )
 from optim_core.spec.trial import Configuration
 

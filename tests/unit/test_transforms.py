@@ -129,9 +129,7 @@ def test_every_step_equals_the_reference(name: str, varied: int) -> None:
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_seven_trials_at_once_equal_seven_single_runs(name: str) -> None:
     trials = 7
-    hypers = [
-        {k: v if k == "eps" else v * (1 - 0.03 * i) for k, v in settings(name)[1].items()} for i in range(trials)
-    ]
+    hypers = [{k: v if k == "eps" else v * (1 - 0.03 * i) for k, v in settings(name)[1].items()} for i in range(trials)]
     together = {k: torch.tensor([h[k] for h in hypers], dtype=torch.float64) for k in hypers[0]}
     stacked = {n: torch.stack([p] * trials) for n, p in start(1).items()}
     path = run(build_transform(name), stacked, together)
@@ -158,7 +156,9 @@ def test_a_diverged_trial_leaves_its_neighbours_bit_identical(name: str) -> None
 def test_weights_that_do_not_decay_are_spared(name: str) -> None:
     hyper = settings(name)[1]
     spared = run(build_transform(name, lambda n: n == "matrix"), start(3), hyper)[-1]
-    assert torch.equal(spared["vector"], run(build_transform(name), start(3), {**hyper, "weight_decay": 0.0})[-1]["vector"])
+    assert torch.equal(
+        spared["vector"], run(build_transform(name), start(3), {**hyper, "weight_decay": 0.0})[-1]["vector"]
+    )
     assert torch.equal(spared["matrix"], run(build_transform(name), start(3), hyper)[-1]["matrix"])
 
 

@@ -1,0 +1,177 @@
+"""The loop around a runner: chunks, evaluation, curves, divergence, checkpoints. The same for both engines."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from optim_core.engine import checkpoint as checkpoints
+from optim_core.engine.batched import BatchedRunner
+from optim_core.engine.result import Chunk, Interrupted, OnChunk, PackTooLarge, keep_going
+from optim_core.engine.runner import DivergenceWatch, Runner
+from optim_core.engine.sequential import SequentialRunner
+from optim_core.spec.keys import content_hash
+from optim_core.spec.trial import WORST_VALUE, CurvePoint, TrialResult, UnitResult, UnitSpec
+from optim_core.tasks.build import Problem, Split
+
+Mode = Literal["auto", "batched", "sequential"]
+POINTS = 10
+EVALUATION_ROWS = 65_536
+
+
+def run_pack(
+    problem: Problem,
+    unit: UnitSpec,
+    *,
+    mode: Mode = "auto",
+    checkpoint: bytes | None = None,
+    on_chunk: OnChunk = keep_going,
+) -> UnitResult:
+    """Train the unit's trials to its horizon and score them on its split.
+
+    ``on_chunk`` is called about ten times; when it returns False, Interrupted is raised with a checkpoint, from which
+    the same call continues bit for bit (same machine, same number of threads). Raises PackTooLarge when memory runs out.
+    """
+    engine = choose(problem) if mode == "auto" else mode
+    try:
+        return _Run(problem, unit, engine, checkpoint).to_the_end(on_chunk)
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise PackTooLarge(f"{len(unit.trials)} trials do not fit into memory") from error
+    except RuntimeError as error:
+        if "not enough memory" in str(error) or "can't allocate memory" in str(error):
+            raise PackTooLarge(f"{len(unit.trials)} trials do not fit into memory") from error
+        raise
+
+
+def choose(problem: Problem) -> Literal["batched", "sequential"]:
+    """Batched wherever the model can be stacked."""
+    return "batched" if problem.batchable[0] else "sequential"
+
+
+def make_runner(problem: Problem, unit: UnitSpec, engine: str) -> Runner:
+    """The runner of ``engine`` for a unit's trials."""
+    build = BatchedRunner if engine == "batched" else SequentialRunner
+    return build(problem, unit.trials, unit.horizon)
+
+
+def evaluation_steps(horizon: int, points: int = POINTS) -> list[int]:
+    """Evenly spread steps after which trials are evaluated, the last one included."""
+    return sorted({max(1, round(horizon * i / points)) for i in range(1, points + 1)})
+
+
+class _Run:
+    def __init__(self, problem: Problem, unit: UnitSpec, engine: str, checkpoint: bytes | None) -> None:
+        self.problem, self.unit, self.engine = problem, unit, engine
+        self.split: Split = problem.test if unit.split == "test" else problem.validation
+        self.runner = make_runner(problem, unit, engine)
+        self.watch = DivergenceWatch(len(unit.trials))
+        self.curves: list[list[CurvePoint]] = [[] for _ in unit.trials]
+        self.step, self.seconds_before = 0, 0.0
+        self.fingerprint = content_hash([unit.model_dump(mode="json"), engine, problem.data_hash, str(problem.dtype)])
+        self.started = time.monotonic()
+        stored = checkpoints.load(checkpoint, self.fingerprint) if checkpoint else None
+        if stored is not None:
+            self._restore(stored)
+
+    def to_the_end(self, on_chunk: OnChunk) -> UnitResult:
+        for goal in evaluation_steps(self.unit.horizon):
+            if goal <= self.step:
+                continue
+            losses = self.runner.advance(self.step, goal)
+            self.watch.see(losses, self.step)
+            self.step = goal
+            points = self._evaluate(losses)
+            chunk = Chunk(goal, self.unit.horizon, points, self._checkpoint)
+            if not on_chunk(chunk) and goal < self.unit.horizon:
+                raise Interrupted(self._checkpoint())
+        return self._result()
+
+    def _evaluate(self, batch_losses: Tensor) -> list[tuple[int, CurvePoint]]:
+        outputs = self._outputs(self.split.x)
+        loss, value = self.problem.evaluate_batched(outputs, self.split.y)
+        self.watch.mark(~(loss.isfinite() & value.isfinite()), self.step)
+        columns = (batch_losses.double().mean(1).tolist(), loss.tolist(), value.tolist(), self.watch.at.tolist())
+        points = []
+        for i, (train, held_out, metric, broken) in enumerate(zip(*columns, strict=True)):
+            numbers = (train, held_out, metric) if broken < 0 else (None, None, None)
+            point = CurvePoint(step=self.step, train_loss=numbers[0], loss=numbers[1], value=numbers[2])
+            self.curves[i].append(point)
+            points.append((self.unit.trials[i].number, point))
+        return points
+
+    def _outputs(self, x: Tensor) -> Tensor:
+        # Bounded memory: activations of K trials times the rows of a block.
+        block = max(1, EVALUATION_ROWS // len(self.unit.trials))
+        return torch.cat([self.runner.outputs(part) for part in x.split(block)], dim=1)
+
+    def _result(self) -> UnitResult:
+        seconds = self.seconds_before + time.monotonic() - self.started
+        trials = []
+        for trial, curve, broken in zip(self.unit.trials, self.curves, self.watch.at.tolist(), strict=True):
+            last, diverged = curve[-1], broken >= 0
+            objective = WORST_VALUE
+            if not diverged:
+                objective = self.problem.objective(_number(last.value), _number(last.loss))
+            trials.append(
+                TrialResult(
+                    number=trial.number,
+                    objective=objective,
+                    metric=last.value,
+                    loss=last.loss,
+                    diverged_at_step=broken if diverged else None,
+                    steps=self.unit.horizon,
+                    curve=curve,
+                )
+            )
+        return UnitResult(
+            trials=trials,
+            seconds=seconds,
+            train_steps=self.unit.horizon * len(trials),
+            device=device_name(self.problem.device),
+            engine=self.engine,
+        )
+
+    def _checkpoint(self) -> bytes:
+        curves = [
+            [[p.step, _number(p.train_loss), _number(p.loss), _number(p.value)] for p in curve] for curve in self.curves
+        ]
+        state: dict[str, Any] = {
+            "step": self.step,
+            "seconds": self.seconds_before + time.monotonic() - self.started,
+            "limit": self.watch.limit,
+            "diverged_at": self.watch.at,
+            "curves": torch.tensor(curves, dtype=torch.float64),
+            "runner": self.runner.state(),
+        }
+        return checkpoints.dump(self.fingerprint, state)
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        self.step, self.seconds_before = state["step"], state["seconds"]
+        self.watch.limit, self.watch.at = state["limit"], state["diverged_at"]
+        self.curves = [
+            [
+                CurvePoint(step=int(s), train_loss=_none(train), loss=_none(loss), value=_none(value))
+                for s, train, loss, value in curve
+            ]
+            for curve in state["curves"].tolist()
+        ]
+        self.runner.restore(state["runner"])
+
+
+def device_name(device: torch.device) -> str:
+    """``cpu × 2 threads``, or the name of the GPU."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu × {torch.get_num_threads()} thread{'s' if torch.get_num_threads() > 1 else ''}"
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _none(value: float) -> float | None:
+    return None if math.isnan(value) else value
