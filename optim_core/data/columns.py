@@ -19,6 +19,7 @@ _DATE = re.compile(r"^\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([T ]\d{1,2}:\d{2}.*)?$")
 _DATE_FORMATS = ("ISO8601", "%Y/%m/%d", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%m-%d-%Y", "%d-%m-%Y")
 _IDENTIFIER = re.compile(r"(^|[_\s])(id|uuid|guid|index|key|rownames?|unnamed: 0|column 1)$|[a-z]I[dD]$", re.IGNORECASE)
 _FREE_TEXT_SHARE = 0.5
+_MICROS_PER_DAY = 86_400_000_000
 _STRAY_SHARE = 0.05
 
 
@@ -61,7 +62,7 @@ def parse_numbers(text: pd.Series, decimal_comma: bool) -> np.ndarray:
         text = text.str.replace(r"^([+-]?\d+),(\d+)$", r"\1.\2", regex=True)
     plain = text.mask(~text.str.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?inf(inity)?", case=False)
                       .fillna(False).astype(bool))  # fmt: skip
-    return pd.to_numeric(plain.astype(object), errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    return np.asarray(pd.Series(pd.to_numeric(plain.astype(object), errors="coerce")), dtype=np.float64)
 
 
 def understand(name: str, raw: pd.Series, *, chosen: bool, decimal_comma: bool) -> Column | LeftOut:
@@ -136,8 +137,9 @@ def _date(name: str, stamps: pd.Series, pattern: str) -> Column | LeftOut:
         return LeftOut(name, "it has no values")
     if present.nunique() == 1:
         return LeftOut(name, "it is constant")
-    days = (stamps - pd.Timestamp(0, tz=present.dt.tz)) / pd.Timedelta(days=1)
-    parts = [days, *_circle((stamps.dt.month - 1) / 12), *_circle(stamps.dt.weekday / 7)]
+    micros = pd.Series(stamps.to_numpy("datetime64[us]").astype(np.int64))
+    days = (micros / _MICROS_PER_DAY).where(stamps.notna().to_numpy())
+    parts = [days, *_circle((stamps.dt.month - 1) / 12), *_circle(stamps.dt.day_of_week / 7)]
     said = "days since 1970 and positions in the year and in the week"
     if (present != present.dt.normalize()).any():
         parts += _circle((stamps.dt.hour + stamps.dt.minute / 60) / 24)
@@ -149,7 +151,7 @@ def _date(name: str, stamps: pd.Series, pattern: str) -> Column | LeftOut:
 
 def _circle(phase: pd.Series) -> list[pd.Series]:
     # December is next to January: two coordinates on a circle say so, one number does not.
-    return [np.sin(2 * np.pi * phase), np.cos(2 * np.pi * phase)]
+    return [pd.Series(np.sin(2 * np.pi * phase)), pd.Series(np.cos(2 * np.pi * phase))]
 
 
 def _category(name: str, text: pd.Series, distinct: int, present: int, chosen: bool) -> Column | LeftOut:

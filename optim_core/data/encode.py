@@ -55,12 +55,12 @@ def encode_columns(columns: list[Column], rows: Rows, scale: bool) -> Encoded:
     if categories:
         levels = np.column_stack([_filled(column) for column in categories])
         encoder = OneHotEncoder(
-            handle_unknown="infrequent_if_exist", max_categories=MAX_LEVELS + 1, sparse_output=False, dtype=np.float32
+            handle_unknown="infrequent_if_exist", max_categories=MAX_LEVELS + 1, sparse_output=False
         )
         encoder.fit(levels[rows.train])
         names += [str(name) for name in encoder.get_feature_names_out([column.name for column in categories])]
         for part, chosen in zip(parts, splits, strict=True):
-            part.append(np.asarray(encoder.transform(levels[chosen])))
+            part.append(np.asarray(encoder.transform(levels[chosen]), dtype=np.float32))
     train, validation, test = (np.ascontiguousarray(np.concatenate(part, axis=1)) for part in parts)
     return Encoded(train, validation, test, names, _sentences(numeric, categories, train.shape[1], scale))
 

@@ -8,7 +8,7 @@ import stat
 import zipfile
 import zlib
 from itertools import pairwise
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 import numpy as np
 
@@ -89,7 +89,7 @@ def _array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.ndarray:
     return np.ascontiguousarray(array.astype(dtype.newbyteorder("="), copy=False))
 
 
-def _read_header(source: zipfile.ZipExtFile) -> tuple[tuple[int, ...], bool, np.dtype]:
+def _read_header(source: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
     version = np.lib.format.read_magic(source)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     if version not in ((1, 0), (2, 0)):

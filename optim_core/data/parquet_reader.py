@@ -15,6 +15,7 @@ from optim_core.data.text import show
 from optim_core.spec.errors import DataError
 
 _BATCH_ROWS = 8192
+_CALENDAR = (-62_135_596_800_000_000, 253_402_300_799_000_000)
 
 
 def read_parquet(file: BinaryIO, name: str) -> pd.DataFrame:
@@ -22,13 +23,13 @@ def read_parquet(file: BinaryIO, name: str) -> pd.DataFrame:
     ``unsupported_dtype`` (nested, binary, …), ``too_many_columns``, ``duplicate_column``, ``too_large_unpacked``.
     """
     try:
-        plain = pq.ParquetFile(file)
+        plain = pq.ParquetFile(file, page_checksum_verification=True)
         schema, rows = plain.schema_arrow, plain.metadata.num_rows
         _check_schema(schema, rows, name)
         texts = [field.name for field in schema if _is_text(field.type)]
         # Read as dictionaries: a kilobyte of dictionary can stand for gigabytes of repeated text.
         file.seek(0)
-        chunks = _batches(pq.ParquetFile(file, read_dictionary=texts), name)
+        chunks = _batches(pq.ParquetFile(file, read_dictionary=texts, page_checksum_verification=True), name)
         return pd.DataFrame(
             {field.name: _column([c[i] for c in chunks], field.type) for i, field in enumerate(schema)}, copy=False
         )
@@ -69,8 +70,8 @@ def _batches(table: pq.ParquetFile, name: str) -> list[list[pa.Array]]:
 def _unpacked_bytes(column: pa.Array) -> int:
     if not pa.types.is_dictionary(column.type) or not _is_text(column.type.value_type):
         return column.nbytes + 8 * len(column)
-    lengths = pc.binary_length(column.dictionary).take(column.indices)
-    return 8 * len(column) + int(pc.sum(lengths).as_py() or 0)
+    lengths = pc.call_function("binary_length", [column.dictionary]).take(column.indices)
+    return 8 * len(column) + int(pc.call_function("sum", [lengths.cast(pa.int64())]).as_py() or 0)
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -103,8 +104,9 @@ def _column(chunks: list[pa.Array], kind: pa.DataType) -> pd.Series:
 
 
 def _as_time(micros: pd.Series) -> pd.Series:
-    missing = micros.isna()
-    stamps = pd.Series(micros.fillna(0).to_numpy(np.int64).view("datetime64[us]"))
+    # The years 1 to 9999: what lies beyond is damage, and calendars stop there.
+    missing = micros.isna() | ~micros.between(*_CALENDAR).fillna(False)
+    stamps = pd.Series(micros.mask(missing, 0).to_numpy(np.int64).view("datetime64[us]"))
     return stamps.where(~missing)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from optim_core.data.columns import Column, LeftOut, understand
 from optim_core.data.encode import Encoded, encode_columns, encode_images, leaking
@@ -138,9 +139,10 @@ def _columns(source: Source, target: Target) -> tuple[list[Column], list[str]]:
     """The usable columns, restricted to the kept rows. Empty for images. Raises DataError ``no_usable_feature``."""
     if isinstance(source.features, np.ndarray):
         return [], []
-    kept = source.features[target.keep].reset_index(drop=True)
+    kept = pd.DataFrame(source.features.loc[target.keep]).reset_index(drop=True)
     found = [
-        understand(str(name), kept[name], chosen=source.chosen, decimal_comma=source.decimal_comma) for name in kept
+        understand(str(name), pd.Series(kept[name]), chosen=source.chosen, decimal_comma=source.decimal_comma)
+        for name in kept
     ]
     usable = [column for column in found if isinstance(column, Column)]
     unused = [column for column in found if isinstance(column, LeftOut)]

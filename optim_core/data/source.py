@@ -71,9 +71,13 @@ def _from_frame(frame: pd.DataFrame, dataset: FileDataset, sentence: str, decima
         raise _missing(dataset.target, names, "target_missing", "/dataset/target")
     features = _chosen(dataset, [name for name in names if name != dataset.target])
     return Source(
-        frame[features], frame[dataset.target], dataset.target, [sentence], dataset.features is not None,
+        pd.DataFrame(frame[features]),
+        pd.Series(frame[dataset.target]),
+        dataset.target,
+        [sentence],
+        chosen=dataset.features is not None,
         decimal_comma=decimal_comma,
-    )  # fmt: skip
+    )
 
 
 def _chosen(dataset: FileDataset, others: list[str]) -> list[str]:

@@ -99,7 +99,7 @@ def _module(layer: spec.Layer, shape: Shape, position: int) -> nn.Module:
     if isinstance(layer, spec.Flatten):
         return nn.Flatten()
     if isinstance(layer, spec.LayerNorm):
-        return nn.LayerNorm(shape)
+        return nn.LayerNorm(list(shape))
     if isinstance(layer, spec.BatchNorm):
         return nn.BatchNorm1d(shape[0]) if len(shape) == 1 else nn.BatchNorm2d(shape[0])
     if isinstance(layer, spec.Dropout):
