@@ -13,7 +13,6 @@ class StudyState(StrEnum):
     QUEUED = "queued"
     RUNNING = "running"
     PAUSED = "paused"
-    CANCELLING = "cancelling"
     CANCELLED = "cancelled"
     COMPLETED = "completed"
     FAILED = "failed"
@@ -41,9 +40,8 @@ _S, _T, _U = StudyState, TrialState, UnitState
 
 STUDY_TRANSITIONS: Mapping[StudyState, frozenset[StudyState]] = {
     _S.QUEUED: frozenset({_S.RUNNING, _S.PAUSED, _S.CANCELLED, _S.FAILED}),
-    _S.RUNNING: frozenset({_S.PAUSED, _S.CANCELLING, _S.CANCELLED, _S.COMPLETED, _S.FAILED}),
+    _S.RUNNING: frozenset({_S.PAUSED, _S.CANCELLED, _S.COMPLETED, _S.FAILED}),
     _S.PAUSED: frozenset({_S.QUEUED, _S.RUNNING, _S.CANCELLED}),
-    _S.CANCELLING: frozenset({_S.CANCELLED}),
     _S.CANCELLED: frozenset(),
     _S.COMPLETED: frozenset(),
     _S.FAILED: frozenset({_S.QUEUED}),
