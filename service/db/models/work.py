@@ -1,0 +1,105 @@
+"""Trials, the units of work that train them, and what running units leave behind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Double, ForeignKey, Index, Integer, LargeBinary, String, Text, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from service.db.base import Base, BigId, JsonType
+
+
+class Trial(Base):
+    """One configuration with one seed. Result columns are those of its highest rung so far; ``unit_id`` ran last."""
+
+    __tablename__ = "trial"
+    __table_args__ = (
+        Index("ix_trial_study_id_objective_number", "study_id", "objective", "number"),
+        Index("ix_trial_unit_id", "unit_id"),
+    )
+
+    study_id: Mapped[str] = mapped_column(ForeignKey("study.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    optimizer: Mapped[str] = mapped_column(String(32))
+    configuration: Mapped[dict[str, Any]] = mapped_column(JsonType)
+    seed: Mapped[int] = mapped_column(BigId)
+    stage: Mapped[str] = mapped_column(String(16))
+    origin: Mapped[str] = mapped_column(String(64))
+    state: Mapped[str] = mapped_column(String(16))
+    rung: Mapped[int] = mapped_column(Integer)
+    unit_id: Mapped[int | None] = mapped_column(ForeignKey("unit.id", ondelete="SET NULL"))
+    objective: Mapped[float | None] = mapped_column(Double)
+    metric: Mapped[float | None] = mapped_column(Double)
+    loss: Mapped[float | None] = mapped_column(Double)
+    diverged_at_step: Mapped[int | None] = mapped_column(Integer)
+    steps: Mapped[int] = mapped_column(Integer, default=0)
+
+
+class Unit(Base):
+    """One claimable piece of work. ``fence`` rises with every claim: a write that carries an older one is refused.
+
+    ``claimed_at``..``finished_at`` is the run that counted; ``step`` how far the running attempt has come.
+    """
+
+    __tablename__ = "unit"
+    __table_args__ = (
+        UniqueConstraint("study_id", "key"),
+        Index("ix_unit_state_id", "state", "id"),
+        Index("ix_unit_study_id_state", "study_id", "state"),
+    )
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    study_id: Mapped[str] = mapped_column(ForeignKey("study.id", ondelete="CASCADE"))
+    key: Mapped[str] = mapped_column(String(200))
+    kind: Mapped[str] = mapped_column(String(16))
+    rung: Mapped[int] = mapped_column(Integer)
+    horizon: Mapped[int] = mapped_column(Integer)
+    state: Mapped[str] = mapped_column(String(16))
+    spec: Mapped[dict[str, Any]] = mapped_column(JsonType)
+    result: Mapped[dict[str, Any] | None] = mapped_column(JsonType)
+    attempts: Mapped[int] = mapped_column(Integer, default=0)
+    fence: Mapped[int] = mapped_column(Integer, default=0)
+    worker_id: Mapped[str | None] = mapped_column(String(200))
+    lease_until: Mapped[float | None] = mapped_column(Double)
+    step: Mapped[int] = mapped_column(Integer, default=0)
+    created_at: Mapped[float] = mapped_column(Double)
+    claimed_at: Mapped[float | None] = mapped_column(Double)
+    finished_at: Mapped[float | None] = mapped_column(Double)
+    error_code: Mapped[str | None] = mapped_column(String(64))
+    error_message: Mapped[str | None] = mapped_column(Text)
+
+
+class Measurement(Base):
+    """One point of a trial's learning curve in one unit: live ones while it runs, the committed curve afterwards."""
+
+    __tablename__ = "measurement"
+
+    unit_id: Mapped[int] = mapped_column(ForeignKey("unit.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    step: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    train_loss: Mapped[float | None] = mapped_column(Double)
+    loss: Mapped[float | None] = mapped_column(Double)
+    value: Mapped[float | None] = mapped_column(Double)
+
+
+class Checkpoint(Base):
+    """The latest saved state of a running unit. ``sha256`` is of ``data``: a torn checkpoint is not used."""
+
+    __tablename__ = "checkpoint"
+
+    unit_id: Mapped[int] = mapped_column(ForeignKey("unit.id", ondelete="CASCADE"), primary_key=True)
+    data: Mapped[bytes] = mapped_column(LargeBinary)
+    sha256: Mapped[str] = mapped_column(String(64))
+    saved_at: Mapped[float] = mapped_column(Double)
+
+
+class Worker(Base):
+    """A process that claims units, and when it was last heard of."""
+
+    __tablename__ = "worker"
+
+    id: Mapped[str] = mapped_column(String(200), primary_key=True)
+    device: Mapped[str | None] = mapped_column(String(200))
+    first_seen: Mapped[float] = mapped_column(Double)
+    last_seen: Mapped[float] = mapped_column(Double)

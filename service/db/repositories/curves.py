@@ -1,0 +1,80 @@
+"""Learning curves and checkpoints: what running units leave behind."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+
+from sqlalchemy import delete, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from optim_core.spec.trial import CurvePoint
+from service.db.models import Checkpoint, Measurement, Trial
+
+# SQLite binds at most 32,766 values in a statement; a measurement has six.
+CHUNK = 1000
+
+
+class CurveRepository:
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    def upsert(self, unit_id: int, points: Iterable[tuple[int, CurvePoint]]) -> None:
+        """Add points; a point of the same trial and step is replaced (an attempt that resumed tells it again)."""
+        rows = {
+            (number, point.step): {"unit_id": unit_id, "number": number, **point.model_dump()}
+            for number, point in points
+        }
+        # Sorted, so that two writers could never wait for each other.
+        ordered = [rows[key] for key in sorted(rows)]
+        dialect = postgresql if self.session.get_bind().dialect.name == "postgresql" else sqlite
+        for start in range(0, len(ordered), CHUNK):
+            statement = dialect.insert(Measurement).values(ordered[start : start + CHUNK])
+            new = statement.excluded
+            self.session.execute(
+                statement.on_conflict_do_update(
+                    index_elements=["unit_id", "number", "step"],
+                    set_={"train_loss": new.train_loss, "loss": new.loss, "value": new.value},
+                )
+            )
+
+    def replace(self, unit_id: int, points: Iterable[tuple[int, CurvePoint]]) -> None:
+        """Put the committed curves in the place of the live points."""
+        self.session.execute(delete(Measurement).where(Measurement.unit_id == unit_id))
+        self.upsert(unit_id, points)
+
+    def of_trials(self, trials: Sequence[Trial]) -> dict[int, list[CurvePoint]]:
+        """Trial number → points by step, each from the unit that ran the trial last."""
+        curves: dict[int, list[CurvePoint]] = {trial.number: [] for trial in trials}
+        units = {trial.number: trial.unit_id for trial in trials}
+        query = (
+            select(Measurement)
+            .where(
+                Measurement.unit_id.in_({unit for unit in units.values() if unit is not None}),
+                Measurement.number.in_(list(units)),
+            )
+            .order_by(Measurement.number, Measurement.step)
+        )
+        for row in self.session.scalars(query):
+            if units[row.number] == row.unit_id:
+                curves[row.number].append(
+                    CurvePoint(step=row.step, train_loss=row.train_loss, loss=row.loss, value=row.value)
+                )
+        return curves
+
+    def save_checkpoint(self, unit_id: int, data: bytes, at: float) -> None:
+        digest = hashlib.sha256(data).hexdigest()
+        self.session.merge(Checkpoint(unit_id=unit_id, data=data, sha256=digest, saved_at=at))
+
+    def checkpoint(self, unit_id: int) -> bytes | None:
+        """The saved state; None when there is none or it is not what was written."""
+        found = self.session.get(Checkpoint, unit_id)
+        if found is None or hashlib.sha256(found.data).hexdigest() != found.sha256:
+            return None
+        return found.data
+
+    def drop_checkpoint(self, unit_id: int) -> None:
+        self.session.execute(
+            delete(Checkpoint).where(Checkpoint.unit_id == unit_id).execution_options(synchronize_session=False)
+        )

@@ -1,0 +1,121 @@
+"""Studies, their events, recommendations and idempotency keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import case, delete, func, or_, select, tuple_, update
+from sqlalchemy.orm import Session
+
+from optim_core.spec.states import STUDY_TRANSITIONS, StudyState, UnitState, allowed_sources
+from service.db.base import db_epoch
+from service.db.models import Event, IdempotencyKey, Recommendation, Study, Unit
+
+ACTIVE = (StudyState.QUEUED, StudyState.RUNNING)
+
+
+class StudyRepository:
+    """Whoever writes to a study, its trials, units or events first takes ``lock``: one order of locks, no deadlocks."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    def now(self) -> float:
+        """Epoch seconds by the database's clock."""
+        return self.session.execute(select(db_epoch())).scalar_one()
+
+    def get(self, study_id: str) -> Study | None:
+        return self.session.get(Study, study_id)
+
+    def lock(self, study_id: str) -> Study | None:
+        """The study, its row locked until the transaction ends. On SQLite the write transaction is the lock."""
+        query = select(Study).where(Study.id == study_id).with_for_update(key_share=True)
+        return self.session.execute(query.execution_options(populate_existing=True)).scalar_one_or_none()
+
+    def add(self, study: Study) -> None:
+        self.session.add(study)
+        self.session.flush()
+
+    def move(self, study: Study, target: StudyState, **values: Any) -> bool:
+        """Change the state when the table of transitions allows it; False when it does not."""
+        self.session.flush()
+        sources = allowed_sources(STUDY_TRANSITIONS, target)
+        changed = self.session.execute(
+            update(Study)
+            .where(Study.id == study.id, Study.state.in_(sources))
+            .values(state=target.value, **values)
+            .execution_options(synchronize_session=False)
+        )
+        self.session.refresh(study)
+        return changed.rowcount == 1  # type: ignore[attr-defined]
+
+    def page(
+        self, status: str | None, model: str | None, after: tuple[float, str] | None, limit: int
+    ) -> Sequence[Study]:
+        """Newest first, strictly after the position (created_at, id)."""
+        query = select(Study).order_by(Study.created_at.desc(), Study.id.desc()).limit(limit)
+        if status is not None:
+            query = query.where(Study.state == status)
+        if model is not None:
+            query = query.where(Study.model == model)
+        if after is not None:
+            query = query.where(tuple_(Study.created_at, Study.id) < tuple_(*after))
+        return self.session.scalars(query).all()
+
+    def to_advance(self) -> Sequence[str]:
+        """Active studies with facts that no planner has seen, or with nothing left to run; oldest first."""
+        busy = select(Unit.id).where(Unit.study_id == Study.id, Unit.state.in_([UnitState.QUEUED, UnitState.LEASED]))
+        query = (
+            select(Study.id)
+            .where(Study.state.in_(ACTIVE), or_(Study.result_seq > Study.planned_seq, ~busy.exists()))
+            .order_by(Study.created_at)
+        )
+        return self.session.scalars(query).all()
+
+    def run_times(self, study_ids: Iterable[str]) -> dict[str, tuple[float, float]]:
+        """(elapsed, device) seconds per study: union and sum of the runs of done units and of leased ones up to now."""
+        end = case((Unit.state == UnitState.DONE, Unit.finished_at), else_=db_epoch())
+        runs = (
+            select(Unit.study_id, Unit.id, Unit.claimed_at.label("start"), end.label("end"))
+            .where(Unit.study_id.in_(list(study_ids)), Unit.state.in_([UnitState.DONE, UnitState.LEASED]))
+            .cte("runs")
+        )
+        # Each run adds only what lies behind every run that began before it.
+        seen = func.max(runs.c.end).over(
+            partition_by=runs.c.study_id, order_by=[runs.c.start, runs.c.id], rows=(None, -1)
+        )
+        parts = select(runs.c.study_id, runs.c.start, runs.c.end, seen.label("seen")).cte("parts")
+        fresh_from = case((parts.c.seen > parts.c.start, parts.c.seen), else_=parts.c.start)
+        fresh = case((parts.c.end > fresh_from, parts.c.end - fresh_from), else_=0.0)
+        length = case((parts.c.end > parts.c.start, parts.c.end - parts.c.start), else_=0.0)
+        query = select(parts.c.study_id, func.sum(fresh), func.sum(length)).group_by(parts.c.study_id)
+        return {study_id: (elapsed, device) for study_id, elapsed, device in self.session.execute(query)}
+
+    def delete(self, study: Study) -> None:
+        """Remove the study and, by foreign keys, everything that belongs to it."""
+        self.session.execute(delete(Study).where(Study.id == study.id).execution_options(synchronize_session=False))
+        self.session.expunge(study)
+
+    def add_event(self, study: Study, kind: str, data: dict[str, Any], at: float) -> None:
+        """Append to the study's history. The caller holds ``lock``, which is what keeps ids without gaps."""
+        study.event_seq += 1
+        self.session.add(Event(study_id=study.id, id=study.event_seq, type=kind, data=data, at=at))
+
+    def events_after(self, study_id: str, last_id: int, limit: int) -> Sequence[Event]:
+        query = select(Event).where(Event.study_id == study_id, Event.id > last_id).order_by(Event.id).limit(limit)
+        return self.session.scalars(query).all()
+
+    def recommendation(self, study_id: str) -> dict[str, Any] | None:
+        found = self.session.get(Recommendation, study_id)
+        return None if found is None else found.document
+
+    def set_recommendation(self, study_id: str, document: dict[str, Any], at: float) -> None:
+        self.session.add(Recommendation(study_id=study_id, document=document, created_at=at))
+
+    def idempotency_key(self, key: str) -> IdempotencyKey | None:
+        return self.session.get(IdempotencyKey, key)
+
+    def add_idempotency_key(self, key: str, request_hash: str, study_id: str, at: float) -> None:
+        self.session.add(IdempotencyKey(key=key, request_hash=request_hash, study_id=study_id, created_at=at))
+        self.session.flush()

@@ -1,0 +1,128 @@
+"""Trials of a study."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import Select, bindparam, func, insert, or_, select, update
+from sqlalchemy.orm import Session
+
+from optim_core.spec.errors import IllegalTransition
+from optim_core.spec.states import TRIAL_TRANSITIONS, TrialState, allowed_sources
+from service.db.models import Trial
+
+RESULT_COLUMNS = ("rung", "objective", "metric", "loss", "diverged_at_step", "steps")
+
+
+class TrialRepository:
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    def get(self, study_id: str, number: int) -> Trial | None:
+        return self.session.get(Trial, (study_id, number))
+
+    def with_result(self, study_id: str, numbers: Iterable[int]) -> dict[int, bool]:
+        """number → has a result already, for those of ``numbers`` that exist."""
+        query = select(Trial.number, Trial.objective.is_not(None)).where(
+            Trial.study_id == study_id, Trial.number.in_(list(numbers))
+        )
+        return {number: bool(known) for number, known in self.session.execute(query)}
+
+    def add(self, rows: list[dict[str, Any]]) -> None:
+        if rows:
+            self.session.execute(insert(Trial), rows)
+
+    def must_move(self, study_id: str, numbers: Sequence[int], target: TrialState, **values: Any) -> None:
+        """Change the state of all of ``numbers``. IllegalTransition, and so a rollback, when one of them may not."""
+        if not numbers:
+            return
+        changed = self.session.execute(
+            update(Trial)
+            .where(
+                Trial.study_id == study_id,
+                Trial.number.in_(numbers),
+                Trial.state.in_(allowed_sources(TRIAL_TRANSITIONS, target)),
+            )
+            .values(state=target.value, **values)
+            .execution_options(synchronize_session=False)
+        )
+        if changed.rowcount != len(numbers):  # type: ignore[attr-defined]
+            raise IllegalTransition(f"not every trial of {list(numbers)} may become {target}")
+
+    def cancel_open(self, study_id: str) -> None:
+        """Cancel the trials that wait or run."""
+        self.session.execute(
+            update(Trial)
+            .where(Trial.study_id == study_id, Trial.state.in_([TrialState.WAITING, TrialState.RUNNING]))
+            .values(state=TrialState.CANCELLED.value)
+            .execution_options(synchronize_session=False)
+        )
+
+    def set_results(self, study_id: str, rows: list[dict[str, Any]]) -> None:
+        """Store results; each row has ``number`` and RESULT_COLUMNS."""
+        if not rows:
+            return
+        table = Trial.__table__
+        statement = (
+            update(table)  # type: ignore[arg-type]
+            .where(table.c.study_id == study_id, table.c.number == bindparam("the_number"))
+            .values({name: bindparam(f"the_{name}") for name in RESULT_COLUMNS})
+        )
+        values = [{f"the_{name}": row[name] for name in ("number", *RESULT_COLUMNS)} for row in rows]
+        self.session.connection().execute(statement, values)
+
+    def mark_pruned(self, study_id: str) -> None:
+        """Searched trials that ended below the study's highest rung were pruned."""
+        searched = (Trial.study_id == study_id, Trial.stage != "confirm", Trial.state == TrialState.COMPLETED)
+        top = select(func.max(Trial.rung)).where(*searched).scalar_subquery()
+        self.session.execute(
+            update(Trial)
+            .where(*searched, Trial.rung < top)
+            .values(state=TrialState.PRUNED.value)
+            .execution_options(synchronize_session=False)
+        )
+
+    def page_by_number(
+        self, study_id: str, optimizer: str | None, state: str | None, after: int | None, limit: int
+    ) -> Sequence[Trial]:
+        query = _filtered(study_id, optimizer, state).order_by(Trial.number).limit(limit)
+        return self.session.scalars(query if after is None else query.where(Trial.number > after)).all()
+
+    def page_by_objective(
+        self,
+        study_id: str,
+        optimizer: str | None,
+        state: str | None,
+        after: tuple[float | None, int] | None,
+        limit: int,
+    ) -> Sequence[Trial]:
+        """Best first, trials without a result last; strictly after the position (objective, number)."""
+        order = (Trial.objective.is_(None), Trial.objective, Trial.number)
+        query = _filtered(study_id, optimizer, state).order_by(*order).limit(limit)
+        if after is None:
+            return self.session.scalars(query).all()
+        objective, number = after
+        if objective is None:
+            behind = Trial.objective.is_(None) & (Trial.number > number)
+        else:
+            tied = (Trial.objective == objective) & (Trial.number > number)
+            behind = or_(Trial.objective.is_(None), Trial.objective > objective, tied)
+        return self.session.scalars(query.where(behind)).all()
+
+    def best(self, study_id: str, limit: int) -> Sequence[Trial]:
+        """Searched trials that have started, best objective first, those without a result last."""
+        query = (
+            select(Trial)
+            .where(Trial.study_id == study_id, Trial.stage != "confirm", Trial.unit_id.is_not(None))
+            .order_by(Trial.objective.is_(None), Trial.objective, Trial.number)
+            .limit(limit)
+        )
+        return self.session.scalars(query).all()
+
+
+def _filtered(study_id: str, optimizer: str | None, state: str | None) -> Select[tuple[Trial]]:
+    query = select(Trial).where(Trial.study_id == study_id)
+    if optimizer is not None:
+        query = query.where(Trial.optimizer == optimizer)
+    return query if state is None else query.where(Trial.state == state)

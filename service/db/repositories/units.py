@@ -1,0 +1,138 @@
+"""The queue: units of work under a lease with a fencing token."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import func, insert, select, update
+from sqlalchemy.orm import Session
+
+from optim_core.spec.states import UNIT_TRANSITIONS, UnitState, allowed_sources
+from service.db.base import db_epoch
+from service.db.models import Study, Unit, Worker
+from service.db.repositories.studies import ACTIVE
+
+
+class UnitRepository:
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    def get(self, unit_id: int) -> Unit | None:
+        return self.session.get(Unit, unit_id, populate_existing=True)
+
+    def of_study(self, study_id: str) -> Sequence[Unit]:
+        return self.session.scalars(select(Unit).where(Unit.study_id == study_id).order_by(Unit.id)).all()
+
+    def known_keys(self, study_id: str, keys: Iterable[str]) -> set[str]:
+        """Those of ``keys`` that the study has already."""
+        query = select(Unit.key).where(Unit.study_id == study_id, Unit.key.in_(list(keys)))
+        return set(self.session.scalars(query))
+
+    def add(self, rows: list[dict[str, Any]]) -> None:
+        if rows:
+            self.session.execute(insert(Unit), rows)
+
+    def study_with_work(self, study_id: str | None) -> str | None:
+        """The study whose queued unit has waited longest; takes no lock."""
+        query = (
+            select(Unit.study_id)
+            .join(Study, Study.id == Unit.study_id)
+            .where(Unit.state == UnitState.QUEUED, Study.state.in_(ACTIVE))
+            .order_by(Unit.id)
+            .limit(1)
+        )
+        return self.session.scalar(query if study_id is None else query.where(Unit.study_id == study_id))
+
+    def claim(self, study_id: str, worker_id: str, lease_s: float, now: float) -> Unit | None:
+        """Lease the study's oldest queued unit in one statement, with a new fence; None when none is queued."""
+        oldest = (
+            select(Unit.id)
+            .where(Unit.study_id == study_id, Unit.state == UnitState.QUEUED)
+            .order_by(Unit.id)
+            .limit(1)
+            .with_for_update(skip_locked=True)
+            .scalar_subquery()
+        )
+        statement = (
+            update(Unit)
+            .where(Unit.id == oldest, Unit.state == UnitState.QUEUED)
+            .values(
+                state=UnitState.LEASED.value,
+                worker_id=worker_id,
+                fence=Unit.fence + 1,
+                attempts=Unit.attempts + 1,
+                claimed_at=now,
+                lease_until=now + lease_s,
+                step=0,
+            )
+            .returning(Unit)
+            .execution_options(synchronize_session=False, populate_existing=True)
+        )
+        return self.session.execute(statement).scalar_one_or_none()
+
+    def held(self, unit_id: int, token: int, **values: Any) -> bool:
+        """Write ``values`` to a unit that is leased under ``token``; False, and nothing written, when it is not."""
+        changed = self.session.execute(
+            update(Unit)
+            .where(Unit.id == unit_id, Unit.fence == token, Unit.state == UnitState.LEASED)
+            .values(**values)
+            .execution_options(synchronize_session=False)
+        )
+        return changed.rowcount == 1  # type: ignore[attr-defined]
+
+    def end_lease(self, unit_id: int, token: int, target: UnitState, **values: Any) -> bool:
+        """Leave the lease for ``target`` if ``token`` still holds it: the fence that every commit passes."""
+        if target not in UNIT_TRANSITIONS[UnitState.LEASED]:
+            raise ValueError(f"a leased unit cannot become {target}")
+        return self.held(unit_id, token, state=target.value, lease_until=None, **values)
+
+    def extend(self, unit_id: int, token: int, lease_s: float) -> bool:
+        return self.held(unit_id, token, lease_until=db_epoch() + lease_s)
+
+    def expired(self) -> Sequence[Unit]:
+        """Leased units whose lease has run out; takes no lock, ``end_lease`` decides."""
+        query = select(Unit).where(Unit.state == UnitState.LEASED, Unit.lease_until < db_epoch()).order_by(Unit.id)
+        return self.session.scalars(query).all()
+
+    def move_all(self, study_id: str, sources: Sequence[UnitState], target: UnitState, **values: Any) -> int:
+        """Change the state of the study's units in ``sources``; how many did."""
+        legal = [source for source in sources if source in allowed_sources(UNIT_TRANSITIONS, target)]
+        changed = self.session.execute(
+            update(Unit)
+            .where(Unit.study_id == study_id, Unit.state.in_(legal))
+            .values(state=target.value, **values)
+            .execution_options(synchronize_session=False)
+        )
+        return changed.rowcount  # type: ignore[attr-defined]
+
+    def count(self, study_id: str, state: UnitState) -> int:
+        query = select(func.count()).select_from(Unit).where(Unit.study_id == study_id, Unit.state == state)
+        return self.session.execute(query).scalar_one()
+
+    def queue_depth(self) -> tuple[int, int, float | None]:
+        """(claimable units, leased units, seconds that the oldest claimable one has waited)."""
+        claimable = (
+            select(func.count(), db_epoch() - func.min(Unit.created_at))
+            .select_from(Unit)
+            .join(Study, Study.id == Unit.study_id)
+            .where(Unit.state == UnitState.QUEUED, Study.state.in_(ACTIVE))
+        )
+        queued, waited = self.session.execute(claimable).one()
+        leased = select(func.count()).select_from(Unit).where(Unit.state == UnitState.LEASED)
+        return queued, self.session.execute(leased).scalar_one(), waited
+
+    def see_worker(self, worker_id: str, device: str | None, now: float) -> None:
+        """Note that a worker lives."""
+        values: dict[str, Any] = {"last_seen": now} | ({} if device is None else {"device": device})
+        changed = self.session.execute(
+            update(Worker).where(Worker.id == worker_id).values(**values).execution_options(synchronize_session=False)
+        )
+        if changed.rowcount == 0:  # type: ignore[attr-defined]
+            self.session.add(Worker(id=worker_id, device=device, first_seen=now, last_seen=now))
+
+    def workers(self, since: float) -> Sequence[Worker]:
+        """Workers heard of since then, newest first."""
+        return self.session.scalars(
+            select(Worker).where(Worker.last_seen >= since).order_by(Worker.last_seen.desc(), Worker.id)
+        ).all()

@@ -1,0 +1,115 @@
+"""Rows become views. The only place that does so."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from optim_core.spec.problem import BUILTIN_TASKS, MAXIMISED, CatalogueModel, FileDataset, StudySpec, check_metric
+from optim_core.spec.states import StudyState, TrialState
+from optim_core.spec.trial import CurvePoint
+from service.db.models import Study, Trial
+from service.operations.views import Best, Progress, StudyDetail, StudyFailure, StudySummary, TrialView
+
+# Search is what a budget limits; confirming the winners afterwards takes the last fifth of the bar.
+SEARCH_SHARE = 0.8
+MAX_CURVE_POINTS = 500
+
+
+def model_label(spec: StudySpec) -> str:
+    """A short name of the model: of the catalogue, or ``layers``."""
+    return spec.model.name if isinstance(spec.model, CatalogueModel) else "layers"
+
+
+def dataset_label(spec: StudySpec) -> str:
+    """A short name of the data set; of a file its name without the folder."""
+    if isinstance(spec.dataset, FileDataset):
+        return spec.dataset.path.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1][:255]
+    return spec.dataset.name
+
+
+def metric_of(spec: StudySpec) -> tuple[str | None, str | None]:
+    """(metric, direction) as far as they are known before the data set was read."""
+    task = spec.task or (None if isinstance(spec.dataset, FileDataset) else BUILTIN_TASKS[spec.dataset.name])
+    metric = spec.metric or (check_metric(task, None) if task is not None else None)
+    return metric, None if metric is None else ("maximize" if metric in MAXIMISED else "minimize")
+
+
+def study_summary(study: Study, times: tuple[float, float] | None) -> StudySummary:
+    """``times``: (elapsed, device) seconds up to now of a study with running units; None = as stored at last commit."""
+    return StudySummary(**_summary(study, times))
+
+
+def study_detail(study: Study, times: tuple[float, float] | None) -> StudyDetail:
+    """As ``study_summary``, with the spec."""
+    return StudyDetail(**_summary(study, times), spec=study.spec)
+
+
+def _summary(study: Study, times: tuple[float, float] | None) -> dict[str, Any]:
+    elapsed_s, device_s = times or (study.elapsed_s, study.device_s)
+    error = None if study.error_code is None else StudyFailure(code=study.error_code, message=study.error_message or "")
+    return {
+        "id": study.id,
+        "name": study.name,
+        "status": StudyState(study.state),
+        "model": study.model,
+        "dataset": study.dataset,
+        "metric": study.metric,
+        "direction": study.direction,
+        "created_at": study.created_at,
+        "started_at": study.started_at,
+        "finished_at": study.finished_at,
+        "progress": progress(study, elapsed_s, device_s),
+        "error": error,
+        "verdict": study.verdict,
+        "winner": study.winner,
+    }
+
+
+def progress(study: Study, elapsed_s: float, device_s: float) -> Progress:
+    """How far a study is. The fraction follows the limit of the budget that is nearest."""
+    fraction = _fraction(study, elapsed_s, device_s)
+    active = study.state in (StudyState.QUEUED, StudyState.RUNNING)
+    best = None
+    if study.best_optimizer is not None and study.best_value is not None:
+        best = Best(optimizer=study.best_optimizer, value=study.best_value)
+    return Progress(
+        stage=study.stage or "queued",
+        note=study.note,
+        trials_done=study.trials_done,
+        trials_planned=study.trials_planned,
+        fraction=fraction,
+        elapsed_s=elapsed_s,
+        eta_s=elapsed_s * (1 - fraction) / fraction if active and fraction > 0.02 else None,
+        trials_per_s=study.trials_done / elapsed_s if elapsed_s > 0 else 0.0,
+        best=best,
+    )
+
+
+def _fraction(study: Study, elapsed_s: float, device_s: float) -> float:
+    if study.state == StudyState.COMPLETED:
+        return 1.0
+    if study.stage == "confirm":
+        return SEARCH_SHARE + (1 - SEARCH_SHARE) * 0.95 * study.confirm_done / max(study.confirm_planned, 1)
+    spent = {
+        "trials": study.trials_done - study.confirm_done,
+        "seconds": elapsed_s,
+        "train_steps": study.train_steps,
+        "device_seconds": device_s,
+    }
+    budget = study.spec["budget"]
+    parts = [spent[name] / budget[name] for name in spent if budget.get(name)]
+    return SEARCH_SHARE * min(max(parts, default=0.0), 1.0)
+
+
+def trial_fields(trial: Trial) -> dict[str, Any]:
+    """The fields of a TrialView."""
+    plain = {name: getattr(trial, name) for name in TrialView.model_fields if name != "state"}
+    return {**plain, "state": TrialState(trial.state)}
+
+
+def thinned(points: list[CurvePoint], limit: int = MAX_CURVE_POINTS) -> list[CurvePoint]:
+    """At most ``limit`` points, evenly chosen, with the first and the last."""
+    if len(points) <= limit:
+        return points
+    stride = (len(points) - 1) / (limit - 1)
+    return [points[round(i * stride)] for i in range(limit)]

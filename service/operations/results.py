@@ -1,0 +1,93 @@
+"""What changes in a study when a unit ends. Inside somebody else's transaction, with the study locked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from optim_core.spec.states import StudyState, TrialState
+from optim_core.spec.trial import TrialResult, UnitResult
+from service.db.models import Study, Unit
+from service.db.repositories import CurveRepository, StudyRepository, TrialRepository
+
+
+def numbers_of(unit: Unit) -> list[int]:
+    """The numbers of a unit's trials."""
+    return [trial["number"] for trial in unit.spec["trials"]]
+
+
+def without_curves(result: UnitResult) -> dict[str, Any]:
+    """The result as JSON; its curves are stored as measurements."""
+    document = result.model_dump(mode="json")
+    for trial in document["trials"]:
+        trial["curve"] = []
+    return document
+
+
+def record(session: Session, study: Study, unit: Unit, result: UnitResult, now: float) -> None:
+    """Store trials and curves, bring the study's counters up to date, tell what happened."""
+    trials, curves, studies = TrialRepository(session), CurveRepository(session), StudyRepository(session)
+    given = {trial["number"]: trial for trial in unit.spec["trials"]}
+    ended = [trial for trial in result.trials if trial.number in given]
+    known = trials.with_result(study.id, given)
+    for state in (TrialState.COMPLETED, TrialState.DIVERGED):
+        trials.must_move(study.id, [trial.number for trial in ended if state_of(trial) == state], state)
+    trials.set_results(study.id, [_row(trial, unit) for trial in ended])
+    curves.replace(unit.id, [(trial.number, point) for trial in ended for point in trial.curve])
+    curves.drop_checkpoint(unit.id)
+
+    fresh = sum(not known.get(trial.number, False) for trial in ended)
+    study.trials_done += fresh
+    study.confirm_done += fresh if unit.kind == "confirm" else 0
+    study.train_steps += result.train_steps
+    session.flush()
+    study.elapsed_s, study.device_s = studies.run_times([study.id])[study.id]
+    study.result_seq += 1
+    if result.probe is not None:
+        study.metric, study.direction = result.probe.metric, result.probe.direction
+    if unit.kind != "confirm":
+        _remember_best(study, ended, given)
+
+    done = {"unit": unit.key, "seconds": result.seconds, "train_steps": result.train_steps, "engine": result.engine}
+    studies.add_event(study, "unit.done", done, now)
+    for trial in ended:
+        told = {"number": trial.number, "optimizer": given[trial.number]["configuration"]["optimizer"],
+                "stage": given[trial.number]["stage"], "state": state_of(trial).value, "rung": unit.rung,
+                "metric": trial.metric}  # fmt: skip
+        studies.add_event(study, "trial.done", told, now)
+
+
+def state_of(trial: TrialResult) -> TrialState:
+    """Divergence is a result, not an error."""
+    return TrialState.COMPLETED if trial.diverged_at_step is None else TrialState.DIVERGED
+
+
+def _row(trial: TrialResult, unit: Unit) -> dict[str, Any]:
+    return {
+        "number": trial.number,
+        "rung": unit.rung,
+        "objective": trial.objective,
+        "metric": trial.metric,
+        "loss": trial.loss,
+        "diverged_at_step": trial.diverged_at_step,
+        "steps": trial.steps,
+    }
+
+
+def _remember_best(study: Study, ended: list[TrialResult], given: dict[int, dict[str, Any]]) -> None:
+    for trial in ended:
+        better = study.best_objective is None or trial.objective < study.best_objective
+        if better and trial.metric is not None:
+            study.best_objective, study.best_value = trial.objective, trial.metric
+            study.best_optimizer = given[trial.number]["configuration"]["optimizer"]
+
+
+def fail(session: Session, study: Study, code: str, message: str, now: float) -> bool:
+    """End the study as failed; False when it has ended already. Its open units stay for a resume, nobody claims them."""
+    studies = StudyRepository(session)
+    told = {"error_code": code[:64], "error_message": message}
+    if not studies.move(study, StudyState.FAILED, finished_at=now, **told):
+        return False
+    studies.add_event(study, "study.state", {"state": study.state, "code": code, "message": message}, now)
+    return True

@@ -1,0 +1,47 @@
+"""All settings of a process, read once from ``WHICHOPT_*`` environment variables (or given as arguments)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Times in seconds. Without a broker workers poll the database, which is all that one machine needs."""
+
+    model_config = SettingsConfigDict(env_prefix="WHICHOPT_", extra="ignore", frozen=True)
+
+    data_dir: Path = Field(Path.home() / ".whichopt", description="Folder of the SQLite database")
+    database_url: str = Field("", description="SQLAlchemy URL; empty = a SQLite file in data_dir")
+    broker_url: str | None = Field(None, description="Redis URL that wakes workers; none = workers poll")
+    host: str = Field("127.0.0.1", description="Address the API binds")
+    port: int = Field(8000, ge=0, le=65535, description="Port the API binds; 0 = any free port")
+    lease_s: float = Field(60.0, gt=0, description="How long a claimed unit belongs to its worker without a heartbeat")
+    heartbeat_s: float = Field(15.0, gt=0, description="How often a worker extends its lease")
+    sweep_s: float = Field(10.0, gt=0, description="How often expired leases are taken back")
+    poll_s: float = Field(0.5, gt=0, description="How often an idle worker looks for work")
+    max_attempts: int = Field(3, ge=1, description="Claims of one unit before it is failed")
+    max_body_bytes: int = Field(1 << 20, ge=1024, description="Largest request body of the API")
+    data_roots: Annotated[list[Path] | None, NoDecode] = Field(
+        None, description=f"Folders that file data sets may live in, separated by {os.pathsep!r}; none = any folder"
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged")
+
+    @field_validator("data_roots", mode="before")
+    @classmethod
+    def _split_roots(cls, value: object) -> object:
+        return [Path(part) for part in value.split(os.pathsep) if part] if isinstance(value, str) else value
+
+    @field_validator("data_dir")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @property
+    def url(self) -> str:
+        """The database URL in use."""
+        return self.database_url or f"sqlite:///{self.data_dir / 'whichopt.db'}"
