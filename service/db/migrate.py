@@ -33,7 +33,7 @@ def current(url: str) -> str | None:
     """The revision of a database; None when it has no schema yet."""
     engine = make_migration_engine(url)
     try:
-        with engine.connect() as connection:
+        with engine.execution_options(write=False).connect() as connection:
             return MigrationContext.configure(connection).get_current_revision()
     finally:
         engine.dispose()

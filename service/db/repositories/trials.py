@@ -121,7 +121,7 @@ class TrialRepository:
         return self.session.scalars(query).all()
 
 
-def _filtered(study_id: str, optimizer: str | None, state: str | None) -> Select[tuple[Trial]]:
+def _filtered(study_id: str, optimizer: str | None, state: str | None) -> Select[Trial]:
     query = select(Trial).where(Trial.study_id == study_id)
     if optimizer is not None:
         query = query.where(Trial.optimizer == optimizer)
