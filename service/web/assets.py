@@ -1,0 +1,67 @@
+"""Static files at addresses that hold their content's hash, so that browsers may keep them for ever.
+
+plotly.js is served from the installed plotly package: nothing is fetched from elsewhere and no third-party script is kept
+in this repository.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import re
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+
+import plotly
+
+from service.web.palette import stylesheet_rules
+
+HERE = Path(__file__).parent
+# A style element that plotly's map bundle would add inline, against `style-src 'self'`. It looks for the id first.
+_INLINE_STYLE_GUARD = re.compile(r'document\.getElementById\("([0-9a-f]{64})"\)')
+_KINDS = {"js": "text/javascript; charset=utf-8", "css": "text/css; charset=utf-8", "svg": "image/svg+xml"}
+
+
+@dataclass(frozen=True)
+class Asset:
+    """One file: ``url_name`` is ``stem.hash.suffix``; ``packed`` is its gzip, None where that saves nothing."""
+
+    url_name: str
+    media_type: str
+    content: bytes = field(repr=False)
+    packed: bytes | None = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Assets:
+    """All static files by the name in the address. ``guard_ids`` are element ids that every page with charts must hold."""
+
+    by_url_name: dict[str, Asset]
+    urls: dict[str, str]
+    guard_ids: tuple[str, ...]
+
+
+def _asset(name: str, content: bytes) -> Asset:
+    stem, suffix = name.rsplit(".", 1)
+    digest = hashlib.sha256(content).hexdigest()[:16]
+    packed = gzip.compress(content, compresslevel=6, mtime=0)
+    return Asset(f"{stem}.{digest}.{suffix}", _KINDS[suffix], content, packed if len(packed) < len(content) else None)
+
+
+@lru_cache(maxsize=1)
+def load_assets() -> Assets:
+    """Read, hash and compress every static file once a process (about half a second, nearly all of it plotly.js)."""
+    script = (files(plotly) / "package_data" / "plotly.min.js").read_bytes()
+    sources = {
+        path.name: path.read_bytes() for path in sorted((HERE / "static").iterdir()) if path.suffix[1:] in _KINDS
+    }
+    sources["app.css"] += stylesheet_rules().encode()
+    sources["plotly.min.js"] = script
+    assets = {name: _asset(name, content) for name, content in sources.items()}
+    return Assets(
+        by_url_name={asset.url_name: asset for asset in assets.values()},
+        urls={name: f"/static/{asset.url_name}" for name, asset in assets.items()},
+        guard_ids=tuple(dict.fromkeys(_INLINE_STYLE_GUARD.findall(script.decode()))),
+    )

@@ -1,0 +1,192 @@
+"""Figures as plain dicts for plotly.js: SVG traces only, because WebGL ones need a looser Content-Security-Policy.
+
+Colours of text, grid and background are left to the page, which knows whether it is light or dark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from optim_core.spec.recommendation import Recommendation
+from service.operations.views import Curve
+from service.web import words
+from service.web.bestsofar import Finish
+from service.web.palette import colour
+
+Figure = dict[str, Any]
+CURVE_POINTS = 200
+SCATTER_POINTS = 400
+
+
+def thin(items: Sequence[Any], limit: int) -> list[Any]:
+    """At most ``limit`` of ``items``, evenly spread, first and last always kept."""
+    n = len(items)
+    if n <= limit:
+        return list(items)
+    return [items[round(i * (n - 1) / (limit - 1))] for i in range(limit)]
+
+
+def _axis(title: str, **extra: Any) -> dict[str, Any]:
+    return {"title": {"text": title, "standoff": 8}, "automargin": True, **extra}
+
+
+def _layout(x: str, y: str, **extra: Any) -> dict[str, Any]:
+    return {
+        "xaxis": _axis(x),
+        "yaxis": _axis(y),
+        "margin": {"l": 56, "r": 12, "t": 12, "b": 44},
+        "hovermode": "closest",
+        "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.02, "xanchor": "left", "x": 0},
+        "showlegend": True,
+        # The same revision over all updates keeps a person's zoom and hidden traces while the study runs.
+        "uirevision": "study",
+        **extra,
+    }
+
+
+def learning_curves(curves: Sequence[Curve], metric: str | None, of: str) -> Figure:
+    """Validation metric (``of`` = "value") or loss ("loss") against the optimizer step, one line a trial."""
+    name = words.metric_name(metric) if of == "value" else "loss"
+    seen: set[str] = set()
+    traces = []
+    for curve in curves:
+        points = [p for p in thin(curve.points, CURVE_POINTS) if getattr(p, of) is not None]
+        if not points:
+            continue
+        title = words.optimizer_title(curve.optimizer)
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "lines+markers",
+                "x": [p.step for p in points],
+                "y": [getattr(p, of) for p in points],
+                "name": title,
+                "legendgroup": curve.optimizer,
+                "showlegend": curve.optimizer not in seen,
+                "line": {"color": colour(curve.optimizer), "width": 1.8},
+                "marker": {"size": 4, "color": colour(curve.optimizer)},
+                "hovertemplate": f"{title}, trial {curve.number}<br>step %{{x}}: %{{y:.4g}}<extra></extra>",
+            }
+        )
+        seen.add(curve.optimizer)
+    return {"data": traces, "layout": _layout("optimizer steps", f"validation {name}")}
+
+
+def best_so_far(finishes: Sequence[Finish], direction: str | None, metric: str | None, against: str) -> Figure:
+    """Every searched trial as a dot, and the best so far as a step line, against "time" (s) or "trial" (count)."""
+    points = [(f.elapsed_s if against == "time" else i, f) for i, f in enumerate(finishes, start=1)]
+    better = (lambda new, old: new > old) if direction == "maximize" else (lambda new, old: new < old)
+    steps: list[tuple[float, Finish]] = []
+    for x, finish in points:
+        if finish.metric is not None and (not steps or better(finish.metric, steps[-1][1].metric)):
+            steps.append((x, finish))
+    scored = thin([(x, f) for x, f in points if f.metric is not None], SCATTER_POINTS)
+    traces = [
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "x": [x for x, _ in scored],
+            "y": [f.metric for _, f in scored],
+            "marker": {"size": 6, "opacity": 0.6, "color": [colour(f.optimizer) for _, f in scored]},
+            "text": [f"{words.optimizer_title(f.optimizer)}, trial {f.number}" for _, f in scored],
+            "hovertemplate": "%{text}: %{y:.4g}<extra></extra>",
+            "name": "trials",
+        }
+    ]
+    if steps:
+        line = [*steps, (points[-1][0], steps[-1][1])]
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "lines+markers",
+                "x": [x for x, _ in line],
+                "y": [f.metric for _, f in line],
+                "line": {"shape": "hv", "width": 2.2, "color": "ink"},
+                # The last point only draws the line on to now; it is no new best.
+                "marker": {"size": [9] * len(steps) + [0], "color": [colour(f.optimizer) for _, f in line]},
+                "text": [f"{words.optimizer_title(f.optimizer)}, trial {f.number}" for _, f in line],
+                "hovertemplate": "best: %{text}: %{y:.4g}<extra></extra>",
+                "name": "best so far",
+            }
+        )
+    x = "seconds since the start" if against == "time" else "trials finished"
+    return {"data": traces, "layout": _layout(x, f"validation {words.metric_name(metric)}")}
+
+
+def confirmation(answer: Recommendation) -> Figure:
+    """Mean on the test split over fresh seeds with its 95 % interval: confirmed optimizers and both AdamW baselines."""
+    rows = [
+        (words.optimizer_title(r.optimizer), r.best, r.ci95, colour(r.optimizer))
+        for r in answer.league
+        if r.confirmed and r.best is not None and r.ci95 is not None and r.optimizer != "adamw"
+    ]
+    for key, label in (("adamw_tuned", "AdamW, tuned"), ("adamw_default", "AdamW, defaults")):
+        if (base := answer.baselines.get(key)) is not None:  # type: ignore[call-overload]
+            rows.append((label, base.mean, base.ci95, colour("adamw")))
+    rows.sort(key=lambda row: row[1], reverse=answer.metric.direction == "minimize")
+    trace = {
+        "type": "scatter",
+        "mode": "markers",
+        "x": [mean for _, mean, _, _ in rows],
+        "y": [label for label, _, _, _ in rows],
+        "marker": {"size": 11, "color": [tint for _, _, _, tint in rows]},
+        "error_x": {
+            "type": "data",
+            "symmetric": False,
+            "array": [ci[1] - mean for _, mean, ci, _ in rows],
+            "arrayminus": [mean - ci[0] for _, mean, ci, _ in rows],
+            "thickness": 2,
+            "width": 6,
+            "color": "ink",
+        },
+        "hovertemplate": "%{y}: %{x:.4g}<extra></extra>",
+        "name": "mean with 95 % interval",
+    }
+    layout = _layout(f"test {words.metric_name(answer.metric.name)}, mean over fresh seeds", "", showlegend=False)
+    layout["yaxis"] = {"automargin": True, "type": "category"}
+    tuned = answer.baselines.get("adamw_tuned")
+    if tuned is not None:
+        layout["shapes"] = [
+            {"type": "line", "xref": "x", "yref": "paper", "x0": tuned.mean, "x1": tuned.mean, "y0": 0, "y1": 1,
+             "line": {"dash": "dot", "width": 1, "color": colour("adamw")}}
+        ]  # fmt: skip
+    return {"data": [trace], "layout": layout}
+
+
+def tuning_curves(answer: Recommendation) -> Figure:
+    """Expected best searched value after n trials, one line an optimizer: what a smaller budget would have found."""
+    traces = [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "x": [band.n for band in row.tuning_curve],
+            "y": [band.expected for band in row.tuning_curve],
+            "name": words.optimizer_title(row.optimizer),
+            "line": {"color": colour(row.optimizer), "width": 1.8},
+            "customdata": [[band.low, band.high] for band in row.tuning_curve],
+            "hovertemplate": "after %{x} trials: %{y:.4g} (%{customdata[0]:.4g} to %{customdata[1]:.4g})"
+            f"<extra>{words.optimizer_title(row.optimizer)}</extra>",
+        }
+        for row in answer.league
+        if len(row.tuning_curve) > 1
+    ]
+    return {"data": traces, "layout": _layout("trials", f"expected validation {words.metric_name(answer.metric.name)}")}
+
+
+def trial_curve(points: Sequence[Any], optimizer: str, metric: str | None) -> dict[str, Figure]:
+    """Two figures of one trial: metric against step; training and validation loss against step."""
+    kept = thin(points, 500)
+    steps = [p.step for p in kept]
+    base = {"type": "scatter", "mode": "lines+markers", "x": steps, "marker": {"size": 4}}
+    name = words.metric_name(metric)
+    tint = colour(optimizer)
+    value = {**base, "y": [p.value for p in kept], "name": name, "line": {"color": tint}}
+    loss = {**base, "y": [p.loss for p in kept], "name": "validation loss", "line": {"color": tint}}
+    train = {
+        **base, "y": [p.train_loss for p in kept], "name": "training loss", "line": {"color": tint, "dash": "dot"},
+    }  # fmt: skip
+    return {
+        "trial_value": {"data": [value], "layout": _layout("optimizer steps", name, showlegend=False)},
+        "trial_loss": {"data": [loss, train], "layout": _layout("optimizer steps", "loss")},
+    }

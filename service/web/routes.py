@@ -1,0 +1,224 @@
+"""Addresses of the dashboard. Each handler reads through operations and renders one template."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import HTMLResponse, JSONResponse
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from optim_core.spec.optimizers import OPTIMIZERS
+from optim_core.spec.recommendation import Recommendation
+from optim_core.spec.schedules import SCHEDULES
+from optim_core.spec.states import StudyState, TrialState
+from service.db import Database
+from service.operations import studies as operations
+from service.operations.errors import ServiceError
+from service.operations.views import StudyDetail
+from service.web import charts, views, words
+from service.web.assets import load_assets
+from service.web.bestsofar import Histories
+from service.web.views import TrialQuery
+
+TRIALS_PER_PAGE = 25
+STUDIES_PER_PAGE = 30
+CURVES_SHOWN = 10
+
+
+def environment() -> Environment:
+    """Jinja with escaping always on and undefined names as errors."""
+    env = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    env.globals.update(words=words, views=views, assets=load_assets(), OPTIMIZERS=OPTIMIZERS)
+    return env
+
+
+class Pages:
+    """Everything a handler needs: the database, the templates, what was read of each study's events."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.templates = environment()
+        self.histories = Histories(database)
+
+    def html(self, template: str, http_status: int = 200, **values: Any) -> HTMLResponse:
+        # Pages show live state; a cached one would be wrong. Static files have their own, long-lived header.
+        text = self.templates.get_template(template).render(**values)
+        return HTMLResponse(text, status_code=http_status, headers={"Cache-Control": "no-store"})
+
+    def answer(self, study: StudyDetail) -> Recommendation | None:
+        """The recommendation, None while there is none."""
+        if study.verdict is None:
+            return None
+        return operations.get_recommendation(self.database, study.id)
+
+    def trials(self, study_id: str, query: TrialQuery) -> dict[str, Any]:
+        page = operations.list_trials(
+            self.database,
+            study_id,
+            optimizer=query.optimizer,
+            state=query.state,
+            sort=query.sort,
+            cursor=query.cursor,
+            limit=TRIALS_PER_PAGE,
+        )
+        return {"trials": page, "query": query, "states": list(TrialState)}
+
+    def study(self, study_id: str, query: TrialQuery) -> dict[str, Any]:
+        """All values that the study page and its live fragments show."""
+        study = operations.get_study(self.database, study_id)
+        answer = self.answer(study)
+        last_event, finishes = self.histories.read(study_id)
+        names = views.competing(study)
+        league = views.league_of_answer(answer) if answer else views.league_so_far(names, finishes, study.direction)
+        return {
+            "study": study,
+            "answer": answer,
+            "league": league,
+            "names": names,
+            "finishes": finishes,
+            "last_event": last_event,
+            **self.trials(study_id, query),
+        }
+
+    def figures(self, shown: dict[str, Any]) -> dict[str, charts.Figure]:
+        study, finishes = shown["study"], shown["finishes"]
+        curves = operations.curves(self.database, study.id, top=CURVES_SHOWN)
+        found = {
+            "curves_value": charts.learning_curves(curves, study.metric, "value"),
+            "curves_loss": charts.learning_curves(curves, study.metric, "loss"),
+            "best_time": charts.best_so_far(finishes, study.direction, study.metric, "time"),
+            "best_trial": charts.best_so_far(finishes, study.direction, study.metric, "trial"),
+        }
+        if shown["answer"] is not None:
+            found["confirmation"] = charts.confirmation(shown["answer"])
+            found["tuning"] = charts.tuning_curves(shown["answer"])
+        return found
+
+
+def _static(request: Request, name: str) -> Response:
+    asset = load_assets().by_url_name.get(name)
+    if asset is None:
+        return Response("no such file\n", status_code=404, media_type="text/plain")
+    headers = {"Cache-Control": "public, max-age=31536000, immutable", "Vary": "Accept-Encoding"}
+    if asset.packed is not None and "gzip" in request.headers.get("accept-encoding", ""):
+        return Response(asset.packed, media_type=asset.media_type, headers={**headers, "Content-Encoding": "gzip"})
+    return Response(asset.content, media_type=asset.media_type, headers=headers)
+
+
+def _query(request: Request) -> TrialQuery:
+    """The trial table's order, filter and page from the address. An empty value means "all"."""
+    get = request.query_params.get
+    return TrialQuery(
+        sort=get("sort") or "number",
+        optimizer=get("optimizer") or None,
+        state=get("state") or None,
+        cursor=get("cursor") or None,
+    )
+
+
+def build_router(database: Database) -> APIRouter:
+    """All pages, fragments and static files."""
+    pages = Pages(database)
+    router = APIRouter(include_in_schema=False)
+
+    def page(path: str) -> Callable[[Callable[..., Response]], None]:
+        """Serve a handler at ``path``; what operations refuse becomes a page that says so."""
+
+        def add(handler: Callable[..., Response]) -> None:
+            @wraps(handler)
+            def guarded(*args: Any, **kwargs: Any) -> Response:
+                try:
+                    return handler(*args, **kwargs)
+                except ServiceError as error:
+                    return pages.html("error.html", error.status, status=error.status, detail=error.detail)
+
+            router.add_api_route(path, guarded, methods=["GET"], response_class=HTMLResponse)
+
+        return add
+
+    _add_study_pages(pages, page)
+    _add_other_pages(pages, page)
+    router.add_api_route("/static/{name}", _static, methods=["GET"])
+    return router
+
+
+Adder = Callable[[str], Callable[[Callable[..., Response]], None]]
+
+
+def _add_study_pages(pages: Pages, page: Adder) -> None:
+    @page("/studies/{study_id}")
+    def study(request: Request, study_id: str) -> Response:
+        return pages.html("study.html", **pages.study(study_id, _query(request)))
+
+    @page("/studies/{study_id}/table")
+    def table(request: Request, study_id: str) -> Response:
+        shown = operations.get_study(pages.database, study_id)
+        values = pages.trials(study_id, _query(request))
+        return pages.html("_trials.html", study=shown, names=views.competing(shown), **values)
+
+    @page("/studies/{study_id}/live")
+    def live(request: Request, study_id: str) -> Response:
+        shown = pages.study(study_id, _query(request))
+        fragments = {
+            name: pages.templates.get_template(f"_{name}.html").render(**shown)
+            for name in ("progress", "verdict", "league", "trials", "cost")
+        }
+        study: StudyDetail = shown["study"]
+        body = {
+            "status": study.status,
+            "ended": views.ended(study),
+            "verdict": study.verdict,
+            "progress": study.progress.model_dump(),
+            "last_event": shown["last_event"],
+            "fragments": fragments,
+            "figures": pages.figures(shown),
+        }
+        return JSONResponse(body, headers={"Cache-Control": "no-store"})
+
+    @page("/studies/{study_id}/trials/{number}")
+    def trial(study_id: str, number: int) -> Response:
+        study = operations.get_study(pages.database, study_id)
+        shown = operations.get_trial(pages.database, study_id, number)
+        return pages.html("trial.html", study=study, trial=shown)
+
+    @page("/studies/{study_id}/trials/{number}/live")
+    def trial_live(study_id: str, number: int) -> Response:
+        study = operations.get_study(pages.database, study_id)
+        shown = operations.get_trial(pages.database, study_id, number)
+        fragment = pages.templates.get_template("_trial.html").render(study=study, trial=shown)
+        body = {
+            "ended": views.ended(study),
+            "fragments": {"trial": fragment},
+            "figures": charts.trial_curve(shown.curve, shown.optimizer, study.metric),
+        }
+        return JSONResponse(body, headers={"Cache-Control": "no-store"})
+
+
+def _add_other_pages(pages: Pages, page: Adder) -> None:
+    @page("/")
+    def studies(request: Request) -> Response:
+        status = request.query_params.get("status") or None
+        cursor = request.query_params.get("cursor") or None
+        found = operations.list_studies(pages.database, status=status, cursor=cursor, limit=STUDIES_PER_PAGE)
+        template = "_studies.html" if request.query_params.get("part") == "list" else "studies.html"
+        return pages.html(template, studies=found, status=status, cursor=cursor, statuses=list(StudyState))
+
+    @page("/optimizers")
+    def optimizers() -> Response:
+        return pages.html("optimizers.html")
+
+    @page("/optimizers/{name}")
+    def optimizer(name: str) -> Response:
+        if name not in OPTIMIZERS:
+            return pages.html("error.html", 404, status=404, detail=f"there is no optimizer {name!r}")
+        return pages.html("optimizer.html", info=OPTIMIZERS[name], schedules=SCHEDULES)

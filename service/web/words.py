@@ -1,0 +1,146 @@
+"""Numbers, times and verdicts as a person reads them. Pure functions of values, used as Jinja filters."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from optim_core.spec.optimizers import OPTIMIZERS
+from optim_core.spec.recommendation import Recommendation
+
+MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
+SHORT_METRICS = {"rmse": "RMSE", "mae": "MAE", "r2": "R²", "auroc": "AUROC", "f1": "F1", "loss": "loss"}
+STATUS_WORDS = {
+    "queued": "waiting for a worker",
+    "running": "running",
+    "paused": "paused",
+    "cancelled": "cancelled",
+    "completed": "completed",
+    "failed": "failed",
+}
+VERDICT_WORDS = {"better": "better", "no_difference": "no difference", "inconclusive": "inconclusive"}
+STAGE_WORDS = {
+    "probe": "measuring the first steps",
+    "queued": "waiting for a worker",
+    "portfolio": "trying known-good settings",
+    "search": "searching",
+    "confirm": "confirming on fresh seeds",
+}
+
+
+def optimizer_title(name: str | None) -> str:
+    """``adamw`` → ``AdamW``; a name outside the catalogue stays as it is."""
+    if name is None:
+        return DASH
+    return OPTIMIZERS[name].title if name in OPTIMIZERS else name
+
+
+def metric_name(name: str | None) -> str:
+    return DASH if name is None else SHORT_METRICS.get(name, name)
+
+
+def number(value: float | bool | str | None, digits: int = 4) -> str:
+    """``digits`` significant digits, a true minus sign, powers of ten only where they shorten; ``–`` for None."""
+    if value is None:
+        return DASH
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, str):
+        return value
+    text = f"{value:.{digits}g}"
+    if "e" in text:
+        mantissa, exponent = text.split("e")
+        text = f"{int(float(value)):,}" if 0 <= int(exponent) < 9 else f"{mantissa}e{int(exponent)}"
+    return text.replace("-", MINUS)
+
+
+def score(value: float | None) -> str:
+    """A metric with a fixed number of decimals for its size, so that columns line up."""
+    if value is None:
+        return DASH
+    size = abs(value)
+    decimals = 4 if size < 10 else 3 if size < 100 else 2 if size < 1000 else 1
+    return number(value) if size >= 1e7 or 0 < size < 1e-3 else f"{value:,.{decimals}f}".replace("-", MINUS)
+
+
+def signed(value: float | None) -> str:
+    """A difference: always with its sign."""
+    if value is None:
+        return DASH
+    text = score(value)
+    return text if text.startswith(MINUS) or value == 0 else f"+{text}"
+
+
+def percent(value: float | None, decimals: int = 0) -> str:
+    return DASH if value is None else f"{100 * value:.{decimals}f} %"
+
+
+def probability(value: float) -> str:
+    """A probability that is never shown as certainty."""
+    return "> 99.9 %" if value > 0.999 else "< 0.1 %" if value < 0.001 else percent(value, 1)
+
+
+def duration(seconds: float | None) -> str:
+    """``0.4 s``, ``41 s``, ``3 min 20 s``, ``2 h 05 min``, ``3 d 4 h``."""
+    if seconds is None:
+        return DASH
+    if seconds < 10:
+        return f"{max(seconds, 0.0):.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def thousands(value: int | None) -> str:
+    return DASH if value is None else f"{value:,}"
+
+
+def iso_time(epoch_s: float | None) -> str:
+    """UTC in ISO 8601, for ``<time datetime>``."""
+    return "" if epoch_s is None else datetime.fromtimestamp(epoch_s, UTC).isoformat(timespec="seconds")
+
+
+def clock_time(epoch_s: float | None) -> str:
+    """UTC for people; the page turns it into local time where scripts run."""
+    return DASH if epoch_s is None else datetime.fromtimestamp(epoch_s, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def settings_text(values: dict[str, float | bool]) -> str:
+    """``lr 0.003, beta1 0.9``. What is 0 is off and left out."""
+    return ", ".join(f"{key} {number(value)}" for key, value in values.items() if value != 0)
+
+
+def schedule_text(schedule: dict[str, str | float]) -> str:
+    """``cosine (end factor 0.01, warmup fraction 0.05)``; parameters at 0 say nothing and are left out."""
+    rest = [f"{k.replace('_', ' ')} {number(v)}" for k, v in schedule.items() if k != "name" and v != 0]
+    return f"{str(schedule['name']).replace('_', ' ')}" + (f" ({', '.join(rest)})" if rest else "")
+
+
+def headline(answer: Recommendation) -> str:
+    """The verdict in one plain sentence."""
+    title = optimizer_title(answer.recommended.optimizer)
+    itself = answer.recommended.optimizer == "adamw"
+    if answer.verdict == "better":
+        return f"Use {title}: it beats a tuned AdamW."
+    if answer.verdict == "no_difference":
+        return (
+            "Stay with AdamW: nothing beats it once it is tuned."
+            if itself
+            else (f"Use {title}: as good as a tuned AdamW, and cheaper or simpler.")
+        )
+    return f"Use {title} for now: the evidence does not decide yet."
+
+
+def effect_sentence(answer: Recommendation) -> str:
+    """What the difference to the tuned AdamW is, in the metric's own unit, with its sign explained."""
+    effect, metric = answer.effect, metric_name(answer.metric.name)
+    wanted = "higher" if answer.metric.direction == "maximize" else "lower"
+    low, high = effect.ci95
+    return (
+        f"{signed(effect.difference)} {metric} against a tuned AdamW, 95 % interval {signed(low)} to {signed(high)} "
+        f"({wanted} is better)."
+    )
