@@ -8,8 +8,6 @@ import time
 from collections.abc import Sequence
 from importlib.metadata import version
 
-import torch
-
 from optim_core.engine.loop import choose, device_name, make_runner
 from optim_core.engine.memory import max_pack_size
 from optim_core.spec.errors import TrainingError, WhichoptError

@@ -44,7 +44,7 @@ def amsgrad(p: Tensor, g: Tensor, s: OwnState, hyper: Hyper, t: int) -> tuple[Te
 
 
 def nadamw(p: Tensor, g: Tensor, s: OwnState, hyper: Hyper, t: int) -> tuple[Tensor, OwnState]:
-    """AlgoPerf's NAdamW (arXiv 2306.07179, as timm): Adam's numerator with one look-ahead, β₁m + (1 − β₁)g, over 1 − β₁ᵗ.
+    """AlgoPerf's NAdamW (arXiv 2306.07179, as timm): Adam with the numerator (β₁m + (1 − β₁)g)/(1 − β₁ᵗ).
 
     Not ``torch.optim.NAdam``, whose momentum follows a schedule of its own.
     """
@@ -65,5 +65,5 @@ def radam(p: Tensor, g: Tensor, s: OwnState, hyper: Hyper, t: int) -> tuple[Tens
     rho = limit - 2 * t * b2**t / c2
     rectified = ((rho - 4) * (rho - 2) * limit / ((limit - 4) * (limit - 2) * rho)).clamp(min=0).sqrt()
     adaptive = per_trial(c2.sqrt() * rectified, p) / (v.sqrt() + per_trial(hyper["eps"], p))
-    factor = torch.where(per_trial(rho > 5, p).bool(), adaptive, torch.ones_like(adaptive))
+    factor = torch.where(torch.as_tensor(per_trial(rho - 5, p)) > 0, adaptive, torch.ones_like(adaptive))
     return p - per_trial(hyper["lr"] / c1, p) * m * factor, {"mean": m, "square": v}
