@@ -1,0 +1,33 @@
+"""Exit codes, and one line on standard error for everything that can go wrong. Never a traceback."""
+
+from __future__ import annotations
+
+import sys
+
+ANSWERED, BAD_INPUT, STUDY_FAILED, UNREACHABLE, NOT_PERMITTED, INTERRUPTED = 0, 2, 3, 4, 5, 130
+
+
+class CommandError(Exception):
+    """The command ends here. ``message`` is one line for a person; ``code`` the exit status."""
+
+    def __init__(self, message: str, code: int = BAD_INPUT) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def one_line(text: str) -> str:
+    """``text`` as one printable line."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def field_errors(errors: list[dict]) -> str:
+    """``/search/optimizrs: unknown key`` for the first field error, and how many more there are."""
+    first = errors[0]
+    text = f"{first.get('pointer') or '/'}: {first.get('detail') or first.get('code')}"
+    more = len(errors) - 1
+    return one_line(text) + (f" (and {more} more)" if more else "")
+
+
+def say(message: str) -> None:
+    """One line on standard error."""
+    print(f"whichopt: {message}", file=sys.stderr)

@@ -1,0 +1,177 @@
+"""The answer and the lists, for a person on a terminal. Numbers come from the JSON documents, nothing is computed anew."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.syntax import Syntax
+from rich.table import Table
+from rich.text import Text
+
+from service.cli.progress import describe, duration
+
+PLAIN_WIDTH = 110
+VERDICT_STYLE = {"better": "bold green", "no_difference": "bold cyan", "inconclusive": "bold yellow"}
+
+
+def console() -> Console:
+    """Standard output; as wide as the terminal, or a fixed width in a file."""
+    out = Console(highlight=False)
+    return out if out.is_terminal else Console(highlight=False, width=PLAIN_WIDTH)
+
+
+def number(value: float | None) -> str:
+    """Four significant digits, a dash for nothing."""
+    return "–" if value is None else f"{value:.4g}"
+
+
+def interval(bounds: list[float] | None) -> str:
+    """``[0.96, 0.98]``."""
+    return "" if bounds is None else f"[{number(bounds[0])}, {number(bounds[1])}]"
+
+
+def recommendation(answer: dict[str, Any], out: Console | None = None) -> None:
+    """Verdict, settings, league, snippet, cost, and what was done to the data."""
+    out = out or console()
+    metric = answer["metric"]
+    out.print(Text(answer["summary"], style=VERDICT_STYLE[answer["verdict"]]))
+    out.print()
+    _settings(answer, out)
+    out.print()
+    out.print(_league(answer))
+    for row in answer["equivalent"]:
+        chosen = row["configuration"]
+        out.print(Text(f"equal within the margin: {configuration(chosen)}, {number(row['score']['mean'])}"))
+    out.print(Text(f"scores: {metric['name']} on the {metric['split']} split, higher is better"
+                   if metric["direction"] == "maximize" else
+                   f"scores: {metric['name']} on the {metric['split']} split, lower is better"))  # fmt: skip
+    _list(out, "Data", answer["dataset"]["report"])
+    out.print()
+    out.print(Text("Paste into your training script", style="bold"))
+    out.print(Syntax(answer["snippet"].rstrip(), "python", background_color="default"))
+    out.print()
+    cost = answer["cost"]
+    out.print(
+        Text(
+            f"Cost: {cost['trials']} trials, {cost['train_steps']:,} training steps, {duration(cost['seconds'])}"
+            f" on {cost['device']}, {cost['packs']} packs of {cost['mean_pack_size']:.1f} trials ({answer['engine']})"
+        )
+    )
+    out.print(Text(f"Study {answer['study']} · reproduce the score: {answer['replay']['command']}"))
+
+
+def configuration(chosen: dict[str, Any]) -> str:
+    """``adamw lr 0.01, beta1 0.9 · cosine``: one line."""
+    values = ", ".join(f"{name} {_value(value)}" for name, value in chosen["hyperparameters"].items())
+    extra = "".join(f" · {name} {_value(value)}" for name, value in chosen["techniques"].items())
+    return f"{chosen['optimizer']} {values} · {schedule(chosen['schedule'])}{extra}"
+
+
+def schedule(chosen: dict[str, Any]) -> str:
+    """``cosine (warmup_fraction 0.05)``: parameters at zero are left out."""
+    parts = [f"{name} {_value(value)}" for name, value in chosen.items() if name != "name" and value]
+    return str(chosen["name"]) + (f" ({', '.join(parts)})" if parts else "")
+
+
+def _settings(answer: dict[str, Any], out: Console) -> None:
+    chosen, score, effect = answer["recommended"], answer["score"], answer["effect"]
+    tuned, default = answer["baselines"]["adamw_tuned"], answer["baselines"]["adamw_default"]
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    table.add_row("optimizer", Text(chosen["optimizer"]))
+    table.add_row("settings", ", ".join(f"{k} {_value(v)}" for k, v in chosen["hyperparameters"].items()))
+    table.add_row("schedule", schedule(chosen["schedule"]))
+    if chosen["techniques"]:
+        table.add_row("techniques", ", ".join(f"{k} {_value(v)}" for k, v in chosen["techniques"].items()))
+    table.add_row("score", f"{_score(score)} over {score['seeds']} fresh seeds")
+    table.add_row("tuned AdamW", _score(tuned))
+    table.add_row("default AdamW", _score(default))
+    table.add_row("difference", f"{number(effect['difference'])} {interval(effect['ci95'])} to tuned AdamW; "
+                                f"probability that it is better {effect['probability_better']:.0%}")  # fmt: skip
+    out.print(table)
+
+
+def _score(score: dict[str, Any]) -> str:
+    return f"{number(score['mean'])} {interval(score['ci95'])}"
+
+
+def _league(answer: dict[str, Any]) -> Table:
+    table = Table(title="League of optimizers", title_justify="left", title_style="bold")
+    table.add_column("optimizer", no_wrap=True)
+    for title in ("best", "95 % interval", "trials", "diverged", "lr width", "step", "state/weight"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for row in answer["league"]:
+        best = number(row["best"]) + ("" if row["confirmed"] or row["best"] is None else " *")
+        width = "–" if row["lr_width_decades"] is None else f"{row['lr_width_decades']:.1f} dec"
+        step = "–" if row["step_s"] is None else f"{row['step_s'] * 1e3:.2f} ms"
+        bold = "bold" if row["optimizer"] == answer["recommended"]["optimizer"] else ""
+        table.add_row(
+            row["optimizer"], best, interval(row["ci95"]) or "–", str(row["trials"]), f"{row['divergence_rate']:.0%}",
+            width, step, f"{row['state_bytes_per_parameter']:g} B", style=bold,
+        )  # fmt: skip
+    if any(not row["confirmed"] and row["best"] is not None for row in answer["league"]):
+        table.caption = "* searched value on the validation split, not confirmed on fresh seeds"
+        table.caption_justify = "left"
+    return table
+
+
+def _list(out: Console, title: str, lines: list[str]) -> None:
+    if lines:
+        out.print()
+        out.print(Text(title, style="bold"))
+        for line in lines:
+            out.print(Text(f"  {line}"))
+
+
+def _value(value: Any) -> str:
+    return number(value) if isinstance(value, float) else str(value)
+
+
+def studies(rows: list[dict[str, Any]], out: Console | None = None) -> None:
+    """One line a study."""
+    out = out or console()
+    table = Table("study", "status", "model", "data", "winner", "verdict", "trials", "created", box=None)
+    for row in rows:
+        created = time.strftime("%Y-%m-%d %H:%M", time.localtime(row["created_at"]))
+        cells = (row["id"], row["status"], row["model"], row["dataset"], row["winner"] or "", row["verdict"] or "",
+                 str(row["progress"]["trials_done"]), created)  # fmt: skip
+        table.add_row(*(Text(cell) for cell in cells))
+    out.print(table if rows else Text("no studies yet"))
+
+
+def study(row: dict[str, Any], out: Console | None = None) -> None:
+    """One study that has no answer (yet)."""
+    out = out or console()
+    out.print(Text(f"{row['id']}  {row['name'] or ''}".rstrip(), style="bold"))
+    out.print(Text(f"{row['status']}: {row['model']} on {row['dataset']}"))
+    out.print(Text(describe(row)))
+    if row["error"]:
+        out.print(Text(f"{row['error']['code']}: {row['error']['message']}"))
+
+
+def optimizers(rows: list[dict[str, Any]], out: Console | None = None) -> None:
+    """The catalogue, one line an optimizer."""
+    out = out or console()
+    table = Table("name", "state/weight", "weight decay", "good for", box=None)
+    for row in rows:
+        state = f"{row['state_bytes_per_parameter']:g} B"
+        table.add_row(*(Text(cell) for cell in (row["name"], state, row["weight_decay"], row["wins_when"])))
+    out.print(table)
+
+
+def optimizer(row: dict[str, Any], out: Console | None = None) -> None:
+    """One optimizer: formula, ranges, memory, when it wins."""
+    out = out or console()
+    out.print(Text(row["title"], style="bold"))
+    out.print(Text(row["formula"]))
+    out.print(Text(f"good for: {row['wins_when']}\nbeware: {row['pitfalls']}\nreference: {row['reference']}"))
+    out.print(Text(f"state: {row['state_bytes_per_parameter']:g} bytes a weight (float32); "
+                   f"weight decay: {row['weight_decay']}; schedules: {', '.join(row['schedules'])}"))  # fmt: skip
+    table = Table("hyperparameter", "default", "from", "to", "reason", box=None)
+    for hyper in row["hyperparameters"]:
+        cells = (hyper["name"], number(hyper["default"]), number(hyper["low"]), number(hyper["high"]), hyper["reason"])
+        table.add_row(*(Text(cell) for cell in cells))
+    out.print(table)

@@ -1,0 +1,60 @@
+"""Plan what a study does next, from what is stored, and store the plan. Repeating it changes nothing."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+
+from service.db import Database, DatabaseUnavailable
+from service.dispatch.base import Dispatcher
+from service.operations import planning
+
+log = logging.getLogger("whichopt.worker")
+
+# More rings than workers are pointless, and each worker that finds work rings again.
+MOST_RINGS = 16
+TRACEBACK_CHARACTERS = 4000
+
+
+def advance_ready(database: Database, dispatcher: Dispatcher, study_id: str | None = None) -> int:
+    """Advance every study that can go on (or only this one); how many did. Rings once for each new unit."""
+    ready = [one for one in planning.studies_to_advance(database) if study_id in (None, one)]
+    units = [advance(database, one) for one in ready]
+    for _ in range(min(sum(filter(None, units)), MOST_RINGS)):
+        dispatcher.nudge("device")
+    return sum(unit is not None for unit in units)
+
+
+def advance(database: Database, study_id: str) -> int | None:
+    """One planner's turn: how many units were added, None when there was nothing to decide or another was faster.
+
+    A planner that breaks fails its study, with the traceback, and leaves the others alone.
+    """
+    with planning.advance_lock(database, study_id) as turn:
+        if turn is None:
+            return None
+        try:
+            return _decide(turn)
+        except DatabaseUnavailable:
+            raise
+        except Exception as error:
+            log.exception("planning study %s failed", study_id)
+            told = "".join(traceback.format_exception(error))[-TRACEBACK_CHARACTERS:]
+            turn.fail("planning_failed", f"{type(error).__name__}: {error}\n{told}")
+            return None
+
+
+def _decide(turn: planning.Advance) -> int | None:
+    from optim_core.recommend import recommend
+    from optim_core.search import Finish, Plan, plan
+
+    match plan(turn.view):
+        case Plan(units=units, note=note):
+            log.info("study %s: %s, %s units", turn.view.study_id, note, len(units))
+            return len(units) if turn.apply_plan(list(units), note) else None
+        case Finish(failure=None):
+            return 0 if turn.finish(recommend(turn.view)) else None
+        case Finish(failure=(code, message)):
+            return 0 if turn.fail(code, message) else None
+        case _:
+            return None

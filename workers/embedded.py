@@ -1,0 +1,99 @@
+"""The whole stack in one process tree: API on a free loopback port, local workers, SQLite. For CLI and notebooks."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+from service.settings import Settings
+from workers.local import LocalPool
+
+START_S = 30.0
+
+
+@dataclass
+class Embedded:
+    """A running stack. ``url``: base address of the API and the dashboard."""
+
+    url: str
+    settings: Settings
+    workers: LocalPool
+    _database: object = field(repr=False)
+
+    def focus(self, study_id: str) -> None:
+        """Work on this study alone: others that wait in the same folder are left for their own command."""
+        self.workers.go(study_id)
+
+    def pause(self, study_id: str) -> None:
+        """Keep the study for later: its workers save what they train and let go."""
+        from service.operations import studies
+
+        studies.pause_study(self._database, study_id)  # type: ignore[arg-type]
+
+    def working(self) -> bool:
+        """False when no worker process can be kept alive."""
+        return self.workers.working()
+
+
+@contextmanager
+def embedded(settings: Settings | None = None, *, workers: int = 1, wait_for_focus: bool = False) -> Iterator[Embedded]:
+    """Run API and ``workers`` local worker processes until the block ends.
+
+    ``wait_for_focus``: workers only begin once ``focus`` names their study. Raises OSError when no port can be bound,
+    DatabaseUnavailable or SchemaMismatch when the database cannot be used.
+    """
+    settings = settings or Settings()
+    with ExitStack() as stack:
+        # First of all: importing torch takes seconds, and goes on beside everything below.
+        pool = LocalPool(quiet(settings), workers)
+        stack.callback(pool.close)
+        from service.app import create_app
+        from service.dispatch.null import NullDispatcher
+
+        from service.db import Database
+
+        database = Database(settings.url)
+        stack.callback(database.dispose)
+        database.migrate()
+        app = create_app(settings, database, NullDispatcher())
+        url = stack.enter_context(serve_in_thread(app))
+        if not wait_for_focus:
+            pool.go()
+        yield Embedded(url, settings, pool, database)
+
+
+def quiet(settings: Settings) -> Settings:
+    """The settings with a log that only says what went wrong: a person watches a progress bar instead."""
+    return settings if settings.log_level == "DEBUG" else settings.model_copy(update={"log_level": "ERROR"})
+
+
+@contextmanager
+def serve_in_thread(app: object) -> Iterator[str]:
+    """Serve an ASGI application on a free loopback port; yields its address. Raises OSError when it does not start."""
+    import uvicorn
+
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    config = uvicorn.Config(
+        app,  # type: ignore[arg-type]
+        log_config=None, log_level=logging.ERROR, access_log=False, timeout_graceful_shutdown=1, lifespan="auto",
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="api", daemon=True)
+    thread.start()
+    try:
+        deadline = time.monotonic() + START_S
+        while not server.started:
+            if not thread.is_alive() or time.monotonic() > deadline:
+                raise OSError("the embedded API did not start")
+            time.sleep(0.005)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(timeout=5)
+        listener.close()

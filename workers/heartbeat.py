@@ -1,0 +1,65 @@
+"""Keeps a lease alive while a unit trains, and tells the training loop when to stop."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from types import TracebackType
+
+from service.db import Database, DatabaseUnavailable
+from service.operations import queue
+
+log = logging.getLogger("whichopt.worker")
+
+
+class Heartbeat:
+    """Extends a lease from a thread of its own. Use as a context manager around the work.
+
+    ``stopping``: set once the study is paused, cancelled or deleted, or the lease is gone. ``lost``: the result would be
+    refused. A worker cut off from the database stops by its own monotonic clock when its lease must have run out.
+    """
+
+    def __init__(self, database: Database, unit_id: int, token: int, lease_s: float, every_s: float) -> None:
+        self.database, self.unit_id, self.token = database, unit_id, token
+        self.lease_s, self.every_s = lease_s, min(every_s, lease_s / 3)
+        self.stopping, self.lost = threading.Event(), threading.Event()
+        self._done = threading.Event()
+        self._alive_until = time.monotonic() + lease_s
+        self._thread = threading.Thread(target=self._run, name=f"heartbeat-{unit_id}", daemon=True)
+
+    def __enter__(self) -> Heartbeat:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._done.set()
+        self._thread.join(timeout=10)
+
+    @property
+    def alive_until(self) -> float:
+        """Monotonic time until which the lease is certainly ours, unless the database took it back."""
+        return self._alive_until
+
+    def _run(self) -> None:
+        while not self._done.wait(self.every_s):
+            self.beat()
+            if self.lost.is_set():
+                return
+
+    def beat(self) -> None:
+        """Extend the lease once, and note what the database says."""
+        asked = time.monotonic()
+        try:
+            answer = queue.heartbeat(self.database, self.unit_id, self.token, self.lease_s)
+        except DatabaseUnavailable as error:
+            log.warning("unit %s: no heartbeat, %s", self.unit_id, error)
+            answer = "lost" if time.monotonic() > self._alive_until else "ok"
+        else:
+            self._alive_until = asked + self.lease_s
+        if answer == "lost":
+            self.lost.set()
+        if answer != "ok":
+            self.stopping.set()

@@ -1,0 +1,223 @@
+"""A worker as a plain process that polls: all that one machine needs. Run as ``python -m workers.local``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import IO
+
+from service.settings import Settings
+
+log = logging.getLogger("whichopt.worker")
+
+STOP_S = 30.0
+# A worker that ends sooner than this after its start was not killed by its work.
+QUICK_DEATH_S = 20.0
+MOST_QUICK_DEATHS = 3
+LONGEST_RESTART_S = 30.0
+
+
+def worker_name() -> str:
+    """A name for this process that no other worker has at this time."""
+    return f"{socket.gethostname()}-{os.getpid()}"
+
+
+class LocalProcess:
+    """A local worker as a child process. It starts importing at once, but waits for ``go`` before it opens the database.
+
+    The child stops when our end of its standard input closes, so it never outlives us, however we die.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        # -P: a folder named like one of our packages in the current directory must not be imported instead.
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "workers.local", "--follow-stdin"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            env={**os.environ, **as_environment(settings)},
+            # Ctrl-C goes to the parent alone, which first stores that the study is paused.
+            start_new_session=True,
+        )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def go(self, study_id: str | None = None) -> None:
+        """Let the worker begin; with ``study_id`` it works on that study alone."""
+        pipe = self._process.stdin
+        with suppress(BrokenPipeError):
+            if pipe is not None:
+                pipe.write(f"{study_id or '*'}\n".encode())
+                pipe.flush()
+
+    def terminate(self) -> None:
+        """Ask the worker to end, without waiting."""
+        if self.alive():
+            self._process.terminate()
+
+    def stop(self) -> None:
+        """Let the worker save and release what it holds; kill it after half a minute."""
+        self.terminate()
+        try:
+            self._process.wait(timeout=STOP_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._process.stdin is not None:
+            with suppress(BrokenPipeError):
+                self._process.stdin.close()
+
+
+class LocalPool:
+    """Local worker processes that are started again when they die, for example killed for using too much memory."""
+
+    def __init__(self, settings: Settings, size: int) -> None:
+        self._settings = settings
+        self._orders: list[str | None] = []
+        self._quick_deaths = 0
+        self._lock, self._closing = threading.Lock(), threading.Event()
+        self._started = time.monotonic()
+        self.processes = [LocalProcess(settings) for _ in range(size)]
+        self._watcher = threading.Thread(target=self._watch, name="local-pool", daemon=True)
+        self._watcher.start()
+
+    def go(self, study_id: str | None = None) -> None:
+        """Let the workers begin, on one study or on any."""
+        with self._lock:
+            self._orders = [study_id]
+            for process in self.processes:
+                process.go(study_id)
+
+    def working(self) -> bool:
+        """False once workers keep dying right after their start."""
+        return self._quick_deaths < MOST_QUICK_DEATHS
+
+    def close(self) -> None:
+        """Stop all workers; what they train is saved and released."""
+        self._closing.set()
+        with self._lock:
+            for process in self.processes:
+                process.terminate()
+            for process in self.processes:
+                process.stop()
+
+    def _watch(self) -> None:
+        while not self._closing.wait(0.2):
+            if all(process.alive() for process in self.processes):
+                continue
+            quick = time.monotonic() - self._started < QUICK_DEATH_S
+            self._quick_deaths = self._quick_deaths + 1 if quick else 1
+            if self._closing.wait(min(LONGEST_RESTART_S, 2.0**self._quick_deaths)):
+                return
+            with self._lock:
+                if not self._closing.is_set():
+                    self._replace()
+
+    def _replace(self) -> None:
+        self._started = time.monotonic()
+        for index, process in enumerate(self.processes):
+            if not process.alive():
+                log.error("local worker %s ended; starting another", process.pid)
+                process.stop()
+                self.processes[index] = LocalProcess(self._settings)
+                for order in self._orders:
+                    self.processes[index].go(order)
+
+
+def as_environment(settings: Settings) -> dict[str, str]:
+    """The environment variables that make a child read these very settings."""
+    values: dict[str, str] = {}
+    for name, value in settings.model_dump().items():
+        if isinstance(value, list | tuple):
+            value = os.pathsep.join(str(part) for part in value)
+        if value is not None:
+            values[f"WHICHOPT_{name.upper()}"] = str(value)
+    return values
+
+
+def work(settings: Settings, *, follow: IO[bytes] | None = None, trains: bool = True) -> None:
+    """Work until SIGTERM or SIGINT, or until ``follow`` ends. What is being trained is then saved and released.
+
+    ``follow``: lines with a study's id, or ``*`` for any study; work begins with the first line.
+    """
+    stopping, begun, study = threading.Event(), threading.Event(), [None]
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    if follow is not None:
+        reader = threading.Thread(target=_obey, args=(follow, study, begun, stopping), daemon=True, name="orders")
+        reader.start()
+    else:
+        begun.set()
+    if trains:
+        import workers.training  # noqa: F401 - seconds of importing, spent before there is work
+
+    while not begun.wait(0.05):
+        if stopping.is_set():
+            return
+    if not stopping.is_set():
+        _loop(settings, study, stopping.is_set, trains)
+
+
+def _loop(settings: Settings, study: list[str | None], stop: Callable[[], bool], trains: bool) -> None:
+    from service.dispatch.null import NullDispatcher
+
+    from service.db import Database
+    from workers.loop import Loop
+
+    database = Database(settings.url)
+    loop = Loop(
+        database, settings, NullDispatcher(), worker_name(), trains=trains, stop=stop, longest_wait_s=settings.poll_s
+    )
+
+    def stop_and_follow() -> bool:
+        loop.study_id = study[0]
+        return stop()
+
+    loop.stop = stop_and_follow
+    try:
+        loop.run()
+    finally:
+        database.dispose()
+
+
+def _obey(pipe: IO[bytes], study: list[str | None], begun: threading.Event, stopping: threading.Event) -> None:
+    for line in iter(pipe.readline, b""):
+        order = line.decode().strip()
+        study[0] = None if order == "*" else order
+        begun.set()
+    stopping.set()
+
+
+def main() -> int:
+    """Entry point of the child process."""
+    parser = argparse.ArgumentParser(prog="workers.local")
+    parser.add_argument("--follow-stdin", action="store_true")
+    arguments = parser.parse_args()
+    settings = Settings()
+    configure_logging(settings)
+    work(settings, follow=sys.stdin.buffer if arguments.follow_stdin else None)
+    return 0
+
+
+def configure_logging(settings: Settings) -> None:
+    """Log lines to standard error, with time and level."""
+    logging.basicConfig(
+        level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+"""What a worker does when nobody rings: sweep, plan, train. Local processes live on it, Celery workers fall back on it."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+
+from service.dispatch.base import Dispatcher
+
+from service.db import Database, DatabaseUnavailable
+from service.settings import Settings
+from workers.advance import advance_ready
+from workers.runner import never, run_one
+from workers.sweep import sweep
+
+log = logging.getLogger("whichopt.worker")
+
+SHORTEST_WAIT_S = 0.05
+LONGEST_OUTAGE_WAIT_S = 5.0
+
+
+class Loop:
+    """Takes turns at a database until told to stop.
+
+    ``trains``: whether it runs units, or only plans. ``study_id``: when set, only this study is worked on.
+    ``longest_wait_s``: pause between looks once nothing was found for a while.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        settings: Settings,
+        dispatcher: Dispatcher,
+        worker: str,
+        *,
+        trains: bool = True,
+        stop: Callable[[], bool] = never,
+        longest_wait_s: float,
+    ) -> None:
+        self.database, self.settings, self.dispatcher, self.worker = database, settings, dispatcher, worker
+        self.trains, self.stop, self.longest_wait_s = trains, stop, longest_wait_s
+        self.study_id: str | None = None
+        # One unit at a time in a process, whoever asks: the loop's thread or a Celery task.
+        self.busy = threading.Lock()
+        self._sweep_at = 0.0
+
+    def turn(self) -> bool:
+        """Sweep when due, plan what can be planned, train one unit. False when there was nothing to do."""
+        if time.monotonic() >= self._sweep_at:
+            sweep(self.database, self.settings, self.dispatcher)
+            self._sweep_at = time.monotonic() + self.settings.sweep_s
+        planned = advance_ready(self.database, self.dispatcher, self.study_id)
+        return self.train_one() or planned > 0
+
+    def train_one(self) -> bool:
+        """Run one unit and plan what follows from it. False when there is none, or when this process trains already."""
+        if not self.trains or self.stop() or not self.busy.acquire(blocking=False):
+            return False
+        try:
+            ended = run_one(self.database, self.settings, self.worker, study_id=self.study_id, stop=self.stop)
+        finally:
+            self.busy.release()
+        if ended is None:
+            return False
+        advance_ready(self.database, self.dispatcher, self.study_id)
+        return True
+
+    def run(self) -> None:
+        """Take turns until ``stop``. Outages of the database are waited out."""
+        wait = outage = SHORTEST_WAIT_S
+        while not self.stop():
+            try:
+                worked = self.turn()
+            except Exception as error:
+                # A worker outlives everything it meets: it waits and looks again.
+                log.warning("%s; waiting", error, exc_info=not isinstance(error, DatabaseUnavailable))
+                self._pause(outage * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+                outage = min(outage * 2, LONGEST_OUTAGE_WAIT_S)
+                continue
+            outage = SHORTEST_WAIT_S
+            wait = SHORTEST_WAIT_S if worked else min(wait * 1.5, self.longest_wait_s)
+            if not worked:
+                self._pause(wait)
+
+    def _pause(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while not self.stop() and (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, SHORTEST_WAIT_S))

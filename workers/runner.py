@@ -1,0 +1,139 @@
+"""One unit of work from claim to commit: the same function under Celery, in a local process and in tests."""
+
+from __future__ import annotations
+
+import logging
+import time
+import traceback
+from collections.abc import Callable
+from enum import StrEnum
+
+from optim_core.spec.errors import SpecError, TrainingError
+from optim_core.spec.trial import CurvePoint, UnitResult
+from service.db import Database, DatabaseUnavailable
+from service.operations import queue
+from service.operations.queue import Claim
+from service.settings import Settings
+from workers.heartbeat import Heartbeat
+
+log = logging.getLogger("whichopt.worker")
+
+CHECKPOINT_S = 10.0
+PROGRESS_S = 0.5
+COMMIT_RETRY_S = 1.0
+TRACEBACK_CHARACTERS = 4000
+
+
+class Outcome(StrEnum):
+    """How a claimed unit ended for this worker."""
+
+    DONE = "done"
+    RELEASED = "released"
+    LOST = "lost"
+    FAILED = "failed"
+
+
+def never() -> bool:
+    """No request to stop."""
+    return False
+
+
+def run_one(
+    database: Database,
+    settings: Settings,
+    worker: str,
+    *,
+    study_id: str | None = None,
+    stop: Callable[[], bool] = never,
+) -> tuple[Outcome, str] | None:
+    """Claim a unit, train it, commit the result under the lease's fence. None when nothing is queued.
+
+    ``worker``: this worker's name. ``stop``: asked between chunks; True releases the unit with a checkpoint and burns no
+    attempt. Returns how it ended and the study. Raises DatabaseUnavailable when there is no claim to be had now.
+    """
+    claim = queue.claim_unit(database, worker, settings.lease_s, study_id=study_id)
+    if claim is None:
+        return None
+    log.info("unit %s (%s) of study %s, attempt %s", claim.unit_id, claim.unit.key, claim.study_id, claim.attempt)
+    with Heartbeat(database, claim.unit_id, claim.token, settings.lease_s, settings.heartbeat_s) as beat:
+        outcome = _Work(database, claim, beat, stop, settings.max_attempts).run()
+    log.info("unit %s: %s", claim.unit_id, outcome)
+    return outcome, claim.study_id
+
+
+class _Work:
+    """A claimed unit while it trains. Every write passes the fence, so a lost lease only costs the work."""
+
+    def __init__(
+        self, database: Database, claim: Claim, beat: Heartbeat, stop: Callable[[], bool], max_attempts: int
+    ) -> None:
+        self.database, self.claim, self.beat, self.stop = database, claim, beat, stop
+        self.max_attempts = max_attempts
+        self.saved_at = self.reported_at = time.monotonic()
+        self.points: list[tuple[int, CurvePoint]] = []
+
+    def run(self) -> Outcome:
+        from workers.training import Stopped, train
+
+        try:
+            result = train(self.claim, self.on_chunk)
+        except Stopped as stopped:
+            return self._release(stopped.checkpoint)
+        except (SpecError, TrainingError) as error:
+            return self._fail(error.code, str(error), retryable=False)
+        except Exception as error:
+            log.exception("unit %s failed", self.claim.unit_id)
+            trace = "".join(traceback.format_exception(error))[-TRACEBACK_CHARACTERS:]
+            return self._fail("worker_error", f"{type(error).__name__}: {error}\n{trace}", retryable=True)
+        return self._commit(result)
+
+    def on_chunk(self, step: int, points: list[tuple[int, CurvePoint]], checkpoint: Callable[[], bytes] | None) -> bool:
+        """Report progress and save a checkpoint when it is time; False asks the engine to stop."""
+        unit_id, token, now = self.claim.unit_id, self.claim.token, time.monotonic()
+        self.points += points
+        try:
+            if now - self.reported_at >= PROGRESS_S:
+                queue.report_progress(self.database, unit_id, token, self.points, step)
+                self.points, self.reported_at = [], now
+            if checkpoint is not None and now - self.saved_at >= CHECKPOINT_S:
+                queue.save_checkpoint(self.database, unit_id, token, checkpoint())
+                self.saved_at = time.monotonic()
+        except DatabaseUnavailable as error:
+            log.warning("unit %s: progress not stored, %s", unit_id, error)
+        return not (self.stop() or self.beat.stopping.is_set())
+
+    def _release(self, checkpoint: bytes | None) -> Outcome:
+        if self.beat.lost.is_set():
+            return Outcome.LOST
+        kept = self._while_leased(
+            lambda: queue.release_unit(self.database, self.claim.unit_id, self.claim.token, checkpoint=checkpoint)
+        )
+        return Outcome.LOST if kept is False else Outcome.RELEASED
+
+    def _fail(self, code: str, message: str, *, retryable: bool) -> Outcome:
+        claim = self.claim
+        held = self._while_leased(
+            lambda: queue.fail_unit(
+                self.database, claim.unit_id, claim.token, code, message, retryable, self.max_attempts
+            )
+        )
+        return Outcome.FAILED if held else Outcome.LOST
+
+    def _commit(self, result: UnitResult) -> Outcome:
+        claim = self.claim
+        done = self._while_leased(lambda: queue.complete_unit(self.database, claim.unit_id, claim.token, result))
+        return Outcome.DONE if done else Outcome.LOST
+
+    def _while_leased(self, write: Callable[[], bool | None]) -> bool | None:
+        """Repeat ``write`` over short outages of the database, for as long as the lease can be ours.
+
+        A commit whose outcome is unknown is repeated too: the fence lets it through at most once.
+        """
+        while True:
+            try:
+                return write()
+            except DatabaseUnavailable as error:
+                log.warning("unit %s: %s, trying again", self.claim.unit_id, error)
+                if self.beat.lost.is_set() or time.monotonic() > self.beat.alive_until:
+                    return False
+                time.sleep(COMMIT_RETRY_S)

@@ -1,0 +1,114 @@
+"""The bridge from a claimed unit to the engine. The only module of the workers that imports torch, so import it late."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from optim_core import engine
+from optim_core.engine import Chunk, Interrupted, PackTooLarge
+from optim_core.spec.errors import TrainingError
+from optim_core.spec.problem import StudySpec
+from optim_core.spec.trial import CurvePoint, UnitResult, UnitSpec
+from optim_core.tasks import Problem, build_problem
+from service.operations.queue import Claim
+
+log = logging.getLogger("whichopt.worker")
+
+OnChunk = Callable[[int, list[tuple[int, CurvePoint]], Callable[[], bytes] | None], bool]
+
+
+class Stopped(Exception):
+    """Training was asked to stop. ``checkpoint`` continues it; None when there is nothing to continue from."""
+
+    def __init__(self, checkpoint: bytes | None) -> None:
+        super().__init__("stopped on request")
+        self.checkpoint = checkpoint
+
+
+class ProblemCache:
+    """The last study's data and model, since a worker mostly trains one study at a time."""
+
+    def __init__(self) -> None:
+        self._spec: StudySpec | None = None
+        self._problem: Problem | None = None
+
+    def get(self, spec: StudySpec) -> Problem:
+        """The problem of ``spec``. Raises DataError, SpecError or TrainingError when it cannot be built."""
+        if self._problem is None or self._spec != spec:
+            self._problem = None
+            self._problem, self._spec = build_problem(spec, device=default_device()), spec
+        return self._problem
+
+
+_problems = ProblemCache()
+
+
+def default_device() -> str:
+    """The first GPU that this process may see, else the CPU."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def train(claim: Claim, on_chunk: OnChunk) -> UnitResult:
+    """Probe or train the claimed unit. Raises Stopped when ``on_chunk`` returns False."""
+    problem = _problems.get(claim.spec)
+    if claim.unit.kind == "probe":
+        return engine.probe(problem)
+    try:
+        return _whole(problem, claim.unit, claim.checkpoint, on_chunk)
+    except PackTooLarge as error:
+        log.warning("unit %s: %s; training it in parts", claim.unit_id, error)
+        return _in_halves(problem, claim.unit, on_chunk)
+
+
+def _whole(problem: Problem, unit: UnitSpec, checkpoint: bytes | None, on_chunk: OnChunk) -> UnitResult:
+    def forward(chunk: Chunk) -> bool:
+        return on_chunk(chunk.step, chunk.points, chunk.checkpoint)
+
+    try:
+        return engine.run_pack(problem, unit, checkpoint=checkpoint, on_chunk=forward)
+    except Interrupted as interrupted:
+        raise Stopped(interrupted.checkpoint) from interrupted
+
+
+def _in_halves(problem: Problem, unit: UnitSpec, on_chunk: OnChunk) -> UnitResult:
+    """Train the pack in two parts, each split again when it has to be. Trials never depend on their pack.
+
+    A part has no checkpoint of its own: a stop repeats the unit. Raises TrainingError when one trial alone is too much.
+    """
+    if len(unit.trials) < 2:
+        raise TrainingError("one training run alone does not fit into memory", code="out_of_memory", pointer="/model")
+    _free_memory()
+
+    def forward(chunk: Chunk) -> bool:
+        return on_chunk(chunk.step, chunk.points, None)
+
+    middle, parts = (len(unit.trials) + 1) // 2, []
+    for trials in (unit.trials[:middle], unit.trials[middle:]):
+        part = unit.model_copy(update={"trials": trials})
+        try:
+            parts.append(engine.run_pack(problem, part, on_chunk=forward))
+        except Interrupted as interrupted:
+            raise Stopped(None) from interrupted
+        except PackTooLarge:
+            parts.append(_in_halves(problem, part, on_chunk))
+    first, second = parts
+    return first.model_copy(
+        update={
+            "trials": first.trials + second.trials,
+            "seconds": first.seconds + second.seconds,
+            "train_steps": first.train_steps + second.train_steps,
+        }
+    )
+
+
+def _free_memory() -> None:
+    import gc
+
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
