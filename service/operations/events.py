@@ -1,9 +1,15 @@
 """The history of a study, as a stream that can be resumed.
 
-Types: ``study.state`` {state, code?, message?} · ``stage`` {stage, note} · ``unit.started`` {unit, kind, rung, horizon,
-trials, worker, attempt} · ``progress`` {unit, step, horizon, trials_done, trials_planned, best} · ``unit.done`` {unit,
-seconds, train_steps, engine} · ``unit.requeued`` {unit, code, message} · ``trial.done`` {number, optimizer, stage, state,
-rung, metric} · ``recommendation`` {verdict, winner}.
+Types and their data:
+
+- ``study.state``: state; code and message when it failed
+- ``stage``: stage, note
+- ``unit.started``: unit, kind, rung, horizon, trials (how many), worker, attempt
+- ``progress``: unit, step, horizon, trials_done, trials_planned, best
+- ``unit.done``: unit, seconds, train_steps, engine
+- ``unit.requeued``: unit, code, message
+- ``trial.done``: number, optimizer, stage, state, rung, metric
+- ``recommendation``: verdict, winner
 """
 
 from __future__ import annotations

@@ -142,7 +142,7 @@ def save_checkpoint(db: Database, unit_id: int, token: int, data: bytes) -> bool
 
 
 def complete_unit(db: Database, unit_id: int, token: int, result: UnitResult) -> bool:
-    """Commit a unit's result, exactly once. False, and nothing written, when the lease is lost or the study cancelled."""
+    """Commit a unit's result, exactly once. False, and nothing written: lease lost, or study cancelled."""
     with db.write() as session:
         study = _locked_study(session, unit_id)
         units, studies = UnitRepository(session), StudyRepository(session)

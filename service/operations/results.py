@@ -84,7 +84,7 @@ def _remember_best(study: Study, ended: list[TrialResult], given: dict[int, dict
 
 
 def fail(session: Session, study: Study, code: str, message: str, now: float) -> bool:
-    """End the study as failed; False when it has ended already. Its open units stay for a resume, nobody claims them."""
+    """End the study as failed; False when it has ended. Its open units stay for a resume; nobody claims them."""
     studies = StudyRepository(session)
     told = {"error_code": code[:64], "error_message": message}
     if not studies.move(study, StudyState.FAILED, finished_at=now, **told):

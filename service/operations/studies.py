@@ -27,7 +27,7 @@ from service.operations.views import Curve, Page, StudyDetail, StudySummary, Tri
 def create_study(
     db: Database, spec: StudySpec, *, idempotency_key: str | None = None, request_hash: str | None = None
 ) -> StudyDetail:
-    """Store a study and its first event. Raises ServiceError ``idempotency_key_reused`` for a known key with another request.
+    """Store a study and its first event. ServiceError ``idempotency_key_reused``: the key came with another request.
 
     ``idempotency_key``: the same key with the same ``request_hash`` (by default the hash of the spec) gives the study
     that the first call made, however many calls run at once.
@@ -108,8 +108,8 @@ def list_studies(
     cursor: str | None = None,
     limit: int = 50,
 ) -> Page[StudySummary]:
-    """Studies, newest first. ServiceError ``invalid_parameter`` for an unknown status, ``invalid_cursor`` for a bad cursor."""
-    if status is not None and status not in StudyState:
+    """Studies, newest first. ServiceError ``invalid_parameter`` (unknown status) or ``invalid_cursor``."""
+    if status is not None and status not in list(StudyState):
         raise invalid_parameter("status", f"status is one of {', '.join(StudyState)}")
     limit = cursors.check_limit(limit)
     after = None if cursor is None else tuple(cursors.decode(cursor, "studies", float, str))
@@ -196,7 +196,7 @@ def list_trials(
     limit: int = 50,
 ) -> Page[TrialView]:
     """Trials by ``number``, or the best first for ``sort="metric"`` (trials without a result last)."""
-    if state is not None and state not in TrialState:
+    if state is not None and state not in list(TrialState):
         raise invalid_parameter("state", f"state is one of {', '.join(TrialState)}")
     if sort not in {"number", "metric"}:
         raise invalid_parameter("sort", "sort is number or metric")

@@ -26,7 +26,7 @@ class Best(View):
 
 
 class Progress(View):
-    """``stage``: queued, probe, portfolio, search, confirm or done. ``fraction`` in [0, 1]. ``eta_s``: None = unknown."""
+    """``stage``: queued, probe, portfolio, search, confirm or done. ``fraction``: 0 to 1. ``eta_s``: None = unknown."""
 
     stage: str
     note: str | None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from optim_core.spec.problem import BuiltinDataset, Budget, CatalogueModel, StudySpec
+from optim_core.spec.problem import Budget, BuiltinDataset, CatalogueModel, StudySpec
 from optim_core.spec.recommendation import Recommendation
 from optim_core.spec.space import default_configuration
 from optim_core.spec.trial import (
@@ -103,7 +103,14 @@ def make_recommendation(study_id: str) -> Recommendation:
             "effect": {"difference": 0.1, "ci95": (0.0, 0.2), "probability_better": 0.99, "margin": 0.01},
             "equivalent": [],
             "league": [],
-            "cost": {"trials": 1, "train_steps": 100, "seconds": 1.0, "device": "cpu", "packs": 1, "mean_pack_size": 1.0},
+            "cost": {
+                "trials": 1,
+                "train_steps": 100,
+                "seconds": 1.0,
+                "device": "cpu",
+                "packs": 1,
+                "mean_pack_size": 1.0,
+            },
             "dataset": {"report": [], "hash": "h", "rows": {"train": 6}},
             "engine": "batched",
             "snippet": "pass",
