@@ -34,7 +34,7 @@ class Plan:
     """Units to queue now; units that exist already (by key) are not made twice."""
 
     units: list[UnitSpec]
-    stage: str
+    note: str
 
 
 @dataclass(frozen=True)
