@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
+from optim_core.spec.keys import canonical_json
 from optim_core.spec.optimizers import OPTIMIZERS, OptimizerInfo
 from optim_core.spec.problem import StudySpec
 from optim_core.spec.recommendation import Effect, Recommendation
@@ -161,7 +162,7 @@ def league_so_far(optimizers: Sequence[str], finishes: Sequence[Finish], directi
 
 def competing(study: StudyDetail) -> list[str]:
     """Names of the optimizers that compete in this study."""
-    return StudySpec.model_validate(study.spec).search.included()
+    return StudySpec.model_validate_json(canonical_json(study.spec)).search.included()
 
 
 def ended(study: StudySummary) -> bool:

@@ -4,6 +4,7 @@
   const REFRESH_MS = 500; // at most two refreshes a second, however many events arrive
   const STEADY_MS = 5000; // clocks and time left move on without events
   const RETRY_MS = 3000;
+  const PATIENCE_MS = 1500; // a stream that is back this soon was not lost
   const EVENTS = ["study.state", "stage", "unit.started", "unit.done", "unit.requeued", "progress", "trial.done", "recommendation"];
   const page = document.getElementById("study");
   const linkState = document.getElementById("link-state");
@@ -121,11 +122,20 @@
   }
 
   // ---- live ---------------------------------------------------------------------------------------------------------
-  let last = 0, timer = 0, busy = false, again = false, ended = false, source = null;
+  let last = 0, timer = 0, busy = false, again = false, ended = false, source = null, worry = 0;
 
   function say(text, kind) {
     if (linkState.textContent !== text) linkState.textContent = text;
     linkState.className = `link-state ${kind}`;
+  }
+
+  function lost() {
+    worry ||= setTimeout(() => { worry = 0; if (!ended) say("Connection lost, trying again …", "lost"); }, PATIENCE_MS);
+  }
+
+  function found() {
+    clearTimeout(worry);
+    worry = 0;
   }
 
   function schedule() {
@@ -144,7 +154,7 @@
       if (!answer.ok) throw new Error(String(answer.status));
       apply(await answer.json());
     } catch {
-      if (!ended) { say("Connection lost, trying again …", "lost"); setTimeout(schedule, RETRY_MS); }
+      if (!ended) { lost(); setTimeout(schedule, RETRY_MS); }
     } finally {
       busy = false;
       if (again) { again = false; schedule(); }
@@ -157,18 +167,18 @@
     if (figures.confirmation) document.querySelectorAll(".when-answered").forEach((box) => { box.hidden = false; });
     drawAll();
     ended = body.ended;
-    if (ended) { source?.close(); say("", ""); }
+    if (ended) { source?.close(); found(); say("", ""); }
     else if (source && source.readyState === EventSource.OPEN) say("live", "live");
     document.documentElement.dataset.refreshed = String(Number(document.documentElement.dataset.refreshed || 0) + 1);
   }
 
   function listen() {
     source = new EventSource(page.dataset.events);
-    source.onopen = () => { say("live", "live"); schedule(); };
+    source.onopen = () => { found(); say("live", "live"); schedule(); };
     for (const type of EVENTS) source.addEventListener(type, schedule);
     source.onerror = () => {
       if (ended) { source.close(); return; }
-      say("Connection lost, trying again …", "lost");
+      lost();
       // The browser reconnects by itself after a broken stream, but not after a refused one.
       if (source.readyState === EventSource.CLOSED) setTimeout(() => { if (!ended) listen(); }, RETRY_MS);
     };

@@ -1,0 +1,206 @@
+"""Pages, fragments and static files over HTTP, without a browser."""
+
+from __future__ import annotations
+
+import gzip
+import re
+
+import pytest
+from starlette.testclient import TestClient
+
+from optim_core.spec.optimizers import OPTIMIZERS
+from optim_core.spec.states import StudyState
+from service.db import Database
+from service.operations import studies
+from service.web.assets import load_assets
+from tests.web import web_samples as samples
+from tests.web.web_studies import LiveStudy
+
+INLINE = re.compile(r"<style|\sstyle=|<script(?![^>]*\ssrc=)|\son[a-z]+=|javascript:", re.IGNORECASE)
+
+
+def page(client: TestClient, path: str, status: int = 200) -> str:
+    answer = client.get(path)
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"].startswith("text/html")
+    assert answer.headers["cache-control"] == "no-store"
+    return answer.text
+
+
+def test_an_empty_list_tells_how_to_start(client: TestClient) -> None:
+    assert "whichopt recommend" in page(client, "/")
+    assert "None is failed" in page(client, "/?status=failed")
+
+
+def test_the_list_shows_and_filters_studies(client: TestClient, web_database: Database) -> None:
+    running, done = LiveStudy(web_database, "first"), LiveStudy(web_database, None)
+    running.round()
+    done.round()
+    done.answer("no_difference")
+    text = page(client, "/")
+    assert "first" in text
+    assert "mlp on digits" in text
+    assert "no difference" in text
+    text = page(client, "/?status=completed")
+    assert done.id in text
+    assert running.id not in text
+    assert "<html" not in page(client, "/?part=list")
+
+
+def test_the_list_has_pages(client: TestClient, web_database: Database) -> None:
+    for _ in range(31):
+        studies.create_study(web_database, samples.sample_spec())
+    text = page(client, "/")
+    assert text.count('href="/studies/') == 30
+    older = re.search(r'href="(/\?[^"]*cursor=[^"]*)"', text)
+    assert older is not None
+    assert page(client, older[1].replace("&amp;", "&")).count('href="/studies/') == 1
+
+
+@pytest.mark.parametrize("state", ["queued", "running", "paused", "cancelled", "failed", "completed"])
+def test_a_study_has_a_page_in_every_state(client: TestClient, web_database: Database, state: str) -> None:
+    study = LiveStudy(web_database)
+    if state != "queued":
+        study.round(diverge=True)
+    if state == "paused":
+        studies.pause_study(web_database, study.id)
+    elif state == "cancelled":
+        studies.cancel_study(web_database, study.id)
+    elif state == "failed":
+        study.fail("the target column is missing")
+    elif state == "completed":
+        study.answer()
+    assert studies.get_study(web_database, study.id).status == StudyState(state)
+    text = page(client, f"/studies/{study.id}")
+    assert f'class="pill {state}"' in text
+    assert ("Verdict: not yet" in text) == (state in ("queued", "running", "paused"))
+    assert ("the target column is missing" in text) == (state == "failed")
+    assert ("Code to paste" in text) == (state == "completed")
+
+
+@pytest.mark.parametrize(
+    ("verdict", "words"),
+    [
+        ("better", "it beats a tuned AdamW"),
+        ("no_difference", "as good as a tuned AdamW"),
+        ("inconclusive", "About 7 further seeds would decide"),
+    ],
+)
+def test_the_verdict_is_said_in_plain_words(
+    client: TestClient, web_database: Database, verdict: str, words: str
+) -> None:
+    study = LiveStudy(web_database)
+    study.round()
+    study.answer(verdict)
+    text = page(client, f"/studies/{study.id}")
+    assert words in text
+    assert f"whichopt replay {study.id}" in text
+    assert "1,797 rows were split" in text
+    assert "&gt; 99.9 %" in text
+
+
+def test_live_gives_fragments_and_thinned_figures(client: TestClient, web_database: Database) -> None:
+    study = LiveStudy(web_database)
+    study.round(diverge=True)
+    body = client.get(f"/studies/{study.id}/live").json()
+    assert (body["status"], body["ended"], body["verdict"]) == ("running", False, None)
+    assert set(body["fragments"]) == {"progress", "verdict", "league", "trials", "cost"}
+    assert set(body["figures"]) == {"curves_value", "curves_loss", "best_time", "best_trial"}
+    assert len(body["figures"]["curves_value"]["data"]) == 5
+    assert body["figures"]["best_trial"]["data"][0]["x"] == [1, 2, 3, 4, 5]
+    study.answer()
+    body = client.get(f"/studies/{study.id}/live?sort=metric").json()
+    assert (body["ended"], body["verdict"]) == (True, "better")
+    assert {"confirmation", "tuning"} <= set(body["figures"])
+    assert {trace["type"] for figure in body["figures"].values() for trace in figure["data"]} == {"scatter"}
+
+
+def test_every_trial_has_a_page(client: TestClient, web_database: Database) -> None:
+    study = LiveStudy(web_database)
+    study.round(diverge=True)
+    assert "diverged at step 41" in page(client, f"/studies/{study.id}/trials/5")
+    body = client.get(f"/studies/{study.id}/trials/0/live").json()
+    assert len(body["figures"]["trial_loss"]["data"]) == 2
+    assert len(body["figures"]["trial_value"]["data"][0]["x"]) == 12
+    page(client, f"/studies/{study.id}/trials/99", status=404)
+
+
+def test_a_confirmed_trial_says_that_its_score_is_of_the_test_split(client: TestClient, web_database: Database) -> None:
+    study = LiveStudy(web_database)
+    study.round()
+    study.confirm()
+    assert "accuracy, test split" in page(client, f"/studies/{study.id}/trials/6")
+    assert "accuracy, validation split" in page(client, f"/studies/{study.id}/trials/0")
+    # What was measured on the test split must not compete with what was searched.
+    body = client.get(f"/studies/{study.id}/live").json()
+    assert len(body["figures"]["best_trial"]["data"][0]["x"]) == 6
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/studies/nothing", 404),
+        ("/studies/nothing/live", 404),
+        ("/studies/nothing/table", 404),
+        ("/studies/nothing/trials/0", 404),
+        ("/optimizers/adamx", 404),
+        ("/?status=sleeping", 422),
+        ("/?cursor=%00", 422),
+        ("/studies/%3Cscript%3E", 404),
+    ],
+)
+def test_what_is_refused_is_a_page(client: TestClient, path: str, status: int) -> None:
+    text = page(client, path, status=status)
+    assert "<h1>" in text
+    assert "<script>" not in text
+
+
+@pytest.mark.parametrize("query", ["sort=colour", "state=asleep", "cursor=abc", "optimizer=' OR 1=1"])
+def test_a_bad_table_query_harms_nothing(client: TestClient, web_database: Database, query: str) -> None:
+    study = LiveStudy(web_database)
+    study.round()
+    answer = client.get(f"/studies/{study.id}?{query}")
+    assert answer.status_code in (200, 422)
+    assert "Traceback" not in answer.text
+
+
+def test_no_page_needs_an_inline_script_a_style_or_another_host(client: TestClient, web_database: Database) -> None:
+    study = LiveStudy(web_database, samples.XSS)
+    study.round()
+    study.answer()
+    base = f"/studies/{study.id}"
+    for path in ("/", base, f"{base}/table", f"{base}/trials/0", "/optimizers", "/optimizers/lion", "/nothing-here"):
+        text = client.get(path).text
+        assert samples.XSS not in text
+        assert INLINE.search(text.replace("onerror=&#34;", "")) is None, path
+        assert re.search(r'(src|href)="(https?:)?//', text) is None, path
+    assert INLINE.search(str(client.get(f"{base}/live").json()["fragments"])) is None
+
+
+def test_the_catalogue_is_complete(client: TestClient) -> None:
+    text = page(client, "/optimizers")
+    for name, info in OPTIMIZERS.items():
+        assert f'href="/optimizers/{name}"' in text
+        detail = page(client, f"/optimizers/{name}")
+        assert info.reference.split(",")[0].replace("&", "&amp;") in detail
+        assert all(f"<code>{row.name}</code>" in detail for row in info.hyperparameters)
+
+
+def test_static_files_are_hashed_packed_and_kept(client: TestClient) -> None:
+    for name, url in load_assets().urls.items():
+        packed = client.get(url, headers={"Accept-Encoding": "gzip"})
+        plain = client.get(url, headers={"Accept-Encoding": "identity"})
+        assert packed.status_code == plain.status_code == 200
+        assert packed.content == plain.content, name
+        assert "content-encoding" not in plain.headers
+        assert packed.headers["cache-control"] == "public, max-age=31536000, immutable"
+        assert packed.headers["vary"] == "Accept-Encoding"
+    script = load_assets().by_url_name[load_assets().urls["plotly.min.js"].rsplit("/", 1)[1]]
+    assert script.packed is not None
+    assert len(script.packed) < 0.4 * len(script.content)
+    assert gzip.decompress(script.packed) == script.content
+
+
+@pytest.mark.parametrize("name", ["app.js", "app.0000000000000000.js", "..%2froutes.py", "%2e%2e", "plotly.min.js"])
+def test_only_known_static_names_are_served(client: TestClient, name: str) -> None:
+    assert client.get(f"/static/{name}").status_code == 404
