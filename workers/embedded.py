@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from service.settings import Settings
 from workers.local import LocalPool
@@ -23,17 +23,10 @@ class Embedded:
     url: str
     settings: Settings
     workers: LocalPool
-    _database: object = field(repr=False)
 
     def focus(self, study_id: str) -> None:
         """Work on this study alone: others that wait in the same folder are left for their own command."""
         self.workers.go(study_id)
-
-    def pause(self, study_id: str) -> None:
-        """Keep the study for later: its workers save what they train and let go."""
-        from service.operations import studies
-
-        studies.pause_study(self._database, study_id)  # type: ignore[arg-type]
 
     def working(self) -> bool:
         """False when no worker process can be kept alive."""
@@ -53,9 +46,8 @@ def embedded(settings: Settings | None = None, *, workers: int = 1, wait_for_foc
         pool = LocalPool(quiet(settings), workers)
         stack.callback(pool.close)
         from service.app import create_app
-        from service.dispatch.null import NullDispatcher
-
         from service.db import Database
+        from service.dispatch.null import NullDispatcher
 
         database = Database(settings.url)
         stack.callback(database.dispose)
@@ -64,7 +56,7 @@ def embedded(settings: Settings | None = None, *, workers: int = 1, wait_for_foc
         url = stack.enter_context(serve_in_thread(app))
         if not wait_for_focus:
             pool.go()
-        yield Embedded(url, settings, pool, database)
+        yield Embedded(url, settings, pool)
 
 
 def quiet(settings: Settings) -> Settings:

@@ -208,7 +208,8 @@ def main() -> int:
     arguments = parser.parse_args()
     settings = Settings()
     configure_logging(settings)
-    work(settings, follow=sys.stdin.buffer if arguments.follow_stdin else None)
+    # Unbuffered and apart from sys.stdin: a thread that waits in sys.stdin cannot be left behind at exit.
+    work(settings, follow=os.fdopen(os.dup(0), "rb", buffering=0) if arguments.follow_stdin else None)
     return 0
 
 

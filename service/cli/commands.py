@@ -95,12 +95,14 @@ def with_absolute_path(document: dict[str, Any]) -> dict[str, Any]:
 
 def check_spec(document: dict[str, Any]) -> dict[str, Any]:
     """The document, unchanged, when it is a spec; else a CommandError that says where it is not."""
-    from optim_core.spec.validation import InvalidSpec, parse_spec
+    from dataclasses import asdict
+
+    from optim_core.spec.validation import SpecErrors, parse_spec
 
     try:
         parse_spec(document)
-    except InvalidSpec as error:
-        raise CommandError(field_errors(error.errors)) from None
+    except SpecErrors as error:
+        raise CommandError(field_errors([asdict(one) for one in error.errors])) from None
     return document
 
 
@@ -139,7 +141,7 @@ def finish(backend: Backend, study: dict[str, Any], as_json: bool) -> None:
 def _keep(backend: Backend, study_id: str) -> str:
     if backend.local is None:
         return f"stopped watching; the study goes on. Watch it again: {backend.command(f'studies watch {study_id}')}"
-    backend.local.pause(study_id)
+    backend.client.pause(study_id)
     return f"interrupted; the study is kept. Go on with: {backend.command(f'studies resume {study_id}')}"
 
 

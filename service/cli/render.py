@@ -16,10 +16,16 @@ PLAIN_WIDTH = 110
 VERDICT_STYLE = {"better": "bold green", "no_difference": "bold cyan", "inconclusive": "bold yellow"}
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to the console script, which ends quietly."""
+        raise BrokenPipeError
+
+
 def console() -> Console:
     """Standard output; as wide as the terminal, or a fixed width in a file."""
-    out = Console(highlight=False)
-    return out if out.is_terminal else Console(highlight=False, width=PLAIN_WIDTH)
+    out = _Console(highlight=False)
+    return out if out.is_terminal else _Console(highlight=False, width=PLAIN_WIDTH)
 
 
 def number(value: float | None) -> str:
@@ -50,7 +56,9 @@ def recommendation(answer: dict[str, Any], out: Console | None = None) -> None:
     _list(out, "Data", answer["dataset"]["report"])
     out.print()
     out.print(Text("Paste into your training script", style="bold"))
-    out.print(Syntax(answer["snippet"].rstrip(), "python", background_color="default"))
+    code = answer["snippet"].rstrip()
+    # In a file every line of code stays whole.
+    out.print(Syntax(code, "python", background_color="default") if out.is_terminal else Text(code), soft_wrap=True)
     out.print()
     cost = answer["cost"]
     out.print(
@@ -64,9 +72,15 @@ def recommendation(answer: dict[str, Any], out: Console | None = None) -> None:
 
 def configuration(chosen: dict[str, Any]) -> str:
     """``adamw lr 0.01, beta1 0.9 · cosine``: one line."""
-    values = ", ".join(f"{name} {_value(value)}" for name, value in chosen["hyperparameters"].items())
+    values = settings(chosen["hyperparameters"])
     extra = "".join(f" · {name} {_value(value)}" for name, value in chosen["techniques"].items())
     return f"{chosen['optimizer']} {values} · {schedule(chosen['schedule'])}{extra}"
+
+
+def settings(values: dict[str, Any]) -> str:
+    """``lr 0.01, beta1 0.9``: the learning rate first."""
+    ordered = sorted(values.items(), key=lambda item: item[0] != "lr")
+    return ", ".join(f"{name} {_value(value)}" for name, value in ordered)
 
 
 def schedule(chosen: dict[str, Any]) -> str:
@@ -82,7 +96,7 @@ def _settings(answer: dict[str, Any], out: Console) -> None:
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     table.add_row("optimizer", Text(chosen["optimizer"]))
-    table.add_row("settings", ", ".join(f"{k} {_value(v)}" for k, v in chosen["hyperparameters"].items()))
+    table.add_row("settings", settings(chosen["hyperparameters"]))
     table.add_row("schedule", schedule(chosen["schedule"]))
     if chosen["techniques"]:
         table.add_row("techniques", ", ".join(f"{k} {_value(v)}" for k, v in chosen["techniques"].items()))
