@@ -141,7 +141,7 @@ def _translate(error: Any, raw: Any) -> FieldError:
 def _location(parts: tuple[int | str, ...], raw: Any) -> list[int | str]:
     """The path in the document: union tags, which are no keys of it, left out."""
     path: list[int | str] = []
-    here = raw
+    here: Any = raw
     for i, part in enumerate(parts):
         known = (isinstance(here, dict) and part in here) or (isinstance(here, list) and isinstance(part, int))
         if not known and part in _TAGS and i < len(parts):

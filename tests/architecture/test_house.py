@@ -27,8 +27,16 @@ def test_nothing_unfinished_and_nothing_dangerous(path: Path) -> None:
     if path == Path(__file__).resolve():
         return
     text = path.read_text()
-    for pattern in (r"\bTODO\b", r"\bFIXME\b", r"\bxfail\b", r"\bimport pickle\b", r"allow_pickle=True",
-                    r"yaml\.load\(", r"shell=True", r"weights_only=False"):
+    for pattern in (
+        r"\bTODO\b",
+        r"\bFIXME\b",
+        r"\bxfail\b",
+        r"\bimport pickle\b",
+        r"allow_pickle=True",
+        r"yaml\.load\(",
+        r"shell=True",
+        r"weights_only=False",
+    ):
         assert not re.search(pattern, text), pattern
 
 

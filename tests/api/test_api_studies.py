@@ -1,0 +1,169 @@
+"""The life of a study through REST and the SDK client."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from api_support import SPEC, CountingDispatcher, check_problem, make_client, studies_n
+
+from optim_core.search import Finish, Plan, plan
+from optim_core.recommend import recommend
+from service.client import ApiError, Client, Unreachable
+from service.operations import planning, queue
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
+from study_simulator import answer as simulated
+from study_simulator import bowl
+
+
+def finish(database, study_id: str) -> None:
+    """Work the study off with an oracle in place of training."""
+    while True:
+        with planning.advance_lock(database, study_id) as turn:
+            assert turn is not None
+            step = plan(turn.view)
+            if isinstance(step, Finish):
+                assert turn.finish(recommend(turn.view))
+                return
+            assert isinstance(step, Plan)
+            turn.apply_plan(list(step.units), step.note)
+        while (claim := queue.claim_unit(database, "w", 60, study_id=study_id)) is not None:
+            result = simulated(claim.unit, bowl({}), 0.01)
+            assert queue.complete_unit(database, claim.unit_id, claim.token, result)
+
+
+def test_create_look_list_cancel_delete(database) -> None:
+    dispatcher = CountingDispatcher()
+    client = make_client(database, dispatcher)
+    made = client.post("/v1/studies", json={**SPEC, "name": "first"})
+    assert made.status_code == 202
+    path = made.headers["location"]
+    assert path == f"/v1/studies/{made.json()['id']}"
+    assert dispatcher.rung == ["control"]
+    study = client.get(path).json()
+    assert (study["status"], study["name"], study["model"], study["dataset"]) == ("queued", "first", "mlp", "iris")
+    assert [s["id"] for s in client.get("/v1/studies").json()["items"]] == [study["id"]]
+    check_problem(client.delete(path), 409, "study_running")
+    check_problem(client.get(f"{path}/recommendation"), 409, "not_ready")
+    assert client.post(f"{path}/pause").json()["status"] == "paused"
+    assert client.post(f"{path}/resume").json()["status"] == "queued"
+    check_problem(client.post(f"{path}/resume"), 409, "already_running")
+    assert client.post(f"{path}/cancel").json()["status"] == "cancelled"
+    assert client.post(f"{path}/cancel").json()["status"] == "cancelled"
+    assert client.delete(path).status_code == 204
+    check_problem(client.get(path), 404, "study_not_found")
+    assert studies_n(database) == 0
+
+
+def test_a_finished_study_answers_and_streams_its_events(database) -> None:
+    client = make_client(database)
+    study_id = client.post("/v1/studies", json=SPEC).json()["id"]
+    finish(database, study_id)
+    document = client.get(f"/v1/studies/{study_id}/recommendation").json()
+    assert document["schema"] == "whichopt.recommendation/1"
+    assert document["study"] == study_id
+    trials = client.get(f"/v1/studies/{study_id}/trials?sort=metric&limit=500").json()["items"]
+    values = [t["objective"] for t in trials if t["objective"] is not None]
+    assert values == sorted(values)
+    one = client.get(f"/v1/studies/{study_id}/trials/0").json()
+    assert one["optimizer"] == "adamw"
+    check_problem(client.get(f"/v1/studies/{study_id}/trials/9999"), 404, "trial_not_found")
+    text = client.get(f"/v1/studies/{study_id}/events").text
+    ids = [int(line[4:]) for line in text.splitlines() if line.startswith("id: ")]
+    assert ids == list(range(1, len(ids) + 1))
+    assert "event: recommendation" in text
+    later = client.get(f"/v1/studies/{study_id}/events", headers={"Last-Event-ID": str(ids[-2])}).text
+    assert [line for line in later.splitlines() if line.startswith("id: ")] == [f"id: {ids[-1]}"]
+    check_problem(client.get(f"/v1/studies/{study_id}/events", headers={"Last-Event-ID": "x"}), 400, "invalid_event_id")
+
+
+def test_lists_are_paged_without_gaps_or_repeats(database) -> None:
+    client = make_client(database)
+    made = [client.post("/v1/studies", json=SPEC).json()["id"] for _ in range(7)]
+    seen, cursor = [], None
+    while True:
+        page = client.get("/v1/studies", params={"limit": 3, **({"cursor": cursor} if cursor else {})}).json()
+        seen += [s["id"] for s in page["items"]]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            break
+    assert seen == made[::-1]
+    check_problem(client.get("/v1/studies?cursor=nonsense"), 422, "invalid_cursor")
+    for query in ("limit=0", "limit=-1", "limit=1000000000", "status=drop", "limit=x"):
+        check_problem(client.get(f"/v1/studies?{query}"), 422, "invalid_parameter")
+
+
+def test_one_idempotency_key_makes_one_study_even_at_once(database) -> None:
+    client = make_client(database)
+    answers = []
+
+    def create() -> None:
+        answers.append(client.post("/v1/studies", json=SPEC, headers={"Idempotency-Key": "k1"}))
+
+    threads = [threading.Thread(target=create) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {a.status_code for a in answers} == {202}
+    assert len({a.json()["id"] for a in answers}) == 1
+    other = client.post("/v1/studies", json={**SPEC, "seed": 5}, headers={"Idempotency-Key": "k1"})
+    check_problem(other, 422, "idempotency_key_reused")
+    bad = client.post("/v1/studies", json=SPEC, headers={"Idempotency-Key": "k" * 300})
+    check_problem(bad, 400, "invalid_idempotency_key")
+    assert studies_n(database) == 1
+
+
+def test_edges_of_http(database) -> None:
+    client = make_client(database)
+    check_problem(client.get("/v1/nothing"), 404, "not_found")
+    refused = client.put("/v1/studies")
+    check_problem(refused, 405, "method_not_allowed")
+    assert refused.headers["allow"]
+    check_problem(client.get("/v1/studies", headers={"host": "evil.example"}), 400, "invalid_host")
+    page = client.get("/v1/studies")
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert page.headers["x-content-type-options"] == "nosniff"
+    assert client.get("/openapi.json").json()["info"]["title"] == "Whichopt"
+    assert client.get("/healthz").json() == {"status": "ok"}
+
+
+def test_readiness_tells_a_missing_broker_from_a_missing_database(database) -> None:
+    assert make_client(database).get("/readyz").json()["status"] == "ok"
+    away = make_client(database, CountingDispatcher(healthy=False)).get("/readyz")
+    assert (away.status_code, away.json()["status"]) == (200, "degraded")
+
+
+def test_the_catalogue_is_served(database) -> None:
+    client = make_client(database)
+    rows = client.get("/v1/optimizers").json()["items"]
+    assert {"sgd", "adamw", "lion"} <= {row["name"] for row in rows}
+    assert client.get("/v1/optimizers/adamw").json()["state_bytes_per_parameter"] == 8.0
+    check_problem(client.get("/v1/optimizers/adamv"), 404, "not_found")
+    assert {row["name"] for row in client.get("/v1/schedules").json()["items"]} >= {"constant", "cosine", "one_cycle"}
+
+
+def test_the_sdk_speaks_to_a_real_server(database) -> None:
+    from workers.embedded import serve_in_thread
+
+    with serve_in_thread(make_client(database).app) as url, Client(url) as sdk:
+        study_id = sdk.create_study(SPEC, idempotency_key="a")["id"]
+        assert sdk.create_study(SPEC, idempotency_key="a")["id"] == study_id
+        with pytest.raises(ApiError) as refused:
+            sdk.create_study({**SPEC, "optimizrs": 1})
+        assert refused.value.errors[0]["pointer"] == "/optimizrs"
+        seen: list[dict] = []
+        listener = threading.Thread(target=lambda: seen.extend(sdk.events(study_id)))
+        listener.start()
+        finish(database, study_id)
+        listener.join(timeout=20)
+        assert [event["id"] for event in seen] == list(range(1, len(seen) + 1))
+        assert seen[-1]["type"] in {"study.state", "recommendation"}
+        assert sdk.recommendation(study_id)["verdict"] in {"better", "no_difference", "inconclusive"}
+    with Client("http://127.0.0.1:1") as nobody, pytest.raises(Unreachable):
+        nobody.get_study("x")
