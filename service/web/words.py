@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 from optim_core.spec.optimizers import OPTIMIZERS
 from optim_core.spec.recommendation import Recommendation
 
 MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
 SHORT_METRICS = {"rmse": "RMSE", "mae": "MAE", "r2": "R²", "auroc": "AUROC", "f1": "F1", "loss": "loss"}
+READING_ORDER = ["lr", "momentum", "alpha", "beta1", "beta2", "eps", "weight_decay", "train", "validation", "test"]
 STATUS_WORDS = {
     "queued": "waiting for a worker",
     "running": "running",
@@ -109,9 +111,14 @@ def clock_time(epoch_s: float | None) -> str:
     return DASH if epoch_s is None else datetime.fromtimestamp(epoch_s, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
+def ordered(values: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Hyperparameters or splits in the order in which people name them; documents keep theirs by alphabet."""
+    return sorted(values.items(), key=lambda item: READING_ORDER.index(item[0]) if item[0] in READING_ORDER else 99)
+
+
 def settings_text(values: dict[str, float | bool]) -> str:
     """``lr 0.003, beta1 0.9``. What is 0 is off and left out."""
-    return ", ".join(f"{key} {number(value)}" for key, value in values.items() if value != 0)
+    return ", ".join(f"{key} {number(value)}" for key, value in ordered(values) if value != 0)
 
 
 def schedule_text(schedule: dict[str, str | float]) -> str:
@@ -133,6 +140,12 @@ def headline(answer: Recommendation) -> str:
             else (f"Use {title}: as good as a tuned AdamW, and cheaper or simpler.")
         )
     return f"Use {title} for now: the evidence does not decide yet."
+
+
+def is_the_baseline(answer: Recommendation) -> bool:
+    """True when the tuned AdamW itself is recommended, so that there is no difference to show."""
+    effect = answer.effect
+    return answer.recommended.optimizer == "adamw" and effect.difference == 0 and effect.ci95 == (0.0, 0.0)
 
 
 def effect_sentence(answer: Recommendation) -> str:

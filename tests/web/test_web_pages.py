@@ -99,6 +99,16 @@ def test_the_verdict_is_said_in_plain_words(
     assert "&gt; 99.9 %" in text
 
 
+def test_the_baseline_itself_has_no_effect_to_draw(client: TestClient, web_database: Database) -> None:
+    study = LiveStudy(web_database)
+    study.round()
+    study.answer("no_difference", winner="adamw")
+    text = page(client, f"/studies/{study.id}")
+    assert "Stay with AdamW" in text
+    assert "the tuned AdamW itself" in text
+    assert 'class="effect"' not in text
+
+
 def test_live_gives_fragments_and_thinned_figures(client: TestClient, web_database: Database) -> None:
     study = LiveStudy(web_database)
     study.round(diverge=True)

@@ -55,6 +55,18 @@ def test_scores_line_up_and_differences_have_a_sign() -> None:
     assert (words.probability(1.0), words.probability(0.0), words.probability(0.5)) == ("> 99.9 %", "< 0.1 %", "50.0 %")
 
 
+def test_settings_are_in_the_order_people_name_them() -> None:
+    values = {"beta1": 0.9, "eps": 1e-8, "lr": 0.01, "nesterov": True, "weight_decay": 0.0}
+    assert words.settings_text(values) == "lr 0.01, beta1 0.9, eps 1e−8, nesterov yes"
+    assert [name for name, _ in words.ordered({"test": 1, "train": 2, "validation": 3})] == [
+        "train",
+        "validation",
+        "test",
+    ]
+    schedule = {"name": "one_cycle", "pct_start": 0.3, "warmup_fraction": 0.0}
+    assert words.schedule_text(schedule) == "one cycle (pct start 0.3)"
+
+
 def test_a_lower_is_better_metric_turns_the_effect_round() -> None:
     effect = Effect(difference=-2.0, ci95=(-3.0, -1.0), probability_better=0.99, margin=0.5)
     plot = views.effect_plot(effect, "minimize")

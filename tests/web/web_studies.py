@@ -61,8 +61,14 @@ class LiveStudy:
         self.next_number += 1
         self.complete(self.claim())
 
-    def answer(self, verdict: str = "better") -> None:
-        assert planning.finish_study(self.database, self.id, samples.sample_recommendation(self.id, verdict))
+    def answer(self, verdict: str = "better", winner: str = "nesterov") -> None:
+        answer = samples.sample_recommendation(self.id, verdict)
+        if winner == "adamw":
+            nothing = {"difference": 0.0, "ci95": (0.0, 0.0), "probability_better": 0.5}
+            chosen = answer.recommended.model_copy(update={"optimizer": winner})
+            effect = answer.effect.model_copy(update=nothing)
+            answer = answer.model_copy(update={"recommended": chosen, "effect": effect})
+        assert planning.finish_study(self.database, self.id, answer)
 
     def fail(self, message: str) -> None:
         assert planning.fail_study(self.database, self.id, "target_missing", message)
