@@ -15,21 +15,26 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="WHICHOPT_", extra="ignore", frozen=True)
 
-    data_dir: Path = Field(Path.home() / ".whichopt", description="Folder of the SQLite database")
-    database_url: str = Field("", description="SQLAlchemy URL; empty = a SQLite file in data_dir")
-    broker_url: str | None = Field(None, description="Redis URL that wakes workers; none = workers poll")
-    host: str = Field("127.0.0.1", description="Address the API binds")
-    port: int = Field(8000, ge=0, le=65535, description="Port the API binds; 0 = any free port")
-    lease_s: float = Field(60.0, gt=0, description="How long a claimed unit belongs to its worker without a heartbeat")
-    heartbeat_s: float = Field(15.0, gt=0, description="How often a worker extends its lease")
-    sweep_s: float = Field(10.0, gt=0, description="How often expired leases are taken back")
-    poll_s: float = Field(0.5, gt=0, description="How often an idle worker looks for work")
-    max_attempts: int = Field(3, ge=1, description="Claims of one unit before it is failed")
-    max_body_bytes: int = Field(1 << 20, ge=1024, description="Largest request body of the API")
-    data_roots: Annotated[list[Path] | None, NoDecode] = Field(
-        None, description=f"Folders that file data sets may live in, separated by {os.pathsep!r}; none = any folder"
+    data_dir: Path = Field(default=Path.home() / ".whichopt", description="Folder of the SQLite database")
+    database_url: str = Field(default="", description="SQLAlchemy URL; empty = a SQLite file in data_dir")
+    broker_url: str | None = Field(default=None, description="Redis URL that wakes workers; none = workers poll")
+    host: str = Field(default="127.0.0.1", description="Address the API binds")
+    port: int = Field(default=8000, ge=0, le=65535, description="Port the API binds; 0 = any free port")
+    lease_s: float = Field(
+        default=60.0, gt=0, description="How long a claimed unit belongs to its worker without a heartbeat"
     )
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged")
+    heartbeat_s: float = Field(default=15.0, gt=0, description="How often a worker extends its lease")
+    sweep_s: float = Field(default=10.0, gt=0, description="How often expired leases are taken back")
+    poll_s: float = Field(default=0.5, gt=0, description="How often an idle worker looks for work")
+    max_attempts: int = Field(default=3, ge=1, description="Claims of one unit before it is failed")
+    max_body_bytes: int = Field(default=1 << 20, ge=1024, description="Largest request body of the API")
+    data_roots: Annotated[list[Path] | None, NoDecode] = Field(
+        default=None,
+        description=f"Folders that file data sets may live in, separated by {os.pathsep!r}; none = any folder",
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="Least level that is logged"
+    )
 
     @field_validator("data_roots", mode="before")
     @classmethod

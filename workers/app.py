@@ -65,7 +65,7 @@ def _tell_children(**_: Any) -> None:
 def _start_loop(**_: Any) -> None:
     from workers import process
 
-    process.start(trains="device" in serves)
+    process.start(settings, trains="device" in serves, shutting_down=lambda: shutting_down.value)
 
 
 @signals.worker_process_shutdown.connect

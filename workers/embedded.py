@@ -73,7 +73,11 @@ def serve_in_thread(app: object) -> Iterator[str]:
     listener.bind(("127.0.0.1", 0))
     config = uvicorn.Config(
         app,  # type: ignore[arg-type]
-        log_config=None, log_level=logging.ERROR, access_log=False, timeout_graceful_shutdown=1, lifespan="auto",
+        log_config=None,
+        log_level=logging.ERROR,
+        access_log=False,
+        timeout_graceful_shutdown=1,
+        lifespan="auto",
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="api", daemon=True)

@@ -38,6 +38,7 @@ class LocalProcess:
     """
 
     def __init__(self, settings: Settings) -> None:
+        self._begun = False
         # -P: a folder named like one of our packages in the current directory must not be imported instead.
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "workers.local", "--follow-stdin"],
@@ -58,15 +59,16 @@ class LocalProcess:
     def go(self, study_id: str | None = None) -> None:
         """Let the worker begin; with ``study_id`` it works on that study alone."""
         pipe = self._process.stdin
+        self._begun = True
         with suppress(BrokenPipeError):
             if pipe is not None:
                 pipe.write(f"{study_id or '*'}\n".encode())
                 pipe.flush()
 
     def terminate(self) -> None:
-        """Ask the worker to end, without waiting."""
+        """Ask the worker to end, without waiting. One that never began holds nothing, so it need not be asked."""
         if self.alive():
-            self._process.terminate()
+            self._process.send_signal(signal.SIGTERM if self._begun else signal.SIGKILL)
 
     def stop(self) -> None:
         """Let the worker save and release what it holds; kill it after half a minute."""
@@ -153,7 +155,8 @@ def work(settings: Settings, *, follow: IO[bytes] | None = None, trains: bool = 
 
     ``follow``: lines with a study's id, or ``*`` for any study; work begins with the first line.
     """
-    stopping, begun, study = threading.Event(), threading.Event(), [None]
+    stopping, begun = threading.Event(), threading.Event()
+    study: list[str | None] = [None]
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     if follow is not None:
@@ -172,9 +175,8 @@ def work(settings: Settings, *, follow: IO[bytes] | None = None, trains: bool = 
 
 
 def _loop(settings: Settings, study: list[str | None], stop: Callable[[], bool], trains: bool) -> None:
-    from service.dispatch.null import NullDispatcher
-
     from service.db import Database
+    from service.dispatch.null import NullDispatcher
     from workers.loop import Loop
 
     database = Database(settings.url)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import threading
-from functools import cache
-
-from service.dispatch.celery import CeleryDispatcher
+from collections.abc import Callable
 
 from service.db import Database
-from workers.app import serves, settings, shutting_down
+from service.dispatch.celery import CeleryDispatcher
+from service.settings import Settings
 from workers.local import worker_name
 from workers.loop import Loop
 
@@ -17,23 +16,32 @@ _stopping = threading.Event()
 _threads: list[threading.Thread] = []
 
 
-@cache
+_loops: list[Loop] = []
+
+
 def loop() -> Loop:
-    """This process's loop. Made after the fork: database connections must not be shared between processes."""
-    return Loop(
+    """This process's loop. Raises RuntimeError before ``start``."""
+    if not _loops:
+        raise RuntimeError("this process has not been started")
+    return _loops[0]
+
+
+def start(settings: Settings, *, trains: bool, shutting_down: Callable[[], bool]) -> None:
+    """Begin to look for work now and then, without being rung: with no broker at all, studies still end.
+
+    Called after the fork: database connections must not be shared between processes.
+    """
+    made = Loop(
         Database(settings.url),
         settings,
         CeleryDispatcher(settings.broker_url or ""),
         worker_name(),
-        trains="device" in serves,
-        stop=lambda: _stopping.is_set() or shutting_down.value,
+        trains=trains,
+        stop=lambda: _stopping.is_set() or shutting_down(),
         longest_wait_s=settings.sweep_s,
     )
-
-
-def start(*, trains: bool) -> None:
-    """Begin to look for work now and then, without being rung: with no broker at all, studies still end."""
-    thread = threading.Thread(target=_run, args=(trains,), name="loop", daemon=True)
+    _loops.append(made)
+    thread = threading.Thread(target=_run, args=(made,), name="loop", daemon=True)
     _threads.append(thread)
     thread.start()
 
@@ -45,8 +53,8 @@ def stop() -> None:
         thread.join(timeout=STOP_S)
 
 
-def _run(trains: bool) -> None:
-    if trains:
+def _run(made: Loop) -> None:
+    if made.trains:
         import workers.training  # noqa: F401 - never in the parent: CUDA does not survive a fork
 
-    loop().run()
+    made.run()

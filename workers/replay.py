@@ -46,9 +46,7 @@ def replay(spec: dict[str, Any], answer: dict[str, Any], progress: Callable[[str
         TrialParams(number=i, configuration=configuration, seed=seed, stage="confirm", origin="replay")
         for i, seed in enumerate(answer["replay"]["seeds"])
     ]
-    unit = UnitSpec(
-        key="replay", kind="confirm", rung=0, horizon=problem.full_horizon, split="test", trials=trials
-    )
+    unit = UnitSpec(key="replay", kind="confirm", rung=0, horizon=problem.full_horizon, split="test", trials=trials)
 
     def show(chunk: Chunk) -> bool:
         progress(f"step {chunk.step}/{chunk.horizon}")

@@ -148,7 +148,7 @@ def _location(parts: tuple[int | str, ...], raw: Any) -> list[int | str]:
             continue
         path.append(part)
         try:
-            here = here[part]
+            here = here[part]  # pyright: ignore[reportArgumentType, reportCallIssue]
         except (KeyError, IndexError, TypeError):
             here = None
     return path

@@ -70,7 +70,9 @@ def connect(open_local: OpenLocal, server: str | None, *, workers: bool = False)
     except ApiError as error:
         raise CommandError(api_message(error), api_exit(error)) from error
     except Unreachable as error:
-        raise CommandError(f"cannot reach {address or 'the embedded server'}: {one_line(str(error))}", UNREACHABLE) from error
+        raise CommandError(
+            f"cannot reach {address or 'the embedded server'}: {one_line(str(error))}", UNREACHABLE
+        ) from error
 
 
 def api_message(error: Any) -> str:

@@ -75,7 +75,7 @@ def display(quiet: bool = False) -> Display:
 def describe(study: dict[str, Any]) -> str:
     """``searching · 40/96 trials · best adam 0.971 accuracy · 3.1 trials/s · 20s left``."""
     progress = study["progress"]
-    parts = [STAGES.get(progress["stage"], progress["stage"])]
+    parts: list[str] = [STAGES.get(progress["stage"], str(progress["stage"]))]
     if progress["trials_planned"]:
         parts.append(f"{progress['trials_done']}/{progress['trials_planned']} trials")
     if best := progress["best"]:
@@ -111,7 +111,9 @@ def watch(backend: Backend, study_id: str, *, sleep: Callable[[float], None] = t
                 away_since = away_since or time.monotonic()
                 if time.monotonic() - away_since > PATIENCE_S:
                     again = backend.command(f"studies watch {study_id}")
-                    raise CommandError(f"the server no longer answers; the study goes on: {again}", UNREACHABLE) from None
+                    raise CommandError(
+                        f"the server no longer answers; the study goes on: {again}", UNREACHABLE
+                    ) from None
                 sleep(1.0)
                 continue
             away_since = None

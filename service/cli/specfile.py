@@ -89,7 +89,9 @@ def parse_budget(text: str) -> dict[str, float | int]:
         elif match := _TRIALS.fullmatch(part):
             budget["trials"] = int(match[1])
         else:
-            raise CommandError(f"/budget: {part!r} is neither a time such as 40s or 5m nor a count such as '200 trials'")
+            raise CommandError(
+                f"/budget: {part!r} is neither a time such as 40s or 5m nor a count such as '200 trials'"
+            )
     return budget
 
 
