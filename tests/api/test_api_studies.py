@@ -11,8 +11,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from api_support import SPEC, CountingDispatcher, check_problem, make_client, studies_n
 
-from optim_core.search import Finish, Plan, plan
 from optim_core.recommend import recommend
+from optim_core.search import Finish, Plan, plan
 from service.client import ApiError, Client, Unreachable
 from service.operations import planning, queue
 

@@ -127,7 +127,7 @@ def test_expected_best_is_unbiased() -> None:
 def test_the_document_has_the_contract_and_survives_json() -> None:
     view, _ = simulate(spec(), bowl({"adamw": (0.003, 1.0), "lion": (0.0003, 0.7)}))
     document = json.loads(json.dumps(recommend(view).document()))
-    assert list(document)[0] == "schema"
+    assert next(iter(document)) == "schema"
     assert document["schema"] == "whichopt.recommendation/1"
     assert set(document) == {
         "schema",
