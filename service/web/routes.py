@@ -211,7 +211,14 @@ def _add_other_pages(pages: Pages, page: Adder) -> None:
         cursor = request.query_params.get("cursor") or None
         found = operations.list_studies(pages.database, status=status, cursor=cursor, limit=STUDIES_PER_PAGE)
         template = "_studies.html" if request.query_params.get("part") == "list" else "studies.html"
-        return pages.html(template, studies=found, status=status, cursor=cursor, statuses=list(StudyState))
+        return pages.html(
+            template,
+            studies=found,
+            status=status,
+            cursor=cursor,
+            statuses=list(StudyState),
+            server=str(request.base_url).rstrip("/"),
+        )
 
     @page("/optimizers")
     def optimizers() -> Response:

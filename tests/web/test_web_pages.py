@@ -28,7 +28,9 @@ def page(client: TestClient, path: str, status: int = 200) -> str:
 
 
 def test_an_empty_list_tells_how_to_start(client: TestClient) -> None:
-    assert "whichopt recommend" in page(client, "/")
+    text = page(client, "/")
+    assert "whichopt recommend" in text
+    assert "curl -X POST http://testserver/v1/studies" in text
     assert "None is failed" in page(client, "/?status=failed")
 
 
