@@ -1,0 +1,91 @@
+"""``whichopt recommend`` from the command line to the answer, embedded: API, worker process, SQLite."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.e2e.cli_support import SCRIPT, answer_of, environment, timeless, tiny_spec, whichopt, write_spec, write_table
+
+
+def test_digits_from_a_spec_file(tmp_path: Path) -> None:
+    done = whichopt(tmp_path, "recommend", write_spec(tmp_path, tiny_spec()), "--json")
+    answer = answer_of(done)
+    assert answer["metric"] == {"name": "accuracy", "direction": "maximize", "split": "test"}
+    assert answer["score"]["mean"] > 0.3
+    assert {row["optimizer"] for row in answer["league"]} == {"adamw", "momentum"}
+    assert answer["cost"]["trials"] >= 8
+    assert "done" in done.stderr
+    assert "Traceback" not in done.stderr
+
+    listed = whichopt(tmp_path, "studies", "list")
+    assert answer["study"] in listed.stdout
+    again = whichopt(tmp_path, "studies", "show", answer["study"], "--json")
+    assert answer_of(again) == answer
+    table = whichopt(tmp_path, "studies", "export", answer["study"])
+    assert len(table.stdout.splitlines()) == 1 + answer["cost"]["trials"]
+
+    replayed = whichopt(tmp_path, "replay", answer["study"])
+    assert replayed.returncode == 0, replayed.stderr
+    assert "bit for bit" in replayed.stderr
+
+    assert whichopt(tmp_path, "studies", "delete", answer["study"]).returncode == 0
+    assert answer["study"] not in whichopt(tmp_path, "studies", "list").stdout
+
+
+def test_the_snippet_of_the_answer_trains(tmp_path: Path) -> None:
+    answer = answer_of(whichopt(tmp_path, "recommend", write_spec(tmp_path, tiny_spec()), "--json"))
+    program = (
+        "import torch\nmodel = torch.nn.Linear(3, 1)\ntotal_steps = 5\n" + answer["snippet"]
+        + "\nfor _ in range(5):\n    optimizer.zero_grad()\n    model(torch.ones(2, 3)).sum().backward()\n"
+        "    optimizer.step()\n    scheduler.step()\nprint('trained')\n"
+    )  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stdout == "trained\n", done.stderr
+
+
+def test_regression_on_a_csv_file(tmp_path: Path) -> None:
+    table = write_table(tmp_path / "houses.csv")
+    done = whichopt(
+        tmp_path, "recommend", "--model", "mlp", "--data", table.name, "--target", "price",
+        "--budget", "6 trials", "--optimizers", "nesterov", "--seed", "3", "--json",
+    )  # fmt: skip
+    answer = answer_of(done)
+    assert answer["metric"]["name"] == "rmse"
+    assert math.isfinite(answer["score"]["mean"])
+    assert any("colour" in sentence for sentence in answer["dataset"]["report"])
+
+
+def test_classification_on_a_csv_file(tmp_path: Path) -> None:
+    table = write_table(tmp_path / "kinds.csv")
+    dataset = {"kind": "file", "path": str(table), "target": "kind"}
+    spec = write_spec(tmp_path, tiny_spec(dataset=dataset, metric="f1"))
+    answer = answer_of(whichopt(tmp_path, "recommend", spec, "--json"))
+    assert answer["metric"]["name"] == "f1"
+    assert answer["score"]["mean"] > 0.5
+
+
+def test_the_same_seed_gives_the_same_answer(tmp_path: Path) -> None:
+    spec = write_spec(tmp_path, tiny_spec())
+    answers = [answer_of(whichopt(tmp_path, "recommend", spec, "--json")) for _ in range(2)]
+    assert timeless(answers[0]) == timeless(answers[1])
+
+
+def test_a_closed_pipe_ends_quietly(tmp_path: Path) -> None:
+    command = f"{SCRIPT} optimizers --json | head -c 1"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command], env=environment(tmp_path), capture_output=True, check=False
+    )
+    assert done.stderr == b""
+    assert done.returncode == 0
+
+
+def test_a_study_without_any_answer_is_exit_code_3(tmp_path: Path) -> None:
+    search = {"optimizers": ["adamw"], "ranges": {"adamw": {"lr": [1e8, 1e8]}}}
+    done = whichopt(tmp_path, "recommend", write_spec(tmp_path, tiny_spec(search=search)), "--json")
+    assert done.returncode == 3, done.stderr
+    assert done.stdout == ""
+    assert "all_trials_failed" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
