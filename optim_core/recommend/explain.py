@@ -25,6 +25,11 @@ def summary(judgement: Judgement, metric: str, seeds: int) -> str:
         )
     more = judgement.further_seeds
     hint = f"; about {more} more seeds would decide it" if more and more < 1000 else ""
+    if judgement.recommended is judgement.winner and low > 0:
+        return (
+            f"{winner} is ahead of tuned AdamW by {judgement.gain_mean:.3g} on {seeds} fresh paired seeds, but that it matters "
+            f"(more than {judgement.margin:.3g}) is not shown{hint}."
+        )
     if judgement.recommended is judgement.winner:
         return f"Undecided on {seeds} fresh paired seeds: {winner} leads tuned AdamW, not beyond doubt{hint}."
     return (

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header
 from fastapi.responses import StreamingResponse
+from starlette.concurrency import run_in_threadpool
 
 from optim_core.spec.keys import canonical_json
 from optim_core.spec.states import STUDY_ENDED
 from service.api.deps import Context, context
 from service.api.studies import StudyId
-from service.db import Database
+from service.db import Database, DatabaseUnavailable
 from service.operations import studies
 from service.operations.errors import ServiceError
 from service.operations.events import events_after
+from service.operations.views import Event
 
 router = APIRouter(prefix="/v1/studies", tags=["events"])
 
@@ -45,16 +48,18 @@ def _parse(text: str | None) -> int:
     return int(text)
 
 
-def _events(database: Database, study_id: str, last: int) -> Iterator[str]:
-    """Short reads, no connection held in between. Ends after the event that ends the study, or with the study."""
+async def _events(database: Database, study_id: str, last: int) -> AsyncIterator[str]:
+    """Ends after the event that ends the study, or with the study.
+
+    Waits without a thread and without a connection, so that hundreds of listeners cost only their short reads.
+    """
     yield "retry: 1000\n\n"
     silent_since = time.monotonic()
     while True:
         try:
-            found = events_after(database, study_id, last)
-            ended = not found and studies.get_study(database, study_id).status in STUDY_ENDED
-        except ServiceError:
-            return
+            found, ended = await run_in_threadpool(_read, database, study_id, last)
+        except (ServiceError, DatabaseUnavailable):
+            return  # the browser and the SDK come back with Last-Event-ID
         for event in found:
             last, silent_since = event.id, time.monotonic()
             yield f"id: {event.id}\nevent: {event.type}\ndata: {canonical_json(event.data)}\n\n"
@@ -64,4 +69,10 @@ def _events(database: Database, study_id: str, last: int) -> Iterator[str]:
             if time.monotonic() - silent_since > KEEP_ALIVE_S:
                 silent_since = time.monotonic()
                 yield ": still here\n\n"
-            time.sleep(POLL_S)
+            await asyncio.sleep(POLL_S)
+
+
+def _read(database: Database, study_id: str, last: int) -> tuple[list[Event], bool]:
+    """New events, and whether there will never be another."""
+    found = events_after(database, study_id, last)
+    return found, not found and studies.get_study(database, study_id).status in STUDY_ENDED
