@@ -88,7 +88,9 @@ def on_terminal(folder: Path, *arguments: str, interrupt_at: str | None = None) 
     pid, master = pty.fork()
     if pid == 0:
         os.chdir(folder)
-        os.execve(SCRIPT, [str(SCRIPT), *arguments], {**environment(folder), "TERM": "xterm-256color", "COLUMNS": "100"})
+        os.execve(
+            SCRIPT, [str(SCRIPT), *arguments], {**environment(folder), "TERM": "xterm-256color", "COLUMNS": "100"}
+        )
     fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
     seen, deadline, sent = b"", time.monotonic() + 240, False
     while time.monotonic() < deadline:

@@ -136,9 +136,7 @@ def test_two_planners_at_once_plan_each_step_once(database: Database, settings: 
     def ended() -> bool:
         return studies.get_study(database, study_id).status == StudyState.COMPLETED
 
-    loops = [
-        Loop(database, settings, NullDispatcher(), f"w{i}", stop=ended, longest_wait_s=0.05) for i in range(3)
-    ]
+    loops = [Loop(database, settings, NullDispatcher(), f"w{i}", stop=ended, longest_wait_s=0.05) for i in range(3)]
     threads = [threading.Thread(target=loop.run) for loop in loops]
     for thread in threads:
         thread.start()
