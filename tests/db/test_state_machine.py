@@ -213,5 +213,6 @@ def test_random_histories_keep_the_books_right(sqlite_template: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_many_long_random_histories_keep_the_books_right(sqlite_template: Path) -> None:
-    run(sqlite_template, examples=500, steps=40)
+    run(sqlite_template, examples=300, steps=40)
