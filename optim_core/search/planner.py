@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from optim_core.search.budget import planned_trials, time_is_up
+from optim_core.search.budget import planned_trials
 from optim_core.search.confirm import confirmation_units
 from optim_core.search.history import best_of, outcomes, probe_unit
 from optim_core.search.rungs import KEEP_FRACTION, horizons, promoted
@@ -73,7 +73,7 @@ class _Planner:
         self.trials_n = len({o.trial.number for o in self.found})
         self.generation = sum(unit.spec.key.startswith("g") and unit.spec.key.endswith("-0-0") for unit in view.units)
         steps = self.horizons[0] + (KEEP_FRACTION * self.horizons[1] if len(self.horizons) > 1 else 0)
-        self.budgeted = planned_trials(self.spec.budget, probe, steps)
+        self.budgeted = planned_trials(view, probe, self.trials_n, steps)
 
     def next(self) -> Plan | Finish:
         confirmed = confirmation_units(self.view, self.probe, self.found)
@@ -84,7 +84,7 @@ class _Planner:
             return climbing
         left = self.budgeted - self.trials_n
         started = self.trials_n > 0
-        if left > 0 and not (started and time_is_up(self.view)):
+        if left > 0:
             proposals = self._portfolio() if not started else self._search(left)
             if proposals:
                 stage = "search" if started else "portfolio"

@@ -62,7 +62,7 @@ def test_a_budget_in_steps_is_kept() -> None:
 
 def test_a_budget_in_seconds_stops_the_search_when_time_is_up() -> None:
     slow, _ = simulate(spec(budget={"seconds": 10.0}), TRUTH, seconds_per_unit=2.0)
-    fast, _ = simulate(spec(budget={"seconds": 10.0}), TRUTH, seconds_per_unit=0.01)
+    fast, _ = simulate(spec(budget={"seconds": 10.0}), TRUTH, seconds_per_unit=0.5)
     assert 0 < sum(searched(slow).values()) < sum(searched(fast).values())
 
 
@@ -176,11 +176,25 @@ BASE = simulate(spec(budget={"trials": 3}), TRUTH)
     trials=st.none() | st.integers(1, 1000),
     seconds=st.none() | st.floats(0.001, 1e6),
     steps=st.none() | st.integers(1, 10**7),
+    done=st.integers(0, 50),
 )
-def test_budgets_only_ever_tighten(trials: int | None, seconds: float | None, steps: int | None) -> None:
+def test_budgets_only_ever_tighten(trials: int | None, seconds: float | None, steps: int | None, done: int) -> None:
     if trials is None and seconds is None and steps is None:
         return
-    both = planned_trials(Budget(trials=trials, seconds=seconds, train_steps=steps), probe_report(), 200)
-    assert both >= 1
+    budget = Budget(trials=trials, seconds=seconds, train_steps=steps)
+    view = BASE[0].model_copy(update={"spec": spec(budget=budget.model_dump()), "units": []})
+    allowed = planned_trials(view, probe_report(), done, 200)
+    assert allowed >= 1
     if trials is not None:
-        assert both <= trials
+        assert allowed <= trials
+
+
+def test_a_probe_on_a_busy_machine_does_not_cut_the_search_short() -> None:
+    study = spec(budget={"seconds": 100.0})
+    view = simulate(spec(budget={"trials": 30}), TRUTH)[0].model_copy(update={"spec": study})
+    slow = probe_report(pack_step_s=1.0)
+    first = [u for u in view.units if u.spec.key.startswith("g0")]
+    at_first = view.model_copy(update={"units": [], "elapsed_s": 0.0})
+    later = view.model_copy(update={"units": first, "elapsed_s": 2.0})
+    assert planned_trials(at_first, slow, 0, 200) < 10
+    assert planned_trials(later, slow, 30, 200) > 100
