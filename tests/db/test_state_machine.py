@@ -19,7 +19,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from sqlalchemy import update
+from sqlalchemy import ColumnElement, update
 
 from optim_core.spec.states import STUDY_ENDED, StudyState, TrialState, UnitState
 from service.db import Database
@@ -121,12 +121,18 @@ class StudyMachine(RuleBasedStateMachine):
         assert (answer == "ok") == (held and runs)
         assert held or answer in ("lost", "stop")
 
+    def expire(self, which: ColumnElement[bool]) -> None:
+        """Let leases run out without waiting for it, and sweep."""
+        with self.db.write() as session:
+            session.execute(update(Unit).where(which).values(lease_until=0.0))
+        queue.sweep(self.db, MAX_ATTEMPTS)
+
     @rule(target=claims, frozen=claims)
     def overtake(self, frozen: queue.Claim):
         """A worker sleeps past its lease, another takes over, the first one wakes up and tries everything."""
         if not self.holds(frozen) or self.status() != StudyState.RUNNING or frozen.attempt == MAX_ATTEMPTS:
             return multiple()
-        self.lose_workers()
+        self.expire(Unit.id == frozen.unit_id)
         successor = queue.claim_unit(self.db, "other", 60.0)
         assert successor is not None
         while successor.unit_id != frozen.unit_id:
@@ -144,9 +150,7 @@ class StudyMachine(RuleBasedStateMachine):
 
     @rule()
     def lose_workers(self) -> None:
-        with self.db.write() as session:
-            session.execute(update(Unit).where(Unit.state == UnitState.LEASED).values(lease_until=0.0))
-        queue.sweep(self.db, MAX_ATTEMPTS)
+        self.expire(Unit.state == UnitState.LEASED)
         assert queue.queue_stats(self.db).leased == 0
 
     @rule(what=st.sampled_from([studies.pause_study, studies.resume_study, studies.resume_study]))
