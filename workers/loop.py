@@ -8,9 +8,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from service.dispatch.base import Dispatcher
-
 from service.db import Database, DatabaseUnavailable
+from service.dispatch.base import Dispatcher
 from service.settings import Settings
 from workers.advance import advance_ready
 from workers.runner import never, run_one
