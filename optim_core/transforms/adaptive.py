@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import Tensor
 
-from optim_core.transforms.base import Hyper, per_trial
-from optim_core.transforms.decay import add_l2
-
-OwnState = dict[str, Tensor]
+from optim_core.transforms.base import Hyper, OwnState, Scalar
+from optim_core.transforms.decay import add_l2, coupled
 
 
-def adagrad(p: Tensor, g: Tensor, s: OwnState, hyper: Hyper, t: int) -> tuple[Tensor, OwnState]:
+def adagrad_numbers(hyper: Hyper, t: int) -> dict[str, Scalar]:
+    """Learning rate, ε, L2."""
+    return {"lr": hyper["lr"], "eps": hyper["eps"], **coupled(hyper)}
+
+
+def adagrad(p: Tensor, g: Tensor, s: OwnState, n: Mapping[str, Scalar]) -> tuple[Tensor, OwnState]:
     """s += g²; p −= lr·g/(√s + ε) (Duchi, Hazan & Singer 2011); accumulator starts at 0, as in torch."""
-    g = add_l2(p, g, hyper)
-    total = s["sum"] + g * g
-    return p - per_trial(hyper["lr"], p) * g / (total.sqrt() + per_trial(hyper["eps"], p)), {"sum": total}
+    g = add_l2(p, g, n)
+    total = (g * g).add_(s["sum"])
+    return p - (n["lr"] * g).div_(total.sqrt().add_(n["eps"])), {"sum": total}
 
 
-def rmsprop(p: Tensor, g: Tensor, s: OwnState, hyper: Hyper, t: int) -> tuple[Tensor, OwnState]:
+def rmsprop_numbers(hyper: Hyper, t: int) -> dict[str, Scalar]:
+    """As Adagrad's, with α and 1 − α."""
+    return {**adagrad_numbers(hyper, t), "keep2": hyper["alpha"], "new2": 1 - hyper["alpha"]}
+
+
+def rmsprop(p: Tensor, g: Tensor, s: OwnState, n: Mapping[str, Scalar]) -> tuple[Tensor, OwnState]:
     """v = αv + (1 − α)g²; p −= lr·g/(√v + ε) (Tieleman & Hinton 2012). ε outside the root, as in torch."""
-    g = add_l2(p, g, hyper)
-    v = per_trial(hyper["alpha"], p) * s["square"] + per_trial(1 - hyper["alpha"], p) * g * g
-    return p - per_trial(hyper["lr"], p) * g / (v.sqrt() + per_trial(hyper["eps"], p)), {"square": v}
+    g = add_l2(p, g, n)
+    v = (n["new2"] * g).mul_(g).add_(n["keep2"] * s["square"])
+    return p - (n["lr"] * g).div_(v.sqrt().add_(n["eps"])), {"square": v}

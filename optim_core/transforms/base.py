@@ -16,26 +16,27 @@ Params = dict[str, Tensor]
 State = dict[str, Params]
 Scalar = float | bool | Tensor
 Hyper = Mapping[str, Scalar]
+OwnState = dict[str, Tensor]
 
-# One weight: (parameter, gradient, its own state, hyperparameters, step counted from 1) → (parameter, its new state).
-Rule = Callable[[Tensor, Tensor, dict[str, Tensor], Hyper, int], tuple[Tensor, dict[str, Tensor]]]
+# (hyperparameters, step counted from 1) → every number that is the same for all weights of a trial: floats or (K,) float64.
+Numbers = Callable[[Hyper, int], dict[str, Scalar]]
+# One weight: (parameter, gradient, its own state, those numbers ready to broadcast) → (parameter, its new state).
+Rule = Callable[[Tensor, Tensor, OwnState, Mapping[str, Scalar]], tuple[Tensor, OwnState]]
 
 
 class Transform(NamedTuple):
     """``init(params) → state``; ``update(params, grads, state, hyper, t) → (params, state)``; ``t`` counts from 1.
 
-    ``hyper["lr"]`` is the learning rate of this step, the schedule's multiplier included. Nothing is changed in place.
+    ``hyper["lr"]`` is the learning rate of this step, the schedule's multiplier included. Nothing that is passed in is
+    changed. A state entry need not have a weight's shape: a method with one number per trial keeps a (K,) tensor there.
     """
 
     init: Callable[[Params], State]
     update: Callable[[Params, Params, State, Hyper, int], tuple[Params, State]]
 
 
-def per_trial(value: Scalar, like: Tensor) -> float | bool | Tensor:
-    """A float as it is; a (K,) tensor as (K, 1, …, 1) in ``like``'s dtype, so that it broadcasts against (K, …).
-
-    Hyperparameters are float64: 1 − beta2 and the like are taken before the cast, or float32 would lose four digits.
-    """
+def per_trial(value: Scalar, like: Tensor) -> Scalar:
+    """A float as it is; a (K,) tensor as (K, 1, …, 1) in ``like``'s dtype, so that it broadcasts against (K, …)."""
     if isinstance(value, Tensor):
         value = value.to(like.dtype)
         return value.view(-1, *[1] * (like.ndim - 1)) if value.ndim == 1 else value
@@ -53,19 +54,31 @@ def always(name: str) -> bool:
     return True
 
 
-def elementwise(state_names: tuple[str, ...], rule: Rule, decays: Callable[[str], bool]) -> Transform:
-    """Lift a rule for one weight to a whole model. ``decays(name)`` says which weights feel ``weight_decay``."""
+def elementwise(
+    state_names: tuple[str, ...], numbers: Numbers, rule: Rule, decays: Callable[[str], bool] = always
+) -> Transform:
+    """Lift a rule for one weight to a whole model. ``decays(name)`` says which weights feel ``weight_decay``.
+
+    Numbers are worked out once per step, not once per weight: for small networks that is half of an update's time.
+    """
 
     def init(params: Params) -> State:
         return {key: {name: torch.zeros_like(p) for name, p in params.items()} for key in state_names}
 
     def update(params: Params, grads: Params, state: State, hyper: Hyper, t: int) -> tuple[Params, State]:
-        spared = {**hyper, "weight_decay": 0.0}
+        shared: dict[bool, dict[str, Scalar]] = {}
+        shaped: dict[tuple[bool, int, torch.dtype], dict[str, Scalar]] = {}
         new_params: Params = {}
         new_state: State = {key: {} for key in state_names}
         for name, p in params.items():
+            decaying = decays(name)
+            if decaying not in shared:
+                shared[decaying] = numbers(hyper if decaying else {**hyper, "weight_decay": 0.0}, t)
+            kind = (decaying, p.ndim, p.dtype)
+            if kind not in shaped:
+                shaped[kind] = {key: per_trial(value, p) for key, value in shared[decaying].items()}
             own = {key: state[key][name] for key in state_names}
-            new_params[name], own = rule(p, grads[name], own, hyper if decays(name) else spared, t)
+            new_params[name], own = rule(p, grads[name], own, shaped[kind])
             for key in state_names:
                 new_state[key][name] = own[key]
         return new_params, new_state

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import Tensor
 
-from optim_core.transforms.base import Hyper, per_trial
+from optim_core.transforms.base import Hyper, Scalar
 
 
-def add_l2(p: Tensor, g: Tensor, hyper: Hyper) -> Tensor:
+def coupled(hyper: Hyper) -> dict[str, Scalar]:
+    """The number that ``add_l2`` needs."""
+    return {"l2": hyper["weight_decay"]}
+
+
+def decoupled(hyper: Hyper) -> dict[str, Scalar]:
+    """The number that ``shrink`` needs: 1 − lr·wd."""
+    wd = hyper["weight_decay"]
+    return {"keep": 1.0 if isinstance(wd, float) and wd == 0 else 1 - hyper["lr"] * wd}
+
+
+def add_l2(p: Tensor, g: Tensor, n: Mapping[str, Scalar]) -> Tensor:
     """Coupled: g + wd·p, the gradient of wd/2·‖p‖² (torch's convention)."""
-    wd = hyper["weight_decay"]
-    return g if isinstance(wd, float) and wd == 0 else g + per_trial(wd, p) * p
+    wd = n["l2"]
+    return g if isinstance(wd, float) and wd == 0 else (wd * p).add_(g)
 
 
-def shrink(p: Tensor, hyper: Hyper) -> Tensor:
+def shrink(p: Tensor, n: Mapping[str, Scalar]) -> Tensor:
     """Decoupled: p·(1 − lr·wd), applied before the step, as torch.optim.AdamW does."""
-    wd = hyper["weight_decay"]
-    return p if isinstance(wd, float) and wd == 0 else p * per_trial(1 - hyper["lr"] * wd, p)
+    keep = n["keep"]
+    return p if isinstance(keep, float) and keep == 1 else p * keep
