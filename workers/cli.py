@@ -167,9 +167,10 @@ def run(arguments: list[str] | None = None) -> int:
         format_message = getattr(error, "format_message", None)
         say(one_line(format_message() if format_message else str(error)) + " (see --help)")
         return BAD_INPUT
-    except BrokenPipeError:
-        # The reader has seen enough. Standard output must not fail again when the interpreter flushes it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (BrokenPipeError, SystemExit):
+        # The reader has seen enough (typer itself makes a closed pipe a SystemExit). Standard output must not fail again
+        # when the interpreter flushes it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return ANSWERED
     except Exception as error:
         if os.environ.get("WHICHOPT_LOG_LEVEL") == "DEBUG":

@@ -113,7 +113,9 @@ def follow(backend: Backend, study_id: str, as_json: bool) -> None:
             backend.local.focus(study_id)
         study = watch(backend, study_id)
     except KeyboardInterrupt:
-        raise CommandError(_keep(backend, study_id), INTERRUPTED) from None
+        # Said before the workers are waited for, which may take a while.
+        say(_keep(backend, study_id))
+        raise typer.Exit(INTERRUPTED) from None
     finish(backend, study, as_json)
 
 

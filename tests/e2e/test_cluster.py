@@ -27,7 +27,7 @@ from tests.e2e.cli_support import SCRIPT, answer_of, environment, timeless, tiny
 
 pytestmark = pytest.mark.service
 
-SPEC = tiny_spec(training={"steps": 2500}, budget={"trials": 8, "seeds": 2})
+SPEC = tiny_spec(training={"steps": 1500}, budget={"trials": 8, "seeds": 2})
 FAST = {"WHICHOPT_LEASE_S": "4", "WHICHOPT_HEARTBEAT_S": "1", "WHICHOPT_SWEEP_S": "1"}
 
 

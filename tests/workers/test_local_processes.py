@@ -84,7 +84,7 @@ def test_a_waiting_worker_touches_no_database(settings: Settings, tmp_path: Path
 
 
 def test_stopping_a_worker_releases_its_unit_soon(database: Database, worker: LocalProcess) -> None:
-    study_id = studies.create_study(database, small_spec(steps=100_000)).id
+    study_id = studies.create_study(database, small_spec(steps=40_000)).id
     worker.go()
     wait_for(lambda: training_unit(database))
     os.kill(worker.pid, signal.SIGTERM)
@@ -95,7 +95,7 @@ def test_stopping_a_worker_releases_its_unit_soon(database: Database, worker: Lo
 
 
 def test_a_worker_whose_parent_dies_stops(database: Database, settings: Settings) -> None:
-    studies.create_study(database, small_spec(steps=100_000))
+    studies.create_study(database, small_spec(steps=40_000))
     code = (
         "import time; from service.settings import Settings; from workers.local import LocalProcess\n"
         "p = LocalProcess(Settings()); p.go(); print(p.pid, flush=True); time.sleep(600)"
