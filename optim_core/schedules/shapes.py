@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from optim_core.spec.errors import SpecError
 from optim_core.spec.schedules import complete_schedule
 
 Parameters = Mapping[str, float]
@@ -37,12 +38,14 @@ def step(t: Tensor, total: int, p: Parameters) -> Tensor:
 def one_cycle(t: Tensor, total: int, p: Parameters) -> Tensor:
     """Cosine up from 1/div to 1 over pct_start·T − 1 steps, cosine down to 1/(div·final_div) (arXiv 1708.07120).
 
-    Equals torch's OneCycleLR with cycle_momentum=False, relative to max_lr.
+    Equals torch's OneCycleLR with cycle_momentum=False, relative to max_lr. A rise of less than a step is skipped; one
+    of exactly one step, where torch divides by zero, starts at the peak.
     """
     start, end = 1 / p["div_factor"], 1 / (p["div_factor"] * p["final_div_factor"])
-    peak, last = max(p["pct_start"] * total - 1, 0.0), float(total - 1)
+    peak, last = p["pct_start"] * total - 1, float(total - 1)
     up = (t / peak).clamp(max=1) if peak > 0 else torch.ones_like(t)
-    down = ((t - peak) / max(last - peak, 1e-12)).clamp(0, 1)
+    # pct_start is at most 0.9, so the way down always has a length.
+    down = ((t - peak) / (last - peak)).clamp(0, 1)
     rising = 1 + (start - 1) * (1 + torch.cos(torch.pi * up)) / 2
     falling = end + (1 - end) * (1 + torch.cos(torch.pi * down)) / 2
     return torch.where(t <= peak, rising, falling)
@@ -58,10 +61,12 @@ SHAPES: dict[str, Callable[[Tensor, int, Parameters], Tensor]] = {
 
 
 def multipliers(schedule: Mapping[str, str | float], total_steps: int) -> Tensor:
-    """(T,) float64 multipliers of the learning rate. Raises SpecError for an unknown schedule or parameter.
+    """(T,) float64 multipliers of the learning rate. Raises SpecError for an unknown schedule or parameter, or T < 1.
 
     Warm-up multiplies the first w = round(warmup_fraction·T) values by (t + 1)/w, in front of any shape.
     """
+    if total_steps < 1:
+        raise SpecError("a schedule needs at least one step", code="number_out_of_range")
     complete = complete_schedule(schedule)
     p = {key: float(value) for key, value in complete.items() if key != "name"}
     t = torch.arange(total_steps, dtype=torch.float64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -13,7 +14,6 @@ from optim_core.schedules.shapes import multipliers
 from optim_core.spec.errors import SpecError
 from optim_core.spec.optimizers import OPTIMIZERS
 from optim_core.spec.problem import unknown_name
-from optim_core.transforms.base import Transform
 from optim_core.transforms.registry import build_transform
 
 NamedParameters = Iterable[tuple[str, nn.Parameter]]
@@ -25,9 +25,18 @@ class TransformOptimizer(torch.optim.Optimizer):
     A weight whose gradient is None is left alone, as torch's own optimizers do.
     """
 
-    def __init__(self, params: Any, transform: Transform, defaults: dict[str, Any]) -> None:
+    def __init__(self, params: Any, name: str, defaults: dict[str, Any]) -> None:
         super().__init__(params, defaults)
-        self._transform = transform
+        self._name = name
+        self._transform = build_transform(name)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # torch lists by hand what is copied and pickled; functions cannot be, so the name stands for them.
+        return {**super().__getstate__(), "_name": self._name}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._transform = build_transform(self._name)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
@@ -70,7 +79,8 @@ def build_optimizer(
 ) -> torch.optim.Optimizer:
     """An optimizer with the catalogue's defaults, overridden by ``hyperparameters``.
 
-    Raises SpecError for an unknown optimizer or hyperparameter (never dropped silently) and when nothing is trainable.
+    Raises SpecError for an unknown optimizer or hyperparameter (never dropped silently), for a value that no run can
+    use, for parameters without names, and when nothing is trainable.
     """
     if name not in OPTIMIZERS:
         raise SpecError(unknown_name("optimizer", name, OPTIMIZERS), code="unknown_optimizer")
@@ -79,12 +89,26 @@ def build_optimizer(
         if key not in known:
             raise SpecError(f"{name}: {unknown_name('hyperparameter', key, known)}", code="unknown_field")
     values = {**known, **hyperparameters}
+    _check_values(name, values)
     source = model_or_named_parameters
-    named = source.named_parameters() if isinstance(source, nn.Module) else source
+    named = list(source.named_parameters() if isinstance(source, nn.Module) else source)
+    if any(isinstance(pair, Tensor) for pair in named):
+        raise SpecError("give the model or model.named_parameters(), not model.parameters()", code="wrong_type")
     groups = parameter_groups(named, float(values["weight_decay"]))
     if not groups:
         raise SpecError("the model has no trainable parameter", code="nothing_to_train")
-    return TransformOptimizer(groups, build_transform(name), values)
+    return TransformOptimizer(groups, name, values)
+
+
+def _check_values(name: str, values: Mapping[str, float | bool]) -> None:
+    """Refuse what torch's own optimizers refuse: a step would divide by zero or walk uphill."""
+    for hyper in OPTIMIZERS[name].hyperparameters:
+        value = values[hyper.name]
+        if not isinstance(value, int | float):
+            raise SpecError(f"{name}: {hyper.name} must be a number", code="wrong_type")
+        if not (math.isfinite(value) and value >= 0 and (hyper.sample_as != "one_minus" or value < 1)):
+            allowed = "in [0, 1)" if hyper.sample_as == "one_minus" else "finite and not negative"
+            raise SpecError(f"{name}: {hyper.name} must be {allowed}, not {value!r}", code="number_out_of_range")
 
 
 def build_scheduler(

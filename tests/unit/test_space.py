@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optim_core.spec.optimizers import OPTIMIZERS
+from optim_core.spec.optimizers import OPTIMIZERS, Hyperparameter
 from optim_core.spec.problem import Search
+from optim_core.spec.schedules import SCHEDULES, complete_schedule
 from optim_core.spec.space import (
     CLIP_NORMS,
     Domain,
@@ -58,6 +59,68 @@ def test_spaces_grow_with_the_budget(optimizer: str) -> None:
 def test_defaults_lie_inside_their_own_ranges(optimizer: str) -> None:
     for hyper in OPTIMIZERS[optimizer].hyperparameters:
         assert hyper.low <= hyper.default <= hyper.high or hyper.default == 0, hyper.name
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_how_many_hyperparameters_are_searched_at_which_budget(optimizer: str) -> None:
+    own = {h.name for h in OPTIMIZERS[optimizer].hyperparameters}
+
+    def searched(n: int) -> set[str]:
+        return own & set(search_space(optimizer, n, Search()))
+
+    assert searched(9) == {"lr"}
+    assert searched(10) == searched(15) == own & {"lr", "momentum", "beta1", "alpha"}
+    assert searched(16) == searched(24) == own & {"lr", "momentum", "beta1", "alpha", "weight_decay"}
+    # Adagrad's eps never matters for weights that are touched.
+    assert searched(25) == searched(16) | (own & {"eps"} if optimizer != "adagrad" else set())
+    assert searched(40) - searched(25) == own & {"beta2"}
+
+
+def a_range(draw: st.DrawFn, hyper: Hyperparameter) -> list[float]:
+    top = 0.999999 if hyper.sample_as == "one_minus" else 1e3
+    bottom = 0.0 if hyper.sample_as == "one_minus" else 1e-12
+    return sorted([draw(st.floats(bottom, top)), draw(st.floats(bottom, top))])
+
+
+@given(data=st.data(), optimizer=st.sampled_from(sorted(OPTIMIZERS)), n=st.integers(1, 100))
+def test_given_ranges_hold_for_every_point_and_for_the_default(data: st.DataObject, optimizer: str, n: int) -> None:
+    rows = OPTIMIZERS[optimizer].hyperparameters
+    chosen = data.draw(st.lists(st.sampled_from(rows), min_size=1, unique_by=lambda h: h.name))
+    ranges = {h.name: data.draw(st.composite(a_range)(h)) for h in chosen}
+    schedules = data.draw(st.none() | st.lists(st.sampled_from(sorted(SCHEDULES)), min_size=1, unique=True))
+    search = Search(ranges={optimizer: ranges}, schedules=schedules)
+    space = search_space(optimizer, n, search)
+    point = data.draw(st.composite(a_point)(space))
+    for configuration in (configuration_from(optimizer, point, search), default_configuration(optimizer, search)):
+        for name, (low, high) in ranges.items():
+            assert low <= configuration.hyperparameters[name] <= high
+        assert configuration.schedule["name"] in allowed_schedules(optimizer, search)
+        assert set(point_from(configuration, space)) == set(space)
+        assert complete_schedule(configuration.schedule) == configuration.schedule
+        assert Configuration.model_validate_json(configuration.model_dump_json()) == configuration
+
+
+def test_a_range_of_one_value_fixes_it() -> None:
+    search = Search(ranges={"lion": {"beta1": [0.95, 0.95]}})
+    assert "beta1" not in search_space("lion", 100, search)
+    assert default_configuration("lion", search).hyperparameters["beta1"] == 0.95
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_the_catalogue_row_is_consistent(optimizer: str) -> None:
+    row = OPTIMIZERS[optimizer]
+    assert row.name == optimizer
+    assert row.default_schedule in row.schedules
+    assert set(row.schedules) <= set(SCHEDULES)
+    names = [h.name for h in row.hyperparameters]
+    assert len(set(names)) == len(names)
+    assert {"lr", "weight_decay"} <= set(names)
+    assert all((row.title, row.formula, row.reference, row.wins_when, row.pitfalls))
+    assert all(h.reason for h in row.hyperparameters)
+    for hyper in row.hyperparameters:
+        hyper.check_range(hyper.low, hyper.high)
+    # A method whose steps never shrink by themselves is only ever run with a schedule that decays.
+    assert optimizer != "lion" or all(SCHEDULES[name].decays for name in row.schedules)
 
 
 def test_given_ranges_are_respected_always() -> None:

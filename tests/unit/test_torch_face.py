@@ -1,0 +1,194 @@
+"""The torch face: catalogue optimizers as ordinary torch optimizers, in loops, checkpoints and schedulers."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from optim_core.spec.errors import SpecError
+from optim_core.spec.optimizers import OPTIMIZERS
+from optim_core.transforms.torch_adapter import build_optimizer, build_scheduler
+
+SCHEDULE: dict[str, str | float] = {"name": "cosine", "warmup_fraction": 0.1}
+
+
+def regression(name: str) -> tuple[torch.nn.Module, torch.optim.Optimizer, Callable[[], Tensor]]:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1))
+    x, y = torch.randn(32, 6), torch.randn(32, 1)
+    optimizer = build_optimizer(name, model, lr=1e-3)
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        value = torch.nn.functional.mse_loss(model(x), y)
+        value.backward()
+        return value
+
+    return model, optimizer, loss
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_torch_face_survives_save_and_load_mid_run(name: str) -> None:
+    model, optimizer, loss = regression(name)
+    for _ in range(5):
+        optimizer.step(loss)
+    saved = {k: v.clone() for k, v in model.state_dict().items()}, optimizer.state_dict()
+    memory = copy.deepcopy(saved[1])
+    for _ in range(5):
+        optimizer.step(loss)
+    expected = {k: v.clone() for k, v in model.state_dict().items()}
+    model, optimizer, loss = regression(name)
+    model.load_state_dict(saved[0])
+    optimizer.load_state_dict(memory)
+    for _ in range(5):
+        optimizer.step(loss)
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, expected[key])
+
+
+def test_the_torch_face_refuses_what_it_does_not_know() -> None:
+    model = torch.nn.Linear(2, 1)
+    with pytest.raises(SpecError, match="did you mean 'adamw'"):
+        build_optimizer("adamww", model)
+    with pytest.raises(SpecError, match="unknown hyperparameter"):
+        build_optimizer("sgd", model, momentum=0.9)
+    with pytest.raises(SpecError, match="no trainable"):
+        build_optimizer("sgd", torch.nn.ReLU())
+
+
+def test_biases_do_not_decay_behind_the_torch_face() -> None:
+    optimizer = build_optimizer("adamw", torch.nn.Linear(3, 2), weight_decay=0.3)
+    assert [(g["params"][0].ndim, g["weight_decay"]) for g in optimizer.param_groups] == [(2, 0.3), (1, 0.0)]
+
+
+def train(name: str, steps: int, halfway: Callable[[object], object] = lambda parts: parts) -> Tensor:
+    """The weights after ``steps`` with a scheduler; ``halfway`` may replace (model, optimizer) after half of them."""
+    torch.manual_seed(0)
+    model = torch.nn.Linear(6, 2, dtype=torch.float64)
+    optimizer = build_optimizer(name, model, lr=1e-2, weight_decay=0.1)
+    scheduler = build_scheduler(optimizer, SCHEDULE, steps)
+    g = torch.Generator().manual_seed(1)
+    for t in range(steps):
+        if t == steps // 2:
+            model, optimizer, scheduler = halfway((model, optimizer, scheduler))  # type: ignore[misc]
+        optimizer.zero_grad()
+        model(torch.randn(8, 6, generator=g, dtype=torch.float64)).square().mean().backward()
+        optimizer.step()
+        scheduler.step()
+    return torch.nn.utils.parameters_to_vector(model.parameters()).detach()
+
+
+def through_a_file(parts: object) -> object:
+    """A new process in miniature: everything is built again and loaded from bytes that hold tensors and numbers only."""
+    old = dict(zip(("model", "optimizer", "scheduler"), parts, strict=True))  # type: ignore[call-overload]
+    # The functions of a LambdaLR are not saved; build_scheduler makes them again.
+    states = {key: part.state_dict() for key, part in old.items()}
+    file = io.BytesIO()
+    torch.save(states, file)
+    file.seek(0)
+    loaded = torch.load(file, weights_only=True)
+    model = torch.nn.Linear(6, 2, dtype=torch.float64)
+    optimizer = build_optimizer(old["optimizer"]._name, model)
+    scheduler = build_scheduler(optimizer, SCHEDULE, 40)
+    for key, part in (("model", model), ("optimizer", optimizer), ("scheduler", scheduler)):
+        part.load_state_dict(loaded[key])
+    return model, optimizer, scheduler
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("halfway", [through_a_file, copy.deepcopy], ids=["file", "deepcopy"])
+def test_training_with_a_scheduler_continues_bit_for_bit(name: str, halfway: Callable) -> None:
+    assert torch.equal(train(name, 40), train(name, 40, halfway))
+
+
+def test_optimizers_can_be_pickled() -> None:
+    _, optimizer, loss = regression("adamw")
+    optimizer.step(loss)
+    again = pickle.loads(pickle.dumps(optimizer))
+    for ours, theirs in zip(optimizer.param_groups, again.param_groups, strict=True):
+        for p, q in zip(ours["params"], theirs["params"], strict=True):
+            q.grad = p.grad
+    optimizer.step()
+    again.step()
+    for ours, theirs in zip(optimizer.param_groups, again.param_groups, strict=True):
+        assert all(torch.equal(p, q) for p, q in zip(ours["params"], theirs["params"], strict=True))
+
+
+def test_a_real_loop_equals_torch_with_its_own_scheduler() -> None:
+    ends = []
+    for ours in (True, False):
+        torch.manual_seed(0)
+        model = torch.nn.Linear(6, 2, dtype=torch.float64)
+        if ours:
+            optimizer = build_optimizer("adamw", model, lr=1e-2, weight_decay=0.1)
+            scheduler = build_scheduler(optimizer, {"name": "cosine"}, 60)
+        else:
+            groups = [{"params": [model.weight], "weight_decay": 0.1}, {"params": [model.bias], "weight_decay": 0.0}]
+            optimizer = torch.optim.AdamW(groups, lr=1e-2)
+            scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 60)
+        g = torch.Generator().manual_seed(1)
+        for _ in range(60):
+            optimizer.zero_grad()
+            model(torch.randn(8, 6, generator=g, dtype=torch.float64)).square().mean().backward()
+            optimizer.step()
+            scheduler.step()
+        ends.append(model.state_dict())
+    for key, value in ends[0].items():
+        torch.testing.assert_close(value, ends[1][key], rtol=0, atol=1e-9)
+
+
+def test_torchs_own_schedulers_drive_it_and_after_the_end_the_rate_stays() -> None:
+    model = torch.nn.Linear(2, 1)
+    optimizer = build_optimizer("lion", model, lr=1.0)
+    seen = []
+    theirs = torch.optim.lr_scheduler.OneCycleLR(optimizer, [1.0, 2.0], total_steps=10, cycle_momentum=False)
+    for _ in range(9):
+        optimizer.step()
+        theirs.step()
+        seen.append([g["lr"] for g in optimizer.param_groups])
+    assert all(b == pytest.approx(2 * a) for a, b in seen)
+    optimizer = build_optimizer("sgd", model, lr=1.0)
+    ours = build_scheduler(optimizer, {"name": "linear"}, 4)
+    for _ in range(7):
+        optimizer.step()
+        ours.step()
+    assert optimizer.param_groups[0]["lr"] == 0.25
+
+
+def test_weights_without_a_gradient_and_frozen_weights_are_left_alone() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
+    model[0].requires_grad_(False)
+    before = copy.deepcopy(model.state_dict())
+    optimizer = build_optimizer("adamw", model, lr=0.1)
+    model[1](torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    moved = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
+    assert moved == {"1.weight", "1.bias"}
+    assert sum(len(g["params"]) for g in optimizer.param_groups) == 4
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"lr": -1.0}, "lr must be finite and not negative"),
+        ({"lr": float("nan")}, "lr must be finite"),
+        ({"beta1": 1.0}, r"beta1 must be in \[0, 1\)"),
+        ({"weight_decay": -0.1}, "weight_decay must be finite and not negative"),
+        ({"eps": "1e-8"}, "eps must be a number"),
+    ],
+)
+def test_values_that_no_run_can_use_are_refused(values: dict, words: str) -> None:
+    with pytest.raises(SpecError, match=words):
+        build_optimizer("adamw", torch.nn.Linear(2, 1), **values)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5])
+def test_parameters_without_names_are_refused_in_words(rows: int) -> None:
+    with pytest.raises(SpecError, match="named_parameters"):
+        build_optimizer("sgd", torch.nn.Linear(3, rows).parameters())  # type: ignore[arg-type]
