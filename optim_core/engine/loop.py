@@ -20,6 +20,8 @@ from optim_core.tasks.build import Problem, Split
 
 Mode = Literal["auto", "batched", "sequential"]
 POINTS = 10
+# The callback is asked at least about this often (seconds), so that a worker can stop or save within any long run.
+PIECE_S = 2.0
 EVALUATION_ROWS = 65_536
 
 
@@ -33,8 +35,9 @@ def run_pack(
 ) -> UnitResult:
     """Train the unit's trials to its horizon and score them on its split.
 
-    ``on_chunk`` is called about ten times; when it returns False, Interrupted is raised with a checkpoint, from which
-    the same call continues bit for bit (same machine, same number of threads). Raises PackTooLarge when memory runs out.
+    ``on_chunk`` is called after each of about ten evaluations and at least every few seconds; when it returns False,
+    Interrupted is raised with a checkpoint, from which the same call continues bit for bit (same machine, same number of
+    threads). Raises PackTooLarge when memory runs out.
     """
     engine = choose(problem) if mode == "auto" else mode
     try:
@@ -71,6 +74,9 @@ class _Run:
         self.watch = DivergenceWatch(len(unit.trials))
         self.curves: list[list[CurvePoint]] = [[] for _ in unit.trials]
         self.step, self.seconds_before = 0, 0.0
+        self.piece = 1
+        # Batch losses since the last evaluation, (K, n) each.
+        self.recent: list[Tensor] = []
         self.fingerprint = content_hash([unit.model_dump(mode="json"), engine, problem.data_hash, str(problem.dtype)])
         self.started = time.monotonic()
         stored = checkpoints.load(checkpoint, self.fingerprint) if checkpoint else None
@@ -81,14 +87,29 @@ class _Run:
         for goal in evaluation_steps(self.unit.horizon):
             if goal <= self.step:
                 continue
-            losses = self.runner.advance(self.step, goal)
-            self.watch.see(losses, self.step)
-            self.step = goal
-            points = self._evaluate(losses)
-            chunk = Chunk(goal, self.unit.horizon, points, self._checkpoint)
-            if not on_chunk(chunk) and goal < self.unit.horizon:
-                raise Interrupted(self._checkpoint())
+            while self.step < goal:
+                self._advance(min(goal, self.step + self.piece))
+                if self.step < goal:
+                    self._ask(on_chunk, [])
+            points = self._evaluate(torch.cat(self.recent, dim=1))
+            self.recent = []
+            self._ask(on_chunk, points)
         return self._result()
+
+    def _advance(self, goal: int) -> None:
+        """Take the steps up to ``goal``, and size the next piece by how long they took."""
+        started, first = time.monotonic(), self.step
+        losses = self.runner.advance(first, goal)
+        self.watch.see(losses, first)
+        self.recent.append(losses)
+        self.step = goal
+        per_step = max((time.monotonic() - started) / (goal - first), 1e-6)
+        self.piece = max(1, min(int(PIECE_S / per_step), 10 * self.piece))
+
+    def _ask(self, on_chunk: OnChunk, points: list[tuple[int, CurvePoint]]) -> None:
+        going_on = on_chunk(Chunk(self.step, self.unit.horizon, points, self._checkpoint))
+        if not going_on and self.step < self.unit.horizon:
+            raise Interrupted(self._checkpoint())
 
     def _evaluate(self, batch_losses: Tensor) -> list[tuple[int, CurvePoint]]:
         outputs = self._outputs(self.split.x)
@@ -144,6 +165,7 @@ class _Run:
             "seconds": self.seconds_before + time.monotonic() - self.started,
             "limit": self.watch.limit,
             "diverged_at": self.watch.at,
+            "recent": self.recent,
             "curves": torch.tensor(curves, dtype=torch.float64),
             "runner": self.runner.state(),
         }
@@ -152,6 +174,7 @@ class _Run:
     def _restore(self, state: dict[str, Any]) -> None:
         self.step, self.seconds_before = state["step"], state["seconds"]
         self.watch.limit, self.watch.at = state["limit"], state["diverged_at"]
+        self.recent = list(state["recent"])
         self.curves = [
             [
                 CurvePoint(step=int(s), train_loss=_none(train), loss=_none(loss), value=_none(value))

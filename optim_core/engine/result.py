@@ -11,7 +11,8 @@ from optim_core.spec.trial import CurvePoint
 
 @dataclass(frozen=True)
 class Chunk:
-    """Progress after ``step`` of ``horizon`` steps: the newest (trial number, point) of every trial.
+    """Progress after ``step`` of ``horizon`` steps. ``points``: (trial number, point) of every trial, or nothing when
+    the run is between two evaluations.
 
     ``checkpoint()`` serialises the whole pack; it costs time, so it is called only when wanted.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from optim_core.engine import Interrupted, PackTooLarge, probe, run_pack
+from optim_core.engine import Chunk, Interrupted, PackTooLarge, probe, run_pack
 from optim_core.engine.batched import BatchedRunner
 from optim_core.engine.checkpoint import dump, load
 from optim_core.engine.loop import evaluation_steps, make_runner
@@ -114,18 +114,24 @@ def test_a_diverged_trial_is_a_result_and_leaves_the_others_bit_identical() -> N
         assert before.trials[i] == after.trials[i]
 
 
+@pytest.mark.parametrize("where", ["at an evaluation", "between two"])
 @pytest.mark.parametrize("engine", ["batched", "sequential"])
-def test_interrupted_and_resumed_equals_undisturbed(engine: str) -> None:
+def test_interrupted_and_resumed_equals_undisturbed(engine: str, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("optim_core.engine.loop.PIECE_S", 0.0)
     task = problem(torch.float32, model={"kind": "catalogue", "name": "mlp", "hidden": [12], "dropout": 0.2})
     pack = unit([trial(0, "adamw", "cosine"), trial(1, "momentum"), trial(2, "adamw", seed=1)])
     whole = run_pack(task, pack, mode=engine)
+    stop_at = 20 if where == "at an evaluation" else 23
     with pytest.raises(Interrupted) as stop:
-        run_pack(task, pack, mode=engine, on_chunk=lambda chunk: chunk.step < 20)
-    seen = []
-    resumed = run_pack(
-        task, pack, mode=engine, checkpoint=stop.value.checkpoint, on_chunk=lambda c: seen.append(c.step) or True
-    )
-    assert seen[0] == 25
+        run_pack(task, pack, mode=engine, on_chunk=lambda chunk: chunk.step < stop_at)
+    seen: list[int] = []
+
+    def watch(chunk: Chunk) -> bool:
+        seen.append(chunk.step)
+        return True
+
+    resumed = run_pack(task, pack, mode=engine, checkpoint=stop.value.checkpoint, on_chunk=watch)
+    assert seen[0] == stop_at + 1
     assert resumed.trials == whole.trials
 
 
