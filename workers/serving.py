@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from contextlib import ExitStack
 
 from service.cli.errors import BAD_INPUT, NOT_PERMITTED, CommandError, say
@@ -58,12 +59,22 @@ def serve(settings: Settings, workers: int) -> None:
             log_config=None, log_level=settings.log_level.lower(), access_log=False, timeout_graceful_shutdown=5,
         )  # fmt: skip
         pool.go()
+        threading.Thread(target=_warm_up, daemon=True, name="warm-up").start()
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         say(f"serving on http://{host}:{listener.getsockname()[1]} with {workers} local worker(s)")
         try:
             uvicorn.Server(config).run(sockets=[listener])
         except KeyboardInterrupt:
             say("stopped")
+
+
+def _warm_up() -> None:
+    """Import what checks a data set before the first study arrives: seconds that its sender would wait."""
+    from optim_core.data import inspect
+    from optim_core.spec.problem import BuiltinDataset, CatalogueModel, StudySpec
+
+    dataset = BuiltinDataset(name="iris")
+    inspect(dataset, StudySpec(model=CatalogueModel(name="linear"), dataset=dataset))
 
 
 def _listen(host: str, port: int) -> socket.socket:
