@@ -28,7 +28,8 @@ class Transform(NamedTuple):
     """``init(params) → state``; ``update(params, grads, state, hyper, t) → (params, state)``; ``t`` counts from 1.
 
     ``hyper["lr"]`` is the learning rate of this step, the schedule's multiplier included. Nothing that is passed in is
-    changed. A state entry need not have a weight's shape: a method with one number per trial keeps a (K,) tensor there.
+    changed. A state entry need not have a weight's shape: a method with one number per trial starts it as a scalar (``init``
+    does not know whether there is a trial axis) and holds (K,) from its first update on.
     """
 
     init: Callable[[Params], State]
@@ -59,7 +60,7 @@ def elementwise(
 ) -> Transform:
     """Lift a rule for one weight to a whole model. ``decays(name)`` says which weights feel ``weight_decay``.
 
-    Numbers are worked out once per step, not once per weight: for small networks that is half of an update's time.
+    Numbers are worked out once per step, not once per weight: small networks spend their time on calls, not arithmetic.
     """
 
     def init(params: Params) -> State:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import io
-import pickle
 from collections.abc import Callable
 
 import pytest
@@ -105,19 +104,6 @@ def through_a_file(parts: object) -> object:
 @pytest.mark.parametrize("halfway", [through_a_file, copy.deepcopy], ids=["file", "deepcopy"])
 def test_training_with_a_scheduler_continues_bit_for_bit(name: str, halfway: Callable) -> None:
     assert torch.equal(train(name, 40), train(name, 40, halfway))
-
-
-def test_optimizers_can_be_pickled() -> None:
-    _, optimizer, loss = regression("adamw")
-    optimizer.step(loss)
-    again = pickle.loads(pickle.dumps(optimizer))
-    for ours, theirs in zip(optimizer.param_groups, again.param_groups, strict=True):
-        for p, q in zip(ours["params"], theirs["params"], strict=True):
-            q.grad = p.grad
-    optimizer.step()
-    again.step()
-    for ours, theirs in zip(optimizer.param_groups, again.param_groups, strict=True):
-        assert all(torch.equal(p, q) for p, q in zip(ours["params"], theirs["params"], strict=True))
 
 
 def test_a_real_loop_equals_torch_with_its_own_scheduler() -> None:
