@@ -123,6 +123,7 @@ def test_warmup_rises_linearly_in_front_of_any_shape() -> None:
     assert torch.equal(warm[10:], plain[10:])
 
 
+@settings(deadline=None)
 @given(
     name=st.sampled_from(sorted(SCHEDULES)),
     total=st.integers(1, 400),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from optim_core.spec.optimizers import OPTIMIZERS, Hyperparameter
@@ -30,6 +30,7 @@ def a_point(draw: st.DrawFn, space: dict[str, Domain]) -> dict:
     }
 
 
+@settings(deadline=None)
 @given(data=st.data(), optimizer=st.sampled_from(sorted(OPTIMIZERS)), n=st.integers(1, 100), clip=st.booleans())
 def test_every_point_is_a_configuration_inside_the_ranges(data, optimizer: str, n: int, clip: bool) -> None:
     search = Search(clip_norm=clip)
@@ -82,6 +83,7 @@ def a_range(draw: st.DrawFn, hyper: Hyperparameter) -> list[float]:
     return sorted([draw(st.floats(bottom, top)), draw(st.floats(bottom, top))])
 
 
+@settings(deadline=None)
 @given(data=st.data(), optimizer=st.sampled_from(sorted(OPTIMIZERS)), n=st.integers(1, 100))
 def test_given_ranges_hold_for_every_point_and_for_the_default(data: st.DataObject, optimizer: str, n: int) -> None:
     rows = OPTIMIZERS[optimizer].hyperparameters
