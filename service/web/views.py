@@ -73,7 +73,8 @@ class TrialQuery:
 def track(values: Sequence[float], pad: float = 0.08) -> tuple[float, float]:
     """(low, high) that holds all ``values`` with a margin, never of zero width."""
     low, high = min(values), max(values)
-    width = (high - low) or abs(high) or 1.0
+    # A narrower track would vanish in rounding.
+    width = max(high - low, 1e-9 * abs(low), 1e-9 * abs(high), 1e-300)
     return low - pad * width, high + pad * width
 
 
