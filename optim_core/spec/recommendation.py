@@ -38,7 +38,12 @@ class Baseline(Score):
 
 
 class Effect(Value):
-    """``difference`` = recommended − tuned AdamW, in the metric's own unit; paired over seeds."""
+    """``difference`` = recommended − tuned AdamW, in the metric's own unit; paired over seeds.
+
+    ``ci95`` is the interval that the verdict used: 95 % over all rivals and looks together, so wider than a plain one.
+    ``probability_better`` is not corrected: the share of paired resamples in which the recommended one is better.
+    ``margin``: differences within it do not matter. ``further_seeds``: what would decide an inconclusive verdict.
+    """
 
     versus: Literal["adamw_tuned"] = "adamw_tuned"
     difference: float
