@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from optim_core.schedules.shapes import multipliers
+from optim_core.schedules.shapes import stack_multipliers
 from optim_core.spec.trial import Configuration
 
 
@@ -44,5 +44,5 @@ def hyper_table(configurations: Sequence[Configuration], horizon: int, device: t
     """Stack the hyperparameters of trials that share an optimizer."""
     rows = [numbers(c) for c in configurations]
     constants = {key: torch.tensor([r[key] for r in rows], dtype=torch.float64, device=device) for key in rows[0]}
-    table = torch.stack([multipliers(c.schedule, horizon) for c in configurations], dim=1).to(device)
+    table = stack_multipliers([c.schedule for c in configurations], horizon).to(device)
     return HyperTable(constants, table * constants["lr"])
