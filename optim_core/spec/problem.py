@@ -8,9 +8,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from optim_core.spec.base import Value
+from optim_core.spec.errors import SpecError
 from optim_core.spec.layers import Layer
 from optim_core.spec.optimizers import OPTIMIZERS
 from optim_core.spec.schedules import SCHEDULES
+from optim_core.spec.techniques import TECHNIQUES, complete_techniques
 
 Task = Literal["classification", "regression"]
 Metric = Literal["accuracy", "loss", "f1", "auroc", "rmse", "mae", "r2"]
@@ -111,6 +113,31 @@ class FileDataset(Value):
 Dataset = Annotated[BuiltinDataset | FileDataset, Field(discriminator="kind")]
 
 
+class Curriculum(Value):
+    """Batches from a growing share of the training rows, easiest first by the loss of a linear teacher.
+
+    Share at step t of T: min(1, (f0^q + (1 − f0^q)·t/(full_at·T))^(1/q)), f0 = ``start_fraction``, q = ``power``
+    (Wu et al. 2021, arXiv 2012.03107). ``order`` ``hardest`` and ``random`` are the controls that show whether order matters.
+    """
+
+    start_fraction: Annotated[float, Field(ge=0.01, le=1)] = 0.3
+    full_at: Annotated[float, Field(gt=0, le=1)] = 0.5
+    power: Annotated[float, Field(ge=0.5, le=4)] = 1.0
+    order: Literal["easiest", "hardest", "random"] = "easiest"
+
+
+class FineTune(Value):
+    """Start from trained weights: a ``state_dict`` saved by ``torch.save``. Weights whose shape differs start afresh.
+
+    ``freeze``: so many of the first layers with weights stay as they are.
+    """
+
+    weights: Annotated[str, Field(min_length=1, max_length=4096)]
+    freeze: Annotated[int, Field(ge=0, le=1000)] = 0
+
+    _clean = field_validator("weights")(clean_text)
+
+
 class Training(Value):
     """How long and with which batches one full-horizon run trains."""
 
@@ -118,6 +145,9 @@ class Training(Value):
     epochs: Annotated[int, Field(ge=1, le=100_000)] | None = None
     steps: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
     label_smoothing: Fraction = 0.0
+    shuffle: Literal["every_epoch", "once", "never", "replacement"] = "every_epoch"
+    curriculum: Curriculum | None = None
+    fine_tune: FineTune | None = None
     validation_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.2
     test_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.2
 
@@ -125,6 +155,8 @@ class Training(Value):
     def _one_length(self) -> Training:
         if self.epochs is not None and self.steps is not None:
             raise ValueError("give epochs or steps, not both")
+        if self.curriculum is not None and self.shuffle != "every_epoch":
+            raise ValueError("a curriculum draws batches by itself: leave shuffle out")
         return self
 
 
@@ -132,13 +164,17 @@ Range = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 
 class Search(Value):
-    """Which optimizers and schedules are tried. ``ranges`` maps optimizer → hyperparameter → [low, high]."""
+    """Which optimizers, schedules and techniques are tried. ``ranges`` maps optimizer → hyperparameter → [low, high].
+
+    ``techniques`` maps a technique to the values to choose among, 0 meaning without it; no values: the catalogue's; one
+    value: always.
+    """
 
     optimizers: Annotated[list[str], Field(min_length=1)] | None = None
     exclude: list[str] = []
     schedules: Annotated[list[str], Field(min_length=1)] | None = None
     ranges: dict[str, dict[str, Range]] = {}
-    clip_norm: bool = False
+    techniques: dict[str, list[float]] = {}
 
     @field_validator("optimizers", "exclude", "schedules")
     @classmethod
@@ -165,6 +201,16 @@ class Search(Value):
                 if low > high:
                     raise ValueError(f"invalid_range: {optimizer}.{name} has low {low:g} > high {high:g}")
                 rows[name].check_range(low, high)
+        for technique, values in self.techniques.items():
+            if technique not in TECHNIQUES:
+                raise ValueError(unknown_name("technique", technique, TECHNIQUES))
+            for value in values:
+                try:
+                    complete_techniques({technique: value})
+                except SpecError as error:
+                    raise ValueError(f"{error.code}: {error}") from None
+        if {"ema", "swa"} <= set(self.techniques):
+            raise ValueError("ema and swa both average the weights; choose one")
         return self
 
     def included(self) -> list[str]:

@@ -13,9 +13,9 @@ from typing import Literal
 from optim_core.spec.optimizers import OPTIMIZERS, Hyperparameter
 from optim_core.spec.problem import Search
 from optim_core.spec.schedules import SCHEDULES, complete_schedule
+from optim_core.spec.techniques import TECHNIQUES, complete_techniques
 from optim_core.spec.trial import Configuration
 
-CLIP_NORMS: tuple[float, ...] = (0.0, 0.3, 1.0, 3.0)
 SCHEDULE_MIN_TRIALS = 6
 WARMUP_MIN_TRIALS = 12
 
@@ -66,18 +66,31 @@ def search_space(optimizer: str, n_trials: int, search: Search) -> dict[str, Dom
     names = allowed_schedules(optimizer, search)
     if len(names) > 1 and n_trials >= SCHEDULE_MIN_TRIALS:
         space["schedule"] = Domain("categorical", choices=tuple(names))
-    if len(row.warmup) > 1 and n_trials >= WARMUP_MIN_TRIALS and names != ["one_cycle"]:
+    if len(row.warmup) > 1 and n_trials >= WARMUP_MIN_TRIALS and any(SCHEDULES[name].takes_warmup for name in names):
         space["warmup_fraction"] = Domain("categorical", choices=row.warmup)
-    if search.clip_norm:
-        space["clip_norm"] = Domain("categorical", choices=CLIP_NORMS)
+    for name, values in technique_choices(search).items():
+        if len(values) > 1:
+            space[name] = Domain("categorical", choices=values)
     return space
 
 
+def technique_choices(search: Search) -> dict[str, tuple[float, ...]]:
+    """Technique → its values, the first of which is the default."""
+    return {name: tuple(values) or TECHNIQUES[name].choices for name, values in search.techniques.items()}
+
+
 def allowed_schedules(optimizer: str, search: Search) -> list[str]:
-    """Schedules that fit the optimizer and that the person allows; the optimizer's own when nothing is left."""
+    """The optimizer's own schedules, or those that the person names and that fit it; its default when nothing is left."""
     row = OPTIMIZERS[optimizer]
-    allowed = [name for name in row.schedules if search.schedules is None or name in search.schedules]
-    return allowed or [row.default_schedule]
+    if search.schedules is None:
+        return list(row.schedules)
+    asked = [SCHEDULES[name] for name in search.schedules]
+    fitting = [
+        schedule.name
+        for schedule in asked
+        if row.fits_schedule(decays=schedule.decays, restarts=schedule.restarts, constant=schedule.name == "constant")
+    ]
+    return fitting or [row.default_schedule]
 
 
 def default_configuration(optimizer: str, search: Search | None = None) -> Configuration:
@@ -97,19 +110,21 @@ def configuration_from(optimizer: str, point: Mapping[str, Choice], search: Sear
         if hyper.name in given:
             low, high = given[hyper.name]
             value = min(max(float(value), low), high)
-        hyperparameters[hyper.name] = value if isinstance(value, bool) else float(value)
+        hyperparameters[hyper.name] = (
+            value if isinstance(value, bool) else float(round(float(value)) if hyper.whole else value)
+        )
     names = allowed_schedules(optimizer, search)
     default = row.default_schedule if row.default_schedule in names else names[0]
     schedule = str(point.get("schedule", default))
     parts: dict[str, str | float] = {"name": schedule}
     if any(p.name == "warmup_fraction" for p in SCHEDULES[schedule].parameters):
         parts["warmup_fraction"] = float(point.get("warmup_fraction", row.warmup[0]))
-    clip = float(point.get("clip_norm", 0.0))
+    techniques = {name: float(point.get(name, values[0])) for name, values in technique_choices(search).items()}
     return Configuration(
         optimizer=optimizer,
         hyperparameters=hyperparameters,
         schedule=complete_schedule(parts),
-        techniques={"clip_norm": clip} if clip > 0 else {},
+        techniques=complete_techniques(techniques),
     )
 
 
@@ -118,7 +133,7 @@ def point_from(configuration: Configuration, space: Mapping[str, Domain]) -> dic
     values: dict[str, Choice] = {**configuration.hyperparameters}
     values["schedule"] = configuration.schedule["name"]
     values["warmup_fraction"] = configuration.schedule.get("warmup_fraction", 0.0)
-    values["clip_norm"] = configuration.techniques.get("clip_norm", 0.0)
+    values |= {name: configuration.techniques.get(name, 0.0) for name in TECHNIQUES if name in space}
     return {name: domain.sampled(values[name]) for name, domain in space.items()}
 
 

@@ -18,7 +18,7 @@ Stage = Literal["portfolio", "search", "confirm"]
 
 
 class Configuration(Value):
-    """One fully resolved way to train. ``schedule`` holds ``name`` and its parameters; ``techniques`` e.g. ``clip_norm``."""
+    """One fully resolved way to train. ``schedule`` holds ``name`` and its parameters; ``techniques`` those that are on."""
 
     optimizer: str
     hyperparameters: dict[str, float | bool]

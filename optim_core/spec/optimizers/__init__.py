@@ -1,0 +1,63 @@
+"""The catalogue of optimizers: what exists, its hyperparameters with range and reason, what it costs, when it wins.
+
+Names of optimizers are the field's snake_case names; hyperparameters are named as in ``torch.optim``, betas one by one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import lru_cache
+
+from optim_core.spec.optimizers.classics import CLASSICS
+from optim_core.spec.optimizers.info import ALL_SCHEDULES, Hyperparameter, OptimizerInfo, Role
+from optim_core.spec.optimizers.modern import MODERN
+from optim_core.spec.optimizers.whole import WHOLE
+from optim_core.spec.optimizers.wrappers import DEFAULT_BASE, WRAPPERS
+
+__all__ = ["ALL_SCHEDULES", "OPTIMIZERS", "Hyperparameter", "OptimizerInfo", "Role", "unwrap"]
+
+_AROUND = re.compile(r"(\w+)\((.+)\)")
+MAX_NAME = 80
+
+
+def unwrap(name: str) -> tuple[str, str] | None:
+    """("lookahead", "sgd") for ``lookahead(sgd)`` and ("lookahead", "adamw") for ``lookahead``; None for other names."""
+    if name in WRAPPERS:
+        return name, DEFAULT_BASE
+    found = _AROUND.fullmatch(name) if len(name) <= MAX_NAME else None
+    return (found[1], found[2]) if found and found[1] in WRAPPERS else None
+
+
+class Catalogue(Mapping[str, OptimizerInfo]):
+    """Rows by name. Iterating gives the plain names; looking up also understands ``wrapper(base)``."""
+
+    def __init__(self, rows: tuple[OptimizerInfo, ...]) -> None:
+        self._rows = {row.name: row for row in rows}
+        self._wrapped = lru_cache(256)(self._wrap)
+        for name in WRAPPERS:
+            self._rows[name] = replace(self._wrap(name, DEFAULT_BASE), name=name)
+
+    def __getitem__(self, name: str) -> OptimizerInfo:
+        if name in self._rows:
+            return self._rows[name]
+        parts = unwrap(name) if isinstance(name, str) else None
+        if parts is None:
+            raise KeyError(name)
+        return self._wrapped(*parts)
+
+    def _wrap(self, wrapper: str, base: str) -> OptimizerInfo:
+        try:
+            return WRAPPERS[wrapper].around(self[base])
+        except ValueError as error:
+            raise KeyError(str(error)) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+
+OPTIMIZERS = Catalogue((*CLASSICS, *MODERN, *WHOLE))

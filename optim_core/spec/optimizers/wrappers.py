@@ -1,0 +1,111 @@
+"""Methods that go around any other: ``lookahead(sgd)``, ``cautious(lion)``, ``sam(momentum)``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Literal
+
+from optim_core.spec.optimizers import families
+from optim_core.spec.optimizers.info import Hyperparameter, OptimizerInfo, Role, Shape, count, fixed
+
+DEFAULT_BASE = "adamw"
+
+
+@dataclass(frozen=True)
+class Wrapper:
+    """A method around another. The fields mean what they mean in ``OptimizerInfo``, added to the base's."""
+
+    name: str
+    title: str
+    formula: str
+    hyperparameters: tuple[Hyperparameter, ...]
+    state_per_weight: float
+    step_cost: float
+    gradients: float
+    reference: str
+    wins_when: str
+    pitfalls: str
+
+    def _couples(self, base: OptimizerInfo) -> Literal["nothing", "tensor", "matrix", "model", "population"]:
+        """The mean of Cautious's mask is a weight's, the norm of SAM's gradient the model's."""
+        if base.couples != "nothing":
+            return base.couples
+        return {"cautious": "tensor", "sam": "model"}.get(self.name, "nothing")  # type: ignore[return-value]
+
+    def around(self, base: OptimizerInfo) -> OptimizerInfo:
+        """The row of this wrapper around ``base``. Raises ValueError where that makes no sense."""
+        taken = {h.name for h in base.hyperparameters} & {h.name for h in self.hyperparameters}
+        if base.kind != "gradient" or taken or self.title in base.title:
+            raise ValueError(f"{self.name} cannot go around {base.name}")
+        extra = self.state_per_weight
+
+        def numbers(shape: Shape, role: Role) -> int:
+            return base.numbers_of(shape, role) + round(extra * prod(shape))
+
+        return replace(
+            base,
+            name=f"{self.name}({base.name})",
+            title=f"{self.title} around {base.title}",
+            formula=f"{self.formula}  [base: {base.formula}]",
+            hyperparameters=(*base.hyperparameters, *self.hyperparameters),
+            state_per_weight=base.state_per_weight + extra,
+            step_cost=base.step_cost + self.step_cost,
+            gradients=base.gradients + self.gradients,
+            simplicity=base.simplicity + 5,
+            reference=f"{self.reference}; base: {base.reference}",
+            wins_when=self.wins_when,
+            pitfalls=self.pitfalls,
+            torch_class=None,
+            heading=families.AROUND,
+            searched=False,
+            couples=self._couples(base),
+            state_numbers=numbers,
+            answers_elsewhere=base.answers_elsewhere or self.name == "lookahead",
+        )
+
+
+WRAPPERS: dict[str, Wrapper] = {
+    wrapper.name: wrapper
+    for wrapper in (
+        Wrapper(
+            "lookahead",
+            "Lookahead",
+            "every k steps of the base:  slow += α(p − slow);  p = slow;  evaluate at slow",
+            (
+                count("lookahead_k", 5, 1, 1000, "steps of the base between two syncs"),
+                fixed("lookahead_alpha", 0.5, 0.0, 1.0, "how far the slow weights follow; 1 is the base", log=False),
+            ),
+            1,
+            0.3,
+            0,
+            "Zhang et al. 2019, arXiv 1907.08610",
+            "noisy runs at a high learning rate",
+            "evaluate at the slow weights (optimizer.eval()); timm's first sync does nothing",
+        ),
+        Wrapper(
+            "cautious",
+            "Cautious",
+            "mask = [step·g goes downhill];  step *= mask/max(mean(mask), 1e-3)",
+            (),
+            0,
+            0.5,
+            0,
+            "Liang et al. 2024, arXiv 2411.16085; timm caution=True",
+            "momentum that overshoots",
+            "changes the size of steps; pytorch_optimizer scales the mask differently",
+        ),
+        Wrapper(
+            "sam",
+            "SAM",
+            "gradient at p + ρ·g/‖g‖",
+            (Hyperparameter("rho", 0.05, 0.01, 0.2, "radius of the neighbourhood", min_trials=6),),
+            0,
+            0.5,
+            1,
+            "Foret et al. 2021, arXiv 2010.01412",
+            "overfitting; vision models",
+            "two gradients a step: half the steps at equal cost",
+        ),
+    )
+}
