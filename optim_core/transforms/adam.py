@@ -1,98 +1,137 @@
-"""Adam and its relatives: a first moment over the root of a second moment, both corrected for their start at zero.
-
-Arithmetic in place is done on temporaries of our own only; what was passed in stays as it was.
-"""
+"""Adam and its nearest relatives: a first moment over the root of a second moment, both corrected for their start at zero."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
-from torch import Tensor
-
-from optim_core.transforms.base import Hyper, OwnState, Scalar, sqrt
-from optim_core.transforms.decay import add_l2, coupled, decoupled, shrink
+from optim_core.transforms.arithmetic import Array, add_, add_ratio_, average_squares_, choose, largest_, mix
+from optim_core.transforms.base import Hyper, Numbers, Own, Scalar, sqrt, where
+from optim_core.transforms.decay import coupled, decoupled, shrink_, with_l2
 
 
-def _moment_numbers(hyper: Hyper, t: int) -> dict[str, Scalar]:
+def moment_numbers(hyper: Hyper, t: int) -> Numbers:
+    """1 − β₁, β₂, 1 − β₂, −lr/(1 − β₁ᵗ), √(1 − β₂ᵗ), ε, and the two that let a step divide by √v + ε·√(1 − β₂ᵗ)."""
     b1, b2 = hyper["beta1"], hyper["beta2"]
+    down, root = -hyper["lr"] / (1 - b1**t), sqrt(1 - b2**t)
     return {
         "new1": 1 - b1,
         "keep2": b2,
         "new2": 1 - b2,
-        "lr": hyper["lr"] / (1 - b1**t),
-        "root": sqrt(1 - b2**t),
+        "down": down,
+        "root": root,
         "eps": hyper["eps"],
+        "down_root": down * root,
+        "eps_root": hyper["eps"] * root,
     }
 
 
-def coupled_numbers(hyper: Hyper, t: int) -> dict[str, Scalar]:
-    """1 − β₁, β₂, 1 − β₂, lr/(1 − β₁ᵗ), √(1 − β₂ᵗ), ε, L2."""
-    return {**_moment_numbers(hyper, t), **coupled(hyper)}
+def coupled_numbers(hyper: Hyper, t: int) -> Numbers:
+    """Those of the moments, and L2."""
+    return {**moment_numbers(hyper, t), **coupled(hyper)}
 
 
-def decoupled_numbers(hyper: Hyper, t: int) -> dict[str, Scalar]:
-    """The same with 1 − lr·wd in place of L2."""
-    return {**_moment_numbers(hyper, t), **decoupled(hyper)}
+def decoupled_numbers(hyper: Hyper, t: int) -> Numbers:
+    """Those of the moments, and 1 − lr·wd."""
+    return {**moment_numbers(hyper, t), **decoupled(hyper)}
 
 
-def _moments(g: Tensor, s: OwnState, n: Mapping[str, Scalar]) -> tuple[Tensor, Tensor]:
-    m = (g - s["mean"]).mul_(n["new1"]).add_(s["mean"])
-    v = (g * g).mul_(n["new2"]).add_(n["keep2"] * s["square"])
-    return m, v
+def moments_(g: Array, s: Own, n: Mapping[str, Scalar]) -> None:
+    """m and v: moving averages of the gradient and of its square."""
+    s["mean"].lerp_(g, n["new1"])
+    average_squares_(s["square"], g, n["keep2"], n["new2"])
 
 
-def _step(p: Tensor, numerator: Tensor, second: Tensor, n: Mapping[str, Scalar]) -> Tensor:
-    """p − lr·(numerator/(1 − β₁ᵗ))/(√(second/(1 − β₂ᵗ)) + ε), with torch's order of operations."""
-    denominator = second.sqrt().div_(n["root"]).add_(n["eps"])
-    return p - torch.div(numerator, denominator, out=denominator).mul_(n["lr"])
+def denominator(second: Array, n: Mapping[str, Scalar]) -> Array:
+    """√(1 − β₂ᵗ) times √(second/(1 − β₂ᵗ)) + ε: one pass less than dividing; what it divides is multiplied by the root."""
+    return second.sqrt().add_(n["eps_root"])
 
 
-def adam(p: Tensor, g: Tensor, s: OwnState, n: Mapping[str, Scalar]) -> tuple[Tensor, OwnState]:
+def adam(p: Array, g: Array, s: Own, n: Mapping[str, Scalar]) -> None:
     """Kingma & Ba 2015 (arXiv 1412.6980), with coupled L2 as ``torch.optim.Adam``."""
-    m, v = _moments(add_l2(p, g, n), s, n)
-    return _step(p, m, v, n), {"mean": m, "square": v}
+    moments_(with_l2(p, g, n), s, n)
+    add_ratio_(p, s["mean"], denominator(s["square"], n), n["down_root"])
 
 
-def adamw(p: Tensor, g: Tensor, s: OwnState, n: Mapping[str, Scalar]) -> tuple[Tensor, OwnState]:
+def adamw(p: Array, g: Array, s: Own, n: Mapping[str, Scalar]) -> None:
     """Loshchilov & Hutter 2019 (arXiv 1711.05101): p *= 1 − lr·wd, then Adam. Equals ``torch.optim.AdamW``."""
-    m, v = _moments(g, s, n)
-    return _step(shrink(p, n), m, v, n), {"mean": m, "square": v}
+    moments_(g, s, n)
+    add_ratio_(shrink_(p, n), s["mean"], denominator(s["square"], n), n["down_root"])
 
 
-def amsgrad(p: Tensor, g: Tensor, s: OwnState, n: Mapping[str, Scalar]) -> tuple[Tensor, OwnState]:
+def amsgrad(p: Array, g: Array, s: Own, n: Mapping[str, Scalar]) -> None:
     """Reddi et al. 2018 (arXiv 1904.09237). As torch: maximum of the uncorrected v, then today's correction."""
-    m, v = _moments(add_l2(p, g, n), s, n)
-    highest = torch.maximum(s["highest"], v)
-    return _step(p, m, highest, n), {"mean": m, "square": v, "highest": highest}
+    moments_(with_l2(p, g, n), s, n)
+    add_ratio_(p, s["mean"], denominator(largest_(s["highest"], s["square"]), n), n["down_root"])
 
 
-def nadamw(p: Tensor, g: Tensor, s: OwnState, n: Mapping[str, Scalar]) -> tuple[Tensor, OwnState]:
+def nadamw(p: Array, g: Array, s: Own, n: Mapping[str, Scalar]) -> None:
     """AlgoPerf's NAdamW (arXiv 2306.07179, as timm): Adam with the numerator (β₁m + (1 − β₁)g)/(1 − β₁ᵗ).
 
     Not ``torch.optim.NAdam``, whose momentum follows a schedule of its own.
     """
-    m, v = _moments(g, s, n)
-    ahead = (g - m).mul_(n["new1"]).add_(m)
-    return _step(shrink(p, n), ahead, v, n), {"mean": m, "square": v}
+    moments_(g, s, n)
+    add_ratio_(shrink_(p, n), mix(s["mean"], g, n["new1"]), denominator(s["square"], n), n["down_root"])
 
 
-def radam_numbers(hyper: Hyper, t: int) -> dict[str, Scalar]:
-    """As Adam's, with the rectification √(1 − β₂ᵗ)·rₜ and ρₜ − 5, whose sign says whether it applies."""
-    b2 = torch.as_tensor(hyper["beta2"], dtype=torch.float64)
+def adamax(p: Array, g: Array, s: Own, n: Mapping[str, Scalar]) -> None:
+    """u = max(β₂u, |g| + ε); p −= lr·m̂/u (Kingma & Ba 2015 §7.1, arXiv 1412.6980), as ``torch.optim.Adamax``."""
+    g = with_l2(p, g, n)
+    s["mean"].lerp_(g, n["new1"])
+    largest_(s["infinity"].mul_(n["keep2"]), g.abs().add_(n["eps"]))
+    add_ratio_(p, s["mean"], s["infinity"], n["down"])
+
+
+def nadam_numbers(hyper: Hyper, t: int, last: Mapping[str, Scalar]) -> Numbers:
+    """As Adam's, with the weights of gradient and mean; ``product`` is ∏μᵢ so far, μ_t = β₁(1 − 0.96^(tψ)/2)."""
+
+    def mu(at: int) -> Scalar:
+        return hyper["beta1"] * (1 - 0.5 * 0.96 ** (at * hyper["momentum_decay"]))
+
+    product = (last["product"] if t > 1 else 1.0) * mu(t)
+    n = coupled_numbers(hyper, t)
+    lr, root = hyper["lr"], n["root"]
+    return {
+        **n,
+        "product": product,
+        "on_gradient": -lr * root * (1 - mu(t)) / (1 - product),
+        "on_mean": -lr * root * mu(t + 1) / (1 - product * mu(t + 1)),
+    }
+
+
+def nadam(p: Array, g: Array, s: Own, n: Mapping[str, Scalar]) -> None:
+    """Dozat 2016 as ``torch.optim.NAdam``: p −= lr·((1 − μ_t)/(1 − P_t)·g + μ_{t+1}/(1 − P_t·μ_{t+1})·m)/(√v̂ + ε)."""
+    g = with_l2(p, g, n)
+    moments_(g, s, n)
+    root = denominator(s["square"], n)
+    add_ratio_(p, g, root, n["on_gradient"])
+    add_ratio_(p, s["mean"], root, n["on_mean"])
+
+
+def radam_numbers(hyper: Hyper, t: int) -> Numbers:
+    """As Adam's, with −lr·√(1 − β₂ᵗ)·rₜ/(1 − β₁ᵗ) where ρₜ > 5, and whether it is."""
+    b2 = hyper["beta2"]
     c2 = 1 - b2**t
     limit = 2 / (1 - b2) - 1
     rho = limit - 2 * t * b2**t / c2
-    rectified = ((rho - 4) * (rho - 2) * limit / ((limit - 4) * (limit - 2) * rho)).clamp(min=0).sqrt()
-    return {**coupled_numbers(hyper, t), "rectified": c2.sqrt() * rectified, "beyond": rho - 5}
+    n = coupled_numbers(hyper, t)
+    # Small β₂ never adapt; nothing here is used then, but nothing may divide by zero either.
+    safe, top = where(rho > 5, rho, 6.0), where(limit > 5, limit, 7.0)
+    rectified = sqrt((safe - 4) * (safe - 2) * top / ((top - 4) * (top - 2) * safe))
+    return {**n, "adaptive": n["down"] * rectified * sqrt(c2), "beyond": where(rho > 5, 1.0, 0.0)}
 
 
-def radam(p: Tensor, g: Tensor, s: OwnState, n: Mapping[str, Scalar]) -> tuple[Tensor, OwnState]:
+def radam(p: Array, g: Array, s: Own, n: Mapping[str, Scalar]) -> None:
     """Liu et al. 2020 (arXiv 1908.03265): adaptive only once the variance of 1/√v is tractable (ρₜ > 5, as torch).
 
     Before that the step is lr·m̂, which is plain momentum at Adam's learning rate.
     """
-    m, v = _moments(add_l2(p, g, n), s, n)
-    adaptive = n["rectified"] / v.sqrt().add_(n["eps"])
-    factor = torch.where(torch.as_tensor(n["beyond"]) > 0, adaptive, 1.0)
-    return p - (n["lr"] * m).mul_(factor), {"mean": m, "square": v}
+    moments_(with_l2(p, g, n), s, n)
+    beyond = n["beyond"]
+    if isinstance(beyond, float):
+        if beyond:
+            add_ratio_(p, s["mean"], s["square"].sqrt().add_(n["eps"]), n["adaptive"])
+        else:
+            add_(p, s["mean"], n["down"])
+        return
+    factor = choose(beyond, n["adaptive"] / s["square"].sqrt().add_(n["eps"]), n["down"])
+    p.addcmul_(s["mean"], factor)

@@ -1,4 +1,4 @@
-"""The contract of an optimizer: a pair of pure functions. All memory is in the state that is passed back.
+"""The contract of an optimizer: pure functions. All memory is in the state that is passed back.
 
 Shapes: without a trial axis, hyperparameters are floats and tensors have the weight's shape. With one, every
 hyperparameter may be a (K,) float64 tensor and every tensor has a leading axis of K trials. One formula serves both.
@@ -6,34 +6,114 @@ hyperparameter may be a (K,) float64 tensor and every tensor has a leading axis 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-Params = dict[str, Tensor]
+from optim_core.spec.optimizers import Role
+from optim_core.transforms.bundle import Bundle
+
+# A weight: one tensor, or behind the torch face a bundle of them. Typed as Any because the two share methods, not a base.
+Params = dict[str, Any]
 State = dict[str, Params]
 Scalar = float | bool | Tensor
 Hyper = Mapping[str, Scalar]
-OwnState = dict[str, Tensor]
+# Hyperparameters of every parameter group; weights of one group share them (``Layout.groups`` says which is whose).
+Hypers = Sequence[Hyper]
+Own = dict[str, Any]
+Numbers = dict[str, Scalar]
+# What a method remembers per trial rather than per weight lies under this key of its state.
+TRIAL = "trial"
 
-# (hyperparameters, step counted from 1) → every number that is the same for all weights of a trial: floats or (K,) float64.
-Numbers = Callable[[Hyper, int], dict[str, Scalar]]
-# One weight: (parameter, gradient, its own state, those numbers ready to broadcast) → (parameter, its new state).
-Rule = Callable[[Tensor, Tensor, OwnState, Mapping[str, Scalar]], tuple[Tensor, OwnState]]
+
+@dataclass(frozen=True)
+class Layout:
+    """What a method must know about the weights besides their values.
+
+    ``batched``: whether tensors lead with the trial axis. ``roles``: name → role; a weight not listed is a matrix when it
+    has two or more axes of its own, else a vector. ``groups``: name → index into the hyperparameters; 0 when not listed.
+    """
+
+    batched: bool = False
+    roles: Mapping[str, Role] = field(default_factory=dict)
+    groups: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def lead(self) -> int:
+        """Number of axes in front of a weight's own."""
+        return int(self.batched)
+
+    def role(self, name: str, p: Tensor) -> Role:
+        """The weight's role."""
+        return self.roles.get(name) or ("matrix" if p.ndim - self.lead >= 2 else "vector")
+
+    def group(self, name: str) -> int:
+        """Index of the weight's hyperparameters."""
+        return self.groups.get(name, 0)
+
+
+def _as_they_are(params: Params, state: State, hypers: Hypers) -> Params:
+    del state, hypers
+    return params
+
+
+# (role, own shape) → which weights go into the same bundle.
+Bundling = Callable[[Role, tuple[int, ...]], str | None]
+
+
+def _never(role: Role, shape: tuple[int, ...]) -> str | None:
+    del role, shape
+    return None
+
+
+def all_alike(role: Role, shape: tuple[int, ...]) -> str | None:
+    """Any weights together."""
+    del role, shape
+    return "all"
+
+
+def by_shape(role: Role, shape: tuple[int, ...]) -> str | None:
+    """Weights of one shape together."""
+    del role
+    return "x".join(map(str, shape))
+
+
+class Perturb(Protocol):
+    """(params, grads, hypers) → the point at which the gradient that counts is taken."""
+
+    def __call__(self, params: Params, grads: Params, hypers: Hypers) -> Params: ...
 
 
 class Transform(NamedTuple):
-    """``init(params) → state``; ``update(params, grads, state, hyper, t) → (params, state)``; ``t`` counts from 1.
+    """``init(params, hypers) → state``; ``update(params, grads, state, hypers, t) → (params, state)``; ``t`` from 1.
 
-    ``hyper["lr"]`` is the learning rate of this step, the schedule's multiplier included. Nothing that is passed in is
-    changed. A state entry need not have a weight's shape: a method with one number per trial starts it as a scalar (``init``
-    does not know whether there is a trial axis) and holds (K,) from its first update on.
+    ``hypers[i]["lr"]`` is the learning rate of this step, the schedule's multiplier included, and ``["base_lr"]`` the one
+    before it. Nothing that is passed in is changed; ``update_`` is the same with weights and state changed in place, for
+    callers that own both (gradients never change). ``answer(params, state, hypers)``: the point to evaluate and to
+    keep, where it is not the one that is trained. ``perturb``: not None when the gradient has to be taken at another point
+    (two gradients a step). ``shape_free``: the result does not depend on how weights are cut into tensors, so a caller
+    may hand over all weights of a group as one flat tensor. ``bundles(role, shape)``: weights of a
+    group with the same answer may be handed over as one bundle; None where they may not.
     """
 
-    init: Callable[[Params], State]
-    update: Callable[[Params, Params, State, Hyper, int], tuple[Params, State]]
+    init: Callable[[Params, Hypers], State]
+    update: Callable[[Params, Params, State, Hypers, int], tuple[Params, State]]
+    update_: Callable[[Params, Params, State, Hypers, int], None]
+    answer: Callable[[Params, State, Hypers], Params] = _as_they_are
+    perturb: Perturb | None = None
+    shape_free: bool = False
+    bundles: Bundling = _never
+
+    @property
+    def answers_elsewhere(self) -> bool:
+        """Whether the point to evaluate differs from the one that is trained."""
+        return self.answer is not _as_they_are
+
+
+Builder = Callable[[Layout], Transform]
 
 
 def per_trial(value: Scalar, like: Tensor) -> Scalar:
@@ -49,39 +129,98 @@ def sqrt(value: Scalar) -> float | Tensor:
     return value.sqrt() if isinstance(value, Tensor) else float(value) ** 0.5
 
 
-def always(name: str) -> bool:
-    """The rule "decay every weight", for use outside a model."""
-    del name
-    return True
+def where(condition: Scalar, yes: Scalar, no: Scalar) -> Scalar:
+    """``yes if condition else no``, per trial where anything is a tensor."""
+    if not isinstance(condition, Tensor):
+        return yes if condition else no
+    pick = torch.as_tensor(yes, dtype=torch.float64), torch.as_tensor(no, dtype=torch.float64)
+    return torch.where(condition.bool(), *(x.to(condition.device) for x in pick))
 
 
-def elementwise(
-    state_names: tuple[str, ...], numbers: Numbers, rule: Rule, decays: Callable[[str], bool] = always
-) -> Transform:
-    """Lift a rule for one weight to a whole model. ``decays(name)`` says which weights feel ``weight_decay``.
+def largest(a: Scalar, b: Scalar) -> Scalar:
+    """max(a, b), per trial where anything is a tensor."""
+    if isinstance(a, Tensor) or isinstance(b, Tensor):
+        like = a if isinstance(a, Tensor) else b
+        assert isinstance(like, Tensor)
+        return torch.maximum(*(torch.as_tensor(x, dtype=like.dtype, device=like.device) for x in (a, b)))
+    return max(a, b)
 
-    Numbers are worked out once per step, not once per weight: small networks spend their time on calls, not arithmetic.
-    """
 
-    def init(params: Params) -> State:
-        return {key: {name: torch.zeros_like(p) for name, p in params.items()} for key in state_names}
+def smallest(a: Scalar, b: Scalar) -> Scalar:
+    """min(a, b), per trial where anything is a tensor."""
+    negated = largest(-a, -b)
+    return -negated
 
-    def update(params: Params, grads: Params, state: State, hyper: Hyper, t: int) -> tuple[Params, State]:
-        shared: dict[bool, dict[str, Scalar]] = {}
-        shaped: dict[tuple[bool, int, torch.dtype], dict[str, Scalar]] = {}
-        new_params: Params = {}
-        new_state: State = {key: {} for key in state_names}
+
+def is_any(value: Scalar) -> bool:
+    """Whether a number or flag is non-zero for any trial."""
+    return bool(value.any()) if isinstance(value, Tensor) else bool(value)
+
+
+def is_zero(value: Scalar) -> bool:
+    """Whether a number is the plain float 0, so that a term can be left out."""
+    return not isinstance(value, Tensor) and value == 0
+
+
+def own_dot(x: Any, y: Any, lead: int) -> Tensor:
+    """Inner product over a weight's own axes, float64 as per-trial numbers are: (K,) with a trial axis, () without."""
+    if isinstance(x, Bundle):
+        return x.dot(y)
+    return ((x * y).flatten(lead).sum(-1) if x.ndim > lead else x * y).double()
+
+
+def own_size(x: Any, lead: int) -> Tensor:
+    """Sum of absolute values over a weight's own axes, float64: (K,) or ()."""
+    if isinstance(x, Bundle):
+        return x.norms(1).sum(dtype=torch.float64)
+    return (x.abs().flatten(lead).sum(-1) if x.ndim > lead else x.abs()).double()
+
+
+def own_mean(x: Tensor, lead: int) -> Tensor:
+    """Mean over a weight's own axes, shaped to broadcast against it."""
+    return x.mean(dim=tuple(range(lead, x.ndim)), keepdim=True) if x.ndim > lead else x
+
+
+def global_norm(tensors: Sequence[Any], lead: int) -> Tensor:
+    """Euclidean norm over everything of a trial: (K,) or ()."""
+    return torch.stack([own_dot(x, x, lead) for x in tensors]).sum(0).sqrt()
+
+
+def start_of_trial(params: Params, lead: int, value: float = 0.0) -> Tensor:
+    """One float64 number per trial: (K,) on the weights' device; () on the CPU, where a single run's numbers live."""
+    p = next(iter(params.values()))
+    return torch.full(p.shape[:lead], value, dtype=torch.float64, device=p.device if lead else "cpu")
+
+
+def copied(params: Params, state: State) -> tuple[Params, State]:
+    """Copies of both that may be changed."""
+    own = {key: {name: x.clone() for name, x in tensors.items()} for key, tensors in state.items()}
+    return {name: p.clone() for name, p in params.items()}, own
+
+
+def pure(
+    update_: Callable[[Params, Params, State, Hypers, int], None],
+) -> Callable[[Params, Params, State, Hypers, int], tuple[Params, State]]:
+    """The update that leaves what is passed in as it is, from the one in place."""
+
+    def update(params: Params, grads: Params, state: State, hypers: Hypers, t: int) -> tuple[Params, State]:
+        params, state = copied(params, state)
+        update_(params, grads, state, hypers, t)
+        return params, state
+
+    return update
+
+
+def in_place(
+    update: Callable[[Params, Params, State, Hypers, int], tuple[Params, State]],
+) -> Callable[[Params, Params, State, Hypers, int], None]:
+    """The update in place, from the pure one."""
+
+    def update_(params: Params, grads: Params, state: State, hypers: Hypers, t: int) -> None:
+        new, memory = update(params, grads, state, hypers, t)
         for name, p in params.items():
-            decaying = decays(name)
-            if decaying not in shared:
-                shared[decaying] = numbers(hyper if decaying else {**hyper, "weight_decay": 0.0}, t)
-            kind = (decaying, p.ndim, p.dtype)
-            if kind not in shaped:
-                shaped[kind] = {key: per_trial(value, p) for key, value in shared[decaying].items()}
-            own = {key: state[key][name] for key in state_names}
-            new_params[name], own = rule(p, grads[name], own, shaped[kind])
-            for key in state_names:
-                new_state[key][name] = own[key]
-        return new_params, new_state
+            p.copy_(new[name])
+        for key, tensors in memory.items():
+            state.setdefault(key, {}).update(tensors)
 
-    return Transform(init, update)
+    return update_

@@ -1,21 +1,48 @@
-"""Gradient clipping."""
+"""Gradient clipping: by global norm, by value, and adaptively per unit."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from optim_core.transforms.base import Params, per_trial
+from optim_core.transforms.base import Layout, Params, Scalar, global_norm, per_trial
 
 
-def clip_by_global_norm(grads: Params, max_norm: float | Tensor, *, batched: bool) -> Params:
+def clip_by_global_norm(grads: Params, max_norm: Scalar, lead: int) -> Params:
     """g·min(1, c/(‖g‖ + 1e-6)) with ‖g‖ over all weights of a trial, as ``torch.nn.utils.clip_grad_norm_``.
 
-    ``max_norm``: float, or (K,) tensor when ``batched``; infinity leaves the gradients as they are, bit for bit.
+    ``max_norm``: float, or (K,) tensor; infinity leaves the gradients as they are, bit for bit.
     """
-    axis = 1 if batched else 0
-    squares = [g.flatten(axis).square().sum(axis) if g.ndim > axis else g.square() for g in grads.values()]
-    norm = torch.stack(squares).sum(0).sqrt()
-    factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
+    factor = (max_norm / (global_norm(list(grads.values()), lead) + 1e-6)).clamp(max=1.0)
     factor = torch.where(torch.isfinite(factor), factor, torch.ones_like(factor))
     return {name: g * per_trial(factor, g) for name, g in grads.items()}
+
+
+def clip_by_value(grads: Params, bound: Scalar) -> Params:
+    """clamp(g, −c, c), as ``torch.nn.utils.clip_grad_value_``."""
+    clipped = {}
+    for name, g in grads.items():
+        limit = torch.as_tensor(per_trial(bound, g), dtype=g.dtype, device=g.device)
+        clipped[name] = torch.minimum(torch.maximum(g, -limit), limit)
+    return clipped
+
+
+def clip_adaptively(params: Params, grads: Params, share: Scalar, layout: Layout) -> Params:
+    """Per unit (first axis) g·min(1, λ·max(‖w‖, 1e-3)/‖g‖), not on the head (Brock et al. 2021, arXiv 2102.06171)."""
+    clipped = {}
+    for name, g in grads.items():
+        if layout.role(name, params[name]) == "head":
+            clipped[name] = g
+            continue
+        limit = _unit_norm(params[name], layout.lead).clamp(min=1e-3) * per_trial(share, g)
+        norm = _unit_norm(g, layout.lead)
+        # An infinite limit, or NaN in this trial, leaves the gradient as it is.
+        clipped[name] = torch.where(norm > limit, g * (limit / norm.clamp(min=1e-6)), g)
+    return clipped
+
+
+def _unit_norm(x: Tensor, lead: int) -> Tensor:
+    """Norms per unit, shaped to broadcast: over all axes but the first of a weight's own, over everything for a vector."""
+    first = lead + 1 if x.ndim - lead >= 2 else lead
+    axes = tuple(range(first, x.ndim))
+    return torch.linalg.vector_norm(x, dim=axes, keepdim=True) if axes else x.abs()

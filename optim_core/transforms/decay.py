@@ -4,29 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from torch import Tensor
+from optim_core.transforms.arithmetic import Array, add_
+from optim_core.transforms.base import Hyper, Numbers, Scalar, is_zero
 
-from optim_core.transforms.base import Hyper, Scalar
 
-
-def coupled(hyper: Hyper) -> dict[str, Scalar]:
-    """The number that ``add_l2`` needs."""
+def coupled(hyper: Hyper) -> Numbers:
+    """The number that ``with_l2`` needs."""
     return {"l2": hyper["weight_decay"]}
 
 
-def decoupled(hyper: Hyper) -> dict[str, Scalar]:
-    """The number that ``shrink`` needs: 1 − lr·wd."""
+def decoupled(hyper: Hyper) -> Numbers:
+    """The number that ``shrink_`` needs: 1 − lr·wd."""
     wd = hyper["weight_decay"]
-    return {"keep": 1.0 if isinstance(wd, float) and wd == 0 else 1 - hyper["lr"] * wd}
+    return {"keep": 1.0 if is_zero(wd) else 1 - hyper["lr"] * wd}
 
 
-def add_l2(p: Tensor, g: Tensor, n: Mapping[str, Scalar]) -> Tensor:
-    """Coupled: g + wd·p, the gradient of wd/2·‖p‖² (torch's convention)."""
-    wd = n["l2"]
-    return g if isinstance(wd, float) and wd == 0 else (wd * p).add_(g)
+def with_l2(p: Array, g: Array, n: Mapping[str, Scalar]) -> Array:
+    """Coupled: g + wd·p, the gradient of wd/2·‖p‖² (torch's convention). ``g`` itself where there is no decay."""
+    return g if is_zero(n["l2"]) else add_(g.clone(), p, n["l2"])
 
 
-def shrink(p: Tensor, n: Mapping[str, Scalar]) -> Tensor:
-    """Decoupled: p·(1 − lr·wd), applied before the step, as torch.optim.AdamW does."""
+def shrink_(p: Array, n: Mapping[str, Scalar]) -> Array:
+    """Decoupled: p *= 1 − lr·wd, before the step, as torch.optim.AdamW does."""
     keep = n["keep"]
-    return p if isinstance(keep, float) and keep == 1 else p * keep
+    return p if isinstance(keep, float) and keep == 1 else p.mul_(keep)

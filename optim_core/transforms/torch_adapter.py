@@ -3,84 +3,83 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
+from optim_core.minimizers.torch_face import MinimizerOptimizer
 from optim_core.schedules.shapes import multipliers
 from optim_core.spec.errors import SpecError
-from optim_core.spec.optimizers import OPTIMIZERS
+from optim_core.spec.optimizers import OPTIMIZERS, Role
 from optim_core.spec.problem import unknown_name
-from optim_core.transforms.registry import build_transform
+from optim_core.spec.schedules import SCHEDULES, complete_schedule
+from optim_core.spec.techniques import complete_techniques
+from optim_core.transforms.groups import LAYER_RATES, groups_of
+from optim_core.transforms.plateau_scheduler import PlateauScheduler
+from optim_core.transforms.roles import roles_of
+from optim_core.transforms.techniques import NEUTRAL
+from optim_core.transforms.torch_native import native
+from optim_core.transforms.transform_optimizer import TransformOptimizer
 
 NamedParameters = Iterable[tuple[str, nn.Parameter]]
-
-
-class TransformOptimizer(torch.optim.Optimizer):
-    """A catalogue optimizer behind torch's interface: param_groups, state_dict, lr schedulers, closures, GradScaler.
-
-    A weight whose gradient is None is left alone, as torch's own optimizers do.
-    """
-
-    def __init__(self, params: Any, name: str, defaults: dict[str, Any]) -> None:
-        super().__init__(params, defaults)
-        self._name = name
-        self._transform = build_transform(name)
-
-    def __getstate__(self) -> dict[str, Any]:
-        # torch lists by hand what is copied and pickled; functions cannot be, so the name stands for them.
-        return {**super().__getstate__(), "_name": self._name}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        self._transform = build_transform(self._name)
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            hyper = {key: value for key, value in group.items() if key not in {"params", "initial_lr"}}
-            for p in group["params"]:
-                if p.grad is not None:
-                    self._step_one(p, hyper)
-        return loss
-
-    def _step_one(self, p: Tensor, hyper: dict[str, Any]) -> None:
-        own = self.state[p]
-        if not own:
-            own["step"] = 0
-            own.update({key: tensors["p"] for key, tensors in self._transform.init({"p": p}).items()})
-        own["step"] += 1
-        memory = {key: {"p": value} for key, value in own.items() if key != "step"}
-        new, memory = self._transform.update({"p": p}, {"p": p.grad}, memory, hyper, own["step"])  # type: ignore[dict-item]
-        p.copy_(new["p"])
-        for key, tensors in memory.items():
-            own[key] = tensors["p"]
+# Role, whether it decays, the multiple of the learning rate, the weight.
+_Row = tuple[Role, bool, float, nn.Parameter]
 
 
 def parameter_groups(named: NamedParameters, weight_decay: float) -> list[dict[str, Any]]:
-    """Weights with two or more axes decay; biases and gains of norms do not. Empty groups are left out."""
-    matrices, vectors = [], []
-    for _, p in named:
+    """Param groups by role and by whether weight decay acts: on weights with two or more axes, not on biases and norms.
+
+    Without a model, a weight with two axes or more is a matrix, else a vector.
+    """
+    rows: list[_Row] = [
+        ("matrix" if p.ndim >= 2 else "vector", p.ndim >= 2, 1.0, p) for _, p in named if p.requires_grad
+    ]
+    return _collect(rows, weight_decay, 1.0)
+
+
+def model_groups(
+    model: nn.Module, weight_decay: float, lr: float, techniques: Mapping[str, float]
+) -> list[dict[str, Any]]:
+    """The same from a model: roles by ``roles.py``, and learning rates by layer where ``techniques`` ask for it."""
+    roles, groups = roles_of(model), groups_of(model, list(techniques))
+    rows: list[_Row] = []
+    for name, p in model.named_parameters():
         if p.requires_grad:
-            (matrices if p.ndim >= 2 else vectors).append(p)
-    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
+            row = groups.rows[groups.index[name]]
+            rows.append((roles[name], row.decays, float(row.rate(techniques)), p))
+    return _collect(rows, weight_decay, lr)
+
+
+def _collect(rows: list[_Row], weight_decay: float, lr: float) -> list[dict[str, Any]]:
+    groups: dict[tuple[Role, bool, float], list[nn.Parameter]] = {}
+    for role, decays, factor, p in rows:
+        groups.setdefault((role, decays, factor), []).append(p)
+    return [
+        {"params": params, "role": role, "weight_decay": weight_decay if decays else 0.0}
+        | ({} if factor == 1 else {"lr": lr * factor, "base_lr": lr * factor})
+        for (role, decays, factor), params in groups.items()
+    ]
 
 
 def build_optimizer(
-    name: str, model_or_named_parameters: nn.Module | NamedParameters, **hyperparameters: float | bool
+    name: str,
+    model_or_named_parameters: nn.Module | NamedParameters,
+    *,
+    techniques: Mapping[str, float] | None = None,
+    **hyperparameters: float | bool,
 ) -> torch.optim.Optimizer:
     """An optimizer with the catalogue's defaults, overridden by ``hyperparameters``.
 
-    Raises SpecError for an unknown optimizer or hyperparameter (never dropped silently), for a value that no run can
-    use, for parameters without names, and when nothing is trainable.
+    ``techniques``: those of the catalogue that act on gradients, weights, their average or the rate of a layer; ``swa`` is
+    here the step after which averaging starts.
+    Weights are grouped by role (``roles.py``); without a model only the number of axes is known. Where torch.optim has the
+    same method its own class is returned. Methods that answer elsewhere (schedule-free, lookahead) have ``optimizer.eval()``
+    and ``optimizer.train()``; SAM and the minimizers need ``step(closure)``. Raises SpecError for an unknown optimizer or
+    hyperparameter (never dropped silently), for a value that no run can use, for parameters without names, and when
+    nothing is trainable.
     """
     if name not in OPTIMIZERS:
         raise SpecError(unknown_name("optimizer", name, OPTIMIZERS), code="unknown_optimizer")
@@ -90,14 +89,38 @@ def build_optimizer(
             raise SpecError(f"{name}: {unknown_name('hyperparameter', key, known)}", code="unknown_field")
     values = {**known, **hyperparameters}
     _check_values(name, values)
+    chosen = _check_techniques(name, techniques or {})
     source = model_or_named_parameters
     named = list(source.named_parameters() if isinstance(source, nn.Module) else source)
     if any(isinstance(pair, Tensor) for pair in named):
         raise SpecError("give the model or model.named_parameters(), not model.parameters()", code="wrong_type")
-    groups = parameter_groups(named, float(values["weight_decay"]))
+    decay = float(values["weight_decay"])
+    if isinstance(source, nn.Module):
+        groups = model_groups(source, decay, float(values.get("lr", 1.0)), chosen)
+    elif set(LAYER_RATES) & set(chosen):
+        raise SpecError("learning rates of layers need the model, not its parameters", code="wrong_type")
+    else:
+        groups = parameter_groups(named, decay)
     if not groups:
         raise SpecError("the model has no trainable parameter", code="nothing_to_train")
-    return TransformOptimizer(groups, name, values)
+    if OPTIMIZERS[name].kind != "gradient":
+        return MinimizerOptimizer(groups, name, values)
+    inner = {key: value for key, value in chosen.items() if key in NEUTRAL}
+    found = None if inner else native(name, groups, values)
+    return found or TransformOptimizer(groups, name, {**values, **inner})
+
+
+def _check_techniques(name: str, techniques: Mapping[str, float]) -> dict[str, float]:
+    steps = {key: float(value) for key, value in techniques.items() if key == "swa" and value > 0}
+    rest = complete_techniques({key: value for key, value in techniques.items() if key != "swa"})
+    for key in rest:
+        if key not in NEUTRAL and key not in LAYER_RATES:
+            raise SpecError(f"technique {key} is not part of an optimizer", code="option_not_applicable")
+    if (steps or rest) and OPTIMIZERS[name].kind != "gradient":
+        raise SpecError(f"{name} takes no techniques", code="option_not_applicable")
+    if set(LAYER_RATES) & set(rest) and OPTIMIZERS[name].fits == "no_restarts":
+        raise SpecError(f"{name} has one learning rate for all layers", code="option_not_applicable")
+    return {**rest, **steps}
 
 
 def _check_values(name: str, values: Mapping[str, float | bool]) -> None:
@@ -109,11 +132,22 @@ def _check_values(name: str, values: Mapping[str, float | bool]) -> None:
         if not (math.isfinite(value) and value >= 0 and (hyper.sample_as != "one_minus" or value < 1)):
             allowed = "in [0, 1)" if hyper.sample_as == "one_minus" else "finite and not negative"
             raise SpecError(f"{name}: {hyper.name} must be {allowed}, not {value!r}", code="number_out_of_range")
+        if hyper.name in _COUNTS and (value < 1 or value != int(value)):
+            raise SpecError(f"{name}: {hyper.name} must be a whole number, not {value!r}", code="number_out_of_range")
+
+
+_COUNTS = {"lookahead_k", "precondition_frequency"}
 
 
 def build_scheduler(
     optimizer: torch.optim.Optimizer, schedule: Mapping[str, str | float], total_steps: int
-) -> LambdaLR:
-    """A scheduler to be stepped once per optimizer step; after ``total_steps`` it stays at the last value."""
-    table = multipliers(schedule, total_steps).tolist()
+) -> LRScheduler:
+    """A scheduler to be stepped once per optimizer step; after ``total_steps`` it stays at the last value.
+
+    ``reduce_on_plateau`` is besides stepped with the validation loss after each evaluation: ``step(loss)``.
+    """
+    complete = complete_schedule(schedule)
+    table = multipliers(complete, total_steps).tolist()
+    if SCHEDULES[str(complete["name"])].stateful:
+        return PlateauScheduler(optimizer, table, {key: float(v) for key, v in complete.items() if key != "name"})
     return LambdaLR(optimizer, lambda step: table[min(step, total_steps - 1)])

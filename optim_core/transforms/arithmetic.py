@@ -1,0 +1,84 @@
+"""The few operations that update rules are made of, for one weight of one trial, of K trials, and for many weights at once.
+
+Numbers are floats, or for K trials tensors that broadcast: floats are folded into the fused form of an operation. What ends
+with an underscore changes its first argument.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from optim_core.transforms.bundle import Bundle
+
+# A weight, gradient or state: Tensor or Bundle. Typed as Any because the two share methods, not a base.
+Array = Any
+Number = Any
+
+
+def zeros_like(x: Array) -> Array:
+    """Zeros in the shape of ``x``."""
+    return x.zeros_like() if isinstance(x, Bundle) else torch.zeros_like(x)
+
+
+def add_(x: Array, y: Array, scale: Number) -> Array:
+    """x += scale·y."""
+    return x.addcmul_(y, scale) if isinstance(scale, Tensor) else x.add_(y, alpha=scale)
+
+
+def add_ratio_(x: Array, above: Array, below: Array, scale: Number) -> Array:
+    """x += scale·above/below."""
+    return x.addcmul_(above / below, scale) if isinstance(scale, Tensor) else x.addcdiv_(above, below, value=scale)
+
+
+def add_product_(x: Array, a: Array, b: Array, scale: Number) -> Array:
+    """x += scale·a·b."""
+    return x.addcmul_(a * scale, b) if isinstance(scale, Tensor) else x.addcmul_(a, b, value=scale)
+
+
+def average_squares_(v: Array, g: Array, keep: Number, new: Number) -> Array:
+    """v = keep·v + new·g²."""
+    return add_product_(v.mul_(keep), g, g, new)
+
+
+def mix(x: Array, y: Array, share: Number) -> Array:
+    """(1 − share)·x + share·y, as a new array."""
+    return x.lerp(y, share)
+
+
+def clamp_below_(x: Array, low: Number) -> Array:
+    """x = max(x, low)."""
+    if isinstance(x, Bundle):
+        return x.maximum_(low)
+    return torch.maximum(x, low, out=x) if isinstance(low, Tensor) else x.clamp_(min=low)
+
+
+def clamp_(x: Array, low: Number, high: Number) -> Array:
+    """x = min(max(x, low), high)."""
+    if isinstance(x, Bundle):
+        return x.maximum_(low).minimum_(high)
+    if isinstance(low, Tensor) or isinstance(high, Tensor):
+        ends = (torch.as_tensor(end, dtype=x.dtype, device=x.device) for end in (low, high))
+        return x.clamp_(*ends)
+    return x.clamp_(low, high)
+
+
+def largest_(x: Array, y: Array) -> Array:
+    """x = max(x, y)."""
+    return x.maximum_(y) if isinstance(x, Bundle) else torch.maximum(x, y, out=x)
+
+
+def choose(condition: Number, yes: Array, no: Array) -> Array:
+    """``yes`` for trials whose condition is above 0, else ``no``."""
+    if isinstance(condition, Tensor):
+        return torch.where(condition > 0, yes, no)
+    return yes if condition > 0 else no
+
+
+def norms(x: Array, lead: int) -> Array:
+    """Euclidean norm of each weight, shaped to broadcast against it; a vector for a bundle."""
+    if isinstance(x, Bundle):
+        return x.norms()
+    return torch.linalg.vector_norm(x, dim=tuple(range(lead, x.ndim)), keepdim=True) if x.ndim > lead else x.abs()

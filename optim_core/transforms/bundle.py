@@ -1,0 +1,156 @@
+"""Many tensors treated as one: arithmetic in multi-tensor calls, so that a model of many small weights costs few of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class Bundle:
+    """Weights (or gradients, or their state) in a fixed order. Has the methods of a tensor that optimizers use.
+
+    Operands are floats, bundles of the same weights, or a vector of one number per weight; methods that end with an
+    underscore change the tensors themselves. Built on ``torch._foreach_*``, as torch's own optimizers are.
+    """
+
+    def __init__(self, tensors: Iterable[Tensor]) -> None:
+        self.tensors = list(tensors)
+
+    @property
+    def ndim(self) -> int:
+        """Axes of the first weight; a bundle holds only weights of a kind."""
+        return self.tensors[0].ndim
+
+    @property
+    def shape(self) -> torch.Size:
+        """Shape of the first weight."""
+        return self.tensors[0].shape
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """All weights share one."""
+        return self.tensors[0].dtype
+
+    @property
+    def device(self) -> torch.device:
+        """All weights share one."""
+        return self.tensors[0].device
+
+    def clone(self) -> Bundle:
+        """A copy of every tensor."""
+        return Bundle(x.clone() for x in self.tensors)
+
+    def zeros_like(self) -> Bundle:
+        """Zeros in every shape."""
+        return Bundle(torch.zeros_like(x, memory_format=torch.preserve_format) for x in self.tensors)
+
+    def copy_(self, other: Bundle) -> Bundle:
+        """Write ``other`` into the tensors."""
+        torch._foreach_copy_(self.tensors, other.tensors)
+        return self
+
+    def norms(self, order: float = 2) -> Tensor:
+        """The norm of each weight: a vector."""
+        return torch.stack(torch._foreach_norm(self.tensors, order))
+
+    def dot(self, other: Bundle) -> Tensor:
+        """The inner product over all weights, float64."""
+        parts = [torch.dot(a.reshape(-1), b.reshape(-1)) for a, b in zip(self.tensors, other.tensors, strict=True)]
+        return torch.stack(parts).sum(dtype=torch.float64)
+
+    def lerp(self, other: Bundle, weight: float) -> Bundle:
+        """self + weight·(other − self)."""
+        return Bundle(torch._foreach_lerp(self.tensors, other.tensors, weight))
+
+    def lerp_(self, other: Bundle, weight: float) -> Bundle:
+        """The same, into self."""
+        torch._foreach_lerp_(self.tensors, other.tensors, weight)
+        return self
+
+    def add_(self, other: Bundle | float, alpha: float = 1.0) -> Bundle:
+        """self += alpha·other."""
+        if isinstance(other, Bundle):
+            torch._foreach_add_(self.tensors, other.tensors, alpha=alpha)
+        else:
+            torch._foreach_add_(self.tensors, float(other) * alpha)
+        return self
+
+    def addcmul_(self, a: Bundle, b: Bundle, value: float = 1.0) -> Bundle:
+        """self += value·a·b."""
+        torch._foreach_addcmul_(self.tensors, a.tensors, b.tensors, value)
+        return self
+
+    def addcdiv_(self, a: Bundle, b: Bundle, value: float = 1.0) -> Bundle:
+        """self += value·a/b."""
+        torch._foreach_addcdiv_(self.tensors, a.tensors, b.tensors, value)
+        return self
+
+    def mul_(self, other: Any) -> Bundle:
+        """self *= other."""
+        torch._foreach_mul_(self.tensors, _plain(other))
+        return self
+
+    def div_(self, other: Any) -> Bundle:
+        """self /= other."""
+        torch._foreach_div_(self.tensors, _plain(other))
+        return self
+
+    def maximum_(self, other: Any) -> Bundle:
+        """self = max(self, other)."""
+        torch._foreach_maximum_(self.tensors, _plain(other))
+        return self
+
+    def minimum_(self, other: Any) -> Bundle:
+        """self = min(self, other)."""
+        torch._foreach_minimum_(self.tensors, _plain(other))
+        return self
+
+    def sqrt(self) -> Bundle:
+        """Square roots."""
+        return Bundle(torch._foreach_sqrt(self.tensors))
+
+    def sqrt_(self) -> Bundle:
+        """The same, into self."""
+        torch._foreach_sqrt_(self.tensors)
+        return self
+
+    def reciprocal_(self) -> Bundle:
+        """self = 1/self."""
+        torch._foreach_reciprocal_(self.tensors)
+        return self
+
+    def sign(self) -> Bundle:
+        """−1, 0 or 1."""
+        return Bundle(torch._foreach_sign(self.tensors))
+
+    def sign_(self) -> Bundle:
+        """The same, into self."""
+        torch._foreach_sign_(self.tensors)
+        return self
+
+    def abs(self) -> Bundle:
+        """Sizes."""
+        return Bundle(torch._foreach_abs(self.tensors))
+
+    def __mul__(self, other: Any) -> Bundle:
+        return Bundle(torch._foreach_mul(self.tensors, _plain(other)))
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, other: Any) -> Bundle:
+        return Bundle(torch._foreach_div(self.tensors, _plain(other)))
+
+    def __add__(self, other: Any) -> Bundle:
+        return Bundle(torch._foreach_add(self.tensors, _plain(other)))
+
+    def __sub__(self, other: Any) -> Bundle:
+        return Bundle(torch._foreach_sub(self.tensors, _plain(other)))
+
+
+def _plain(other: Any) -> Any:
+    if isinstance(other, Bundle):
+        return other.tensors
+    return list(other.unbind()) if isinstance(other, Tensor) and other.ndim else float(other)

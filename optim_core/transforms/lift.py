@@ -1,0 +1,158 @@
+"""From a rule for one weight to a method for a whole model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from optim_core.transforms.arithmetic import Array, zeros_like
+from optim_core.transforms.base import (
+    TRIAL,
+    Builder,
+    Bundling,
+    Hyper,
+    Hypers,
+    Layout,
+    Numbers,
+    Own,
+    Params,
+    Role,
+    Scalar,
+    State,
+    Transform,
+    all_alike,
+    per_trial,
+    pure,
+    start_of_trial,
+)
+
+# (hyperparameters, step counted from 1) → every number that all weights of a group share: floats or (K,) float64.
+NumbersOf = Callable[[Hyper, int], Numbers]
+# The same for methods that carry numbers from step to step; ``last`` holds their values after the step before.
+CarriedNumbersOf = Callable[[Hyper, int, Mapping[str, Scalar]], Numbers]
+# One weight: (parameter, gradient, its own state, those numbers ready to broadcast). Changes parameter and state in place.
+Rule = Callable[[Array, Array, Own, Mapping[str, Scalar]], None]
+# The same for rules that reduce over a weight's own axes; the last argument is the number of axes in front of them.
+TensorRule = Callable[[Array, Array, Own, Mapping[str, Scalar], int], None]
+# (weight, hyperparameters, axes in front) → what is remembered of it before the first step.
+Start = Callable[[Array, Hyper, int], Own]
+
+
+def zeros(*names: str) -> Start:
+    """State tensors of the weight's shape that start at zero."""
+
+    def start(p: Array, hyper: Hyper, lead: int) -> Own:
+        del hyper, lead
+        return {name: zeros_like(p) for name in names}
+
+    return start
+
+
+def elementwise(start: Start, numbers: NumbersOf, rule: Rule) -> Builder:
+    """A method that treats every number of every weight alike."""
+    return lambda layout: _Lifted(layout, start, lambda h, t, _: numbers(h, t), _plain(rule), ()).transform(all_alike)
+
+
+def carrying(start: Start, numbers: CarriedNumbersOf, rule: Rule, carried: tuple[str, ...]) -> Builder:
+    """The same with numbers per trial that live from step to step: those of ``numbers`` whose names are in ``carried``.
+
+    ``numbers`` finds zeros in their place at the first step.
+    """
+    return lambda layout: _Lifted(layout, start, numbers, _plain(rule), carried).transform(all_alike)
+
+
+def per_tensor(start: Start, numbers: NumbersOf, rule: TensorRule, bundles: Bundling | None = None) -> Builder:
+    """A method whose rule depends on a weight's shape or norms. ``bundles``: which weights the rule also takes bundled."""
+    return lambda layout: _Lifted(layout, start, lambda h, t, _: numbers(h, t), rule, ()).transform(bundles, False)
+
+
+def split(matrices: Builder, others: Builder, fits: Callable[[Role, tuple[int, ...]], bool]) -> Builder:
+    """``matrices`` for the weights whose role and own shape fit, ``others`` for the rest."""
+
+    def build(layout: Layout) -> Transform:
+        parts = matrices(layout), others(layout)
+
+        def cut(params: Params) -> tuple[Params, Params]:
+            chosen = {n: p for n, p in params.items() if fits(layout.role(n, p), tuple(p.shape[layout.lead :]))}
+            return chosen, {n: p for n, p in params.items() if n not in chosen}
+
+        def init(params: Params, hypers: Hypers) -> State:
+            merged: State = {}
+            for part, own in zip(parts, cut(params), strict=True):
+                for key, tensors in part.init(own, hypers).items() if own else ():
+                    merged.setdefault(key, {}).update(tensors)
+            return merged
+
+        def update_(params: Params, grads: Params, state: State, hypers: Hypers, t: int) -> None:
+            for part, own in zip(parts, cut(params), strict=True):
+                if own:
+                    part.update_(own, grads, state, hypers, t)
+
+        def bundles(role: Role, shape: tuple[int, ...]) -> str | None:
+            which = 0 if fits(role, shape) else 1
+            key = parts[which].bundles(role, shape)
+            return None if key is None else f"{which}:{key}"
+
+        return Transform(init, pure(update_), update_, bundles=bundles)
+
+    return build
+
+
+def _plain(rule: Rule) -> TensorRule:
+    return lambda p, g, s, n, lead: rule(p, g, s, n)
+
+
+class _Lifted:
+    """Numbers are worked out once per step and group, not once per weight: small networks spend their time on calls."""
+
+    def __init__(
+        self, layout: Layout, start: Start, numbers: CarriedNumbersOf, rule: TensorRule, carried: tuple[str, ...]
+    ) -> None:
+        self.layout, self.start, self.numbers, self.rule, self.carried = layout, start, numbers, rule, carried
+
+    def transform(self, bundles: Bundling | None, shape_free: bool = True) -> Transform:
+        method = Transform(self.init, pure(self.update_), self.update_, shape_free=shape_free)
+        return method if bundles is None else method._replace(bundles=bundles)
+
+    def init(self, params: Params, hypers: Hypers) -> State:
+        lead, state = self.layout.lead, {}
+        for name, p in params.items():
+            for key, tensor in self.start(p, hypers[self.layout.group(name)], lead).items():
+                state.setdefault(key, {})[name] = tensor
+        if self.carried:
+            groups = sorted({self.layout.group(name) for name in params})
+            state[TRIAL] = {f"{key}/{group}": start_of_trial(params, lead) for group in groups for key in self.carried}
+        return state
+
+    def update_(self, params: Params, grads: Params, state: State, hypers: Hypers, t: int) -> None:
+        shared: dict[int, Numbers] = {}
+        shaped: dict[tuple[int, int, torch.dtype], Numbers] = {}
+        keys = [key for key in state if key != TRIAL]
+        for name, p in params.items():
+            group = self.layout.group(name)
+            if group not in shared:
+                shared[group] = self._numbers(hypers[group], t, state, group)
+            n = shared[group]
+            if self.layout.batched:
+                kind = (group, p.ndim, p.dtype)
+                if kind not in shaped:
+                    shaped[kind] = {key: per_trial(value, p) for key, value in n.items()}
+                n = shaped[kind]
+            own = {key: state[key][name] for key in keys if name in state[key]}
+            self.rule(p, grads[name], own, n, self.layout.lead)
+            for key, tensor in own.items():
+                state[key][name] = tensor
+
+    def _numbers(self, hyper: Hyper, t: int, state: State, group: int) -> Numbers:
+        """The group's numbers; those that are carried on are stored. Of a single run all are floats."""
+        if not self.layout.batched:
+            hyper = {key: float(value) if isinstance(value, Tensor) else value for key, value in hyper.items()}
+        held = {key: state[TRIAL][f"{key}/{group}"] for key in self.carried}
+        last = held if self.layout.batched else {key: float(value) for key, value in held.items()}
+        n = self.numbers(hyper, t, last)
+        for key in self.carried:
+            value = n[key]
+            state[TRIAL][f"{key}/{group}"] = value if isinstance(value, Tensor) else torch.full_like(held[key], value)
+        return n

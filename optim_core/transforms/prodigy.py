@@ -1,0 +1,95 @@
+"""Prodigy (Mishchenko & Defazio 2024, arXiv 2306.06101): Adam that estimates its own learning rate, one per trial."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from optim_core.transforms.arithmetic import add_, add_ratio_, average_squares_, zeros_like
+from optim_core.transforms.base import (
+    TRIAL,
+    Hyper,
+    Hypers,
+    Layout,
+    Params,
+    Scalar,
+    State,
+    Transform,
+    all_alike,
+    is_zero,
+    largest,
+    own_dot,
+    own_size,
+    per_trial,
+    pure,
+    sqrt,
+    start_of_trial,
+    where,
+)
+
+D0 = 1e-6
+
+
+def prodigy(layout: Layout) -> Transform:
+    """The authors' method with their defaults (β₃ = √β₂, no growth limit), decoupled decay.
+
+    d is one number for all weights of a trial, so every group must have the same learning rate (the largest is taken).
+    """
+    method = _Prodigy(layout)
+    return Transform(method.init, pure(method.update_), method.update_, shape_free=True, bundles=all_alike)
+
+
+class _Prodigy:
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+
+    def init(self, params: Params, hypers: Hypers) -> State:
+        del hypers
+        lead = self.layout.lead
+        zeros = {key: {n: zeros_like(p) for n, p in params.items()} for key in ("mean", "square", "distance")}
+        trial = {"d": start_of_trial(params, lead, D0), "numerator": start_of_trial(params, lead)}
+        return {**zeros, "start": {n: p.clone() for n, p in params.items()}, TRIAL: trial}
+
+    def update_(self, params: Params, grads: Params, state: State, hypers: Hypers, t: int) -> None:
+        lead = self.layout.lead
+        shared = hypers[self.layout.group(next(iter(params)))]
+        lr: Scalar = shared["lr"]
+        for hyper in hypers:
+            lr = largest(lr, hyper["lr"])
+        d = state[TRIAL]["d"]
+        step = d * lr * _correction(shared, t)
+        numerator = self._average_(params, grads, state, shared, d, step)
+        denominator = torch.stack([own_size(s, lead) for s in state["distance"].values()]).sum(0).to(d.device)
+        # Without any gradient so far there is nothing to estimate from.
+        found = torch.where(denominator > 0, shared["d_coef"] * numerator / denominator, d)
+        new_d = torch.maximum(d, found)
+        for name, p in params.items():
+            wd = hypers[self.layout.group(name)]["weight_decay"]
+            if not is_zero(wd):
+                p.mul_(self._number(1 - step * wd, p))
+            root = state["square"][name].sqrt().add_(self._number(new_d * shared["eps"], p))
+            add_ratio_(p, state["mean"][name], root, self._number(-step, p))
+        state[TRIAL]["d"], state[TRIAL]["numerator"] = new_d, numerator
+
+    def _average_(self, params: Params, grads: Params, state: State, hyper: Hyper, d: Tensor, step: Tensor) -> Tensor:
+        """Update the averages in place; the new numerator of the estimate."""
+        b1, b2 = hyper["beta1"], hyper["beta2"]
+        b3 = sqrt(b2)
+        weight = d / D0 * where(hyper["safeguard_warmup"], d, step)
+        numerator = b3 * state[TRIAL]["numerator"]
+        for name, p in params.items():
+            g = grads[name]
+            along = own_dot(g, state["start"][name] - p, self.layout.lead).to(d.device)
+            numerator = numerator + d / D0 * step * along
+            add_(state["mean"][name].mul_(self._number(b1, p)), g, self._number((1 - b1) * d, p))
+            average_squares_(state["square"][name], g, self._number(b2, p), self._number((1 - b2) * d * d, p))
+            add_(state["distance"][name].mul_(self._number(b3, p)), g, self._number(weight, p))
+        return numerator
+
+    def _number(self, value: Scalar, like: object) -> Scalar:
+        """Ready to multiply a weight: shaped for K trials, a float for one."""
+        return per_trial(value, like) if self.layout.batched else float(value)  # type: ignore[arg-type]
+
+
+def _correction(hyper: Hyper, t: int) -> Scalar:
+    return where(hyper["use_bias_correction"], sqrt(1 - hyper["beta2"] ** t) / (1 - hyper["beta1"] ** t), 1.0)
