@@ -98,8 +98,10 @@ def _tuning_curve(first: list[Searched], sign: int) -> list[CurveBand]:
 
 
 def _lr_width(first: list[Searched], sign: int) -> float | None:
-    """Decades between the smallest and the largest learning rate within 2 % of the best; None with under 3 trials."""
-    alive = [row for row in first if row[2].metric is not None]
+    """Decades between the smallest and the largest learning rate within 2 % of the best; None with under 3 trials, and
+    for methods without a learning rate.
+    """
+    alive = [row for row in first if row[2].metric is not None and "lr" in row[1].hyperparameters]
     if len(alive) < 3:
         return None
     gains = [sign * float(row[2].metric or 0.0) for row in alive]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from optim_core.spec.optimizers import OPTIMIZERS
+from optim_core.recommend.schedule_snippet import loop_lines, scheduler_lines
+from optim_core.spec.optimizers import OPTIMIZERS, OptimizerInfo
 from optim_core.spec.schedules import complete_schedule
+from optim_core.spec.techniques import TECHNIQUES
 from optim_core.spec.trial import Configuration
 
 # How torch.optim names what the catalogue names; betas are joined separately.
@@ -17,14 +19,19 @@ def make_snippet(configuration: Configuration) -> str:
     """
     row = OPTIMIZERS[configuration.optimizer]
     schedule = complete_schedule(configuration.schedule)
-    optimizer = _torch_optimizer(configuration) if row.torch_class else _adapter(configuration)
+    # The loop clips by itself, and loss and network are not the optimizer's.
+    inner = {k: v for k, v in configuration.techniques.items() if TECHNIQUES[k].acts_on not in ("loss", "network")}
+    inner.pop("clip_norm", None)
+    alone = row.torch_class is not None and not inner
+    optimizer = _torch_optimizer(configuration) if alone else _adapter(configuration, inner)
+    scheduler = scheduler_lines(schedule) if row.kind == "gradient" else ""
     imports = ["import torch"]
-    if schedule["name"] in ("cosine",):
+    if "math." in scheduler:
         imports.insert(0, "import math\n")
-    if not row.torch_class:
+    if not alone:
         imports.append("\nfrom optim_core.transforms.torch_adapter import build_optimizer")
-    parts = ["\n".join(imports), optimizer, _scheduler(schedule), _loop(configuration)]
-    return "\n\n".join(parts) + "\n"
+    parts = ["\n".join(imports), optimizer, scheduler, _loop(configuration, schedule, row, inner)]
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _number(value: float | bool | str) -> str:
@@ -56,46 +63,40 @@ def _torch_optimizer(configuration: Configuration) -> str:
     )
 
 
-def _adapter(configuration: Configuration) -> str:
+def _adapter(configuration: Configuration, techniques: dict[str, float]) -> str:
     arguments = {**_arguments(configuration), "weight_decay": _number(configuration.hyperparameters["weight_decay"])}
     listed = "".join(f", {key}={value}" for key, value in arguments.items())
+    if techniques:
+        values = {key: _number(value) for key, value in techniques.items()}
+        if "swa" in values:
+            values["swa"] = f"round({values['swa']} * total_steps)"
+        listed += ", techniques={" + ", ".join(f'"{key}": {value}' for key, value in values.items()) + "}"
     return f'optimizer = build_optimizer("{configuration.optimizer}", model{listed})'
 
 
-def _scheduler(schedule: dict[str, str | float]) -> str:
-    name = str(schedule["name"])
-    if name == "one_cycle":
-        return (
-            "scheduler = torch.optim.lr_scheduler.OneCycleLR(\n"
-            '    optimizer, max_lr=[g["lr"] for g in optimizer.param_groups], total_steps=total_steps,\n'
-            f"    pct_start={_number(schedule['pct_start'])}, div_factor={_number(schedule['div_factor'])}, "
-            f"final_div_factor={_number(schedule['final_div_factor'])}, cycle_momentum=False,\n)"
-        )
-    end = float(schedule.get("end_factor", 0.0))
-    half_cosine = "(1 + math.cos(math.pi * step / total_steps)) / 2"
-    body = {
-        "constant": "1.0",
-        "cosine": f"{{e}} + (1 - {{e}}) * {half_cosine}" if end else half_cosine,
-        "linear": "1 - (1 - {e}) * step / total_steps" if end else "1 - step / total_steps",
-        "step": "{g} ** (step // max(1, round({f} * total_steps)))",
-    }[name].format(
-        e=_number(end),
-        g=_number(schedule.get("gamma", 0.0)),
-        f=repr(schedule.get("step_fraction", 0.0)),
-    )
-    warmup = float(schedule.get("warmup_fraction", 0.0))
-    lines = ["def multiplier(step):", "    step = min(step, total_steps - 1)", f"    value = {body}"]
-    if warmup > 0:
-        lines.append(f"    warmup = round({_number(warmup)} * total_steps)")
-        lines.append("    return value * min(1.0, (step + 1) / warmup) if warmup else value")
-    else:
-        lines[-1:] = [f"    return {body}"]
-        if name == "constant":
-            lines.pop(1)
-    return "\n" + "\n".join(lines) + "\n\n\nscheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, multiplier)"
-
-
-def _loop(configuration: Configuration) -> str:
+def _loop(
+    configuration: Configuration, schedule: dict[str, str | float], row: OptimizerInfo, inner: dict[str, float]
+) -> str:
+    """Comments that say what the training loop does with all this."""
     clip = configuration.techniques.get("clip_norm")
     before = f"torch.nn.utils.clip_grad_norm_(model.parameters(), {_number(clip)}); " if clip else ""
-    return f"# In the loop, once per batch: loss.backward(); {before}optimizer.step(); scheduler.step()"
+    if row.kind != "gradient":
+        lines = [
+            "# closure(): optimizer.zero_grad(); the loss of all training rows; loss.backward(); return the loss",
+            "# In the loop: optimizer.step(closure) until the loss stops falling; there is no learning rate to schedule.",
+        ]
+    elif row.gradients > 1:
+        lines = [
+            f"# closure(): optimizer.zero_grad(); the loss of the batch; loss.backward(); {before}return the loss",
+            loop_lines(schedule, "optimizer.step(closure)"),
+        ]
+    else:
+        lines = [loop_lines(schedule, f"loss.backward(); {before}optimizer.step()")]
+    if row.answers_elsewhere or {"ema", "swa"} & set(inner):
+        lines.append("# Before evaluating or saving: optimizer.eval(). Before training goes on: optimizer.train().")
+    if "label_smoothing" in configuration.techniques:
+        value = _number(configuration.techniques["label_smoothing"])
+        lines.append(f"# The training loss: torch.nn.functional.cross_entropy(outputs, y, label_smoothing={value})")
+    if "dropout" in configuration.techniques:
+        lines.append(f"# The model's dropout layers: torch.nn.Dropout({_number(configuration.techniques['dropout'])})")
+    return "\n".join(lines)

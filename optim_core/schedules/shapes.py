@@ -1,4 +1,7 @@
-"""Learning-rate multipliers in closed form: f(t) for t = 0 … T−1, the step about to be taken. No momentum is touched."""
+"""Learning-rate multipliers in closed form: f(t) for t = 0 … T−1, the step about to be taken. No momentum is touched.
+
+A shape is a function (t, T, parameters) → f of t's shape; t is float64. Families: decays, cycles, holds.
+"""
 
 from __future__ import annotations
 
@@ -7,63 +10,39 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from optim_core.schedules import cycles, decays, holds
 from optim_core.spec.errors import SpecError
 from optim_core.spec.schedules import complete_schedule
 
-Parameters = Mapping[str, float]
+Shape = Callable[[Tensor, int, Mapping[str, float]], Tensor]
 
-
-def constant(t: Tensor, total: int, p: Parameters) -> Tensor:
-    """f = 1."""
-    return torch.ones_like(t)
-
-
-def cosine(t: Tensor, total: int, p: Parameters) -> Tensor:
-    """f = e + (1 − e)(1 + cos(πt/T))/2 (Loshchilov & Hutter 2017, arXiv 1608.03983)."""
-    e = p["end_factor"]
-    return e + (1 - e) * (1 + torch.cos(torch.pi * t / total)) / 2
-
-
-def linear(t: Tensor, total: int, p: Parameters) -> Tensor:
-    """f = 1 − (1 − e)·t/T."""
-    return 1 - (1 - p["end_factor"]) * t / total
-
-
-def step(t: Tensor, total: int, p: Parameters) -> Tensor:
-    """f = γ^⌊t/S⌋ with S = max(1, round(step_fraction·T))."""
-    length = max(1, round(p["step_fraction"] * total))
-    return p["gamma"] ** torch.floor(t / length)
-
-
-def one_cycle(t: Tensor, total: int, p: Parameters) -> Tensor:
-    """Cosine up from 1/div to 1 over pct_start·T − 1 steps, cosine down to 1/(div·final_div) (arXiv 1708.07120).
-
-    Equals torch's OneCycleLR with cycle_momentum=False, relative to max_lr. A rise of less than a step is skipped; one
-    of exactly one step, where torch divides by zero, starts at the peak.
-    """
-    start, end = 1 / p["div_factor"], 1 / (p["div_factor"] * p["final_div_factor"])
-    peak, last = p["pct_start"] * total - 1, float(total - 1)
-    up = (t / peak).clamp(max=1) if peak > 0 else torch.ones_like(t)
-    # pct_start is at most 0.9, so the way down always has a length.
-    down = ((t - peak) / (last - peak)).clamp(0, 1)
-    rising = 1 + (start - 1) * (1 + torch.cos(torch.pi * up)) / 2
-    falling = end + (1 - end) * (1 + torch.cos(torch.pi * down)) / 2
-    return torch.where(t <= peak, rising, falling)
-
-
-SHAPES: dict[str, Callable[[Tensor, int, Parameters], Tensor]] = {
-    "constant": constant,
-    "cosine": cosine,
-    "linear": linear,
-    "step": step,
-    "one_cycle": one_cycle,
+SHAPES: dict[str, Shape] = {
+    "constant": holds.constant,
+    "cosine": decays.cosine,
+    "linear": decays.linear,
+    "polynomial": decays.polynomial,
+    "step": decays.step,
+    "multistep": decays.multistep,
+    "exponential": decays.exponential,
+    "inverse_sqrt": decays.inverse_sqrt,
+    "inverse_time": decays.inverse_time,
+    "sgdr": cycles.sgdr,
+    "triangular": cycles.triangular,
+    "triangular2": cycles.triangular2,
+    "exp_range": cycles.exp_range,
+    "one_cycle": cycles.one_cycle,
+    "wsd": holds.wsd,
+    "hold_cosine": holds.hold_cosine,
+    # What follows from the losses is not a function of t: ``plateau`` keeps it.
+    "reduce_on_plateau": holds.constant,
 }
 
 
 def multipliers(schedule: Mapping[str, str | float], total_steps: int) -> Tensor:
     """(T,) float64 multipliers of the learning rate. Raises SpecError for an unknown schedule or parameter, or T < 1.
 
-    Warm-up multiplies the first w = round(warmup_fraction·T) values by (t + 1)/w, in front of any shape.
+    Warm-up multiplies the first w = round(warmup_fraction·T) values by (t + 1)/w, in front of any shape that has no rise
+    of its own. Of reduce_on_plateau this is the warm-up alone; the learning rate is lr · this · ``plateau``'s factor.
     """
     if total_steps < 1:
         raise SpecError("a schedule needs at least one step", code="number_out_of_range")
