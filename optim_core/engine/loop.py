@@ -11,10 +11,13 @@ from torch import Tensor
 
 from optim_core.engine import checkpoint as checkpoints
 from optim_core.engine.batched import BatchedRunner
+from optim_core.engine.composite import runner_for
+from optim_core.engine.plateau import reacts
 from optim_core.engine.result import Chunk, Interrupted, OnChunk, PackTooLarge, keep_going
 from optim_core.engine.runner import DivergenceWatch, Runner
 from optim_core.engine.sequential import SequentialRunner
 from optim_core.spec.keys import content_hash
+from optim_core.spec.optimizers import OPTIMIZERS
 from optim_core.spec.trial import WORST_VALUE, CurvePoint, TrialResult, UnitResult, UnitSpec
 from optim_core.tasks.build import Problem, Split
 
@@ -58,7 +61,12 @@ def choose(problem: Problem) -> Literal["batched", "sequential"]:
 def make_runner(problem: Problem, unit: UnitSpec, engine: str) -> Runner:
     """The runner of ``engine`` for a unit's trials."""
     build = BatchedRunner if engine == "batched" else SequentialRunner
-    return build(problem, unit.trials, unit.horizon)
+    return runner_for(problem, unit.trials, unit.horizon, build)
+
+
+def gradient_steps(unit: UnitSpec) -> int:
+    """Steps that the unit's trials cost together: one with two gradients counts twice."""
+    return round(unit.horizon * sum(OPTIMIZERS[trial.configuration.optimizer].gradients for trial in unit.trials))
 
 
 def evaluation_steps(horizon: int, points: int = POINTS) -> list[int]:
@@ -71,6 +79,7 @@ class _Run:
         self.problem, self.unit, self.engine = problem, unit, engine
         self.split: Split = problem.test if unit.split == "test" else problem.validation
         self.runner = make_runner(problem, unit, engine)
+        self.reacts = any(reacts(trial.configuration) for trial in unit.trials)
         self.watch = DivergenceWatch(len(unit.trials))
         self.curves: list[list[CurvePoint]] = [[] for _ in unit.trials]
         self.step, self.seconds_before = 0, 0.0
@@ -115,6 +124,8 @@ class _Run:
         outputs = self._outputs(self.split.x)
         loss, value = self.problem.evaluate_batched(outputs, self.split.y)
         self.watch.mark(~(loss.isfinite() & value.isfinite()), self.step)
+        if self.reacts:
+            self._tell_schedules(loss)
         columns = (batch_losses.double().mean(1).tolist(), loss.tolist(), value.tolist(), self.watch.at.tolist())
         points = []
         for i, (train, held_out, metric, broken) in enumerate(zip(*columns, strict=True)):
@@ -123,6 +134,12 @@ class _Run:
             self.curves[i].append(point)
             points.append((self.unit.trials[i].number, point))
         return points
+
+    def _tell_schedules(self, loss: Tensor) -> None:
+        """Schedules react to the validation split, whatever the trial is scored on."""
+        if self.split is not self.problem.validation:
+            loss, _ = self.problem.evaluate_batched(self._outputs(self.problem.validation.x), self.problem.validation.y)
+        self.runner.observe(loss)
 
     def _outputs(self, x: Tensor) -> Tensor:
         # Bounded memory: activations of K trials times the rows of a block.
@@ -151,7 +168,7 @@ class _Run:
         return UnitResult(
             trials=trials,
             seconds=seconds,
-            train_steps=self.unit.horizon * len(trials),
+            train_steps=gradient_steps(self.unit),
             device=device_name(self.problem.device),
             engine=self.engine,
         )

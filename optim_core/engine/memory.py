@@ -7,8 +7,9 @@ import os
 import torch
 from torch import Tensor, nn
 
-from optim_core.spec.optimizers import OPTIMIZERS
+from optim_core.spec.optimizers import OPTIMIZERS, Role
 from optim_core.tasks.build import Problem
+from optim_core.transforms.roles import roles_of
 
 LARGEST_PACK = 64
 # A share of the machine that a pack may take; the rest is for data, other workers and everything else.
@@ -25,9 +26,13 @@ def total_bytes(device: torch.device) -> int:
 def trial_bytes(problem: Problem) -> int:
     """Weights, gradients, state and its successor, and three times the activations of one batch."""
     width = torch.finfo(problem.dtype).bits // 8
-    state = max(row.state_per_weight for row in OPTIMIZERS.values())
-    weights = problem.parameter_count * width * (3 + 2 * state)
-    return int(weights + 3 * width * _activation_numbers(problem))
+    network = problem.make_model(0)
+    roles = roles_of(network)
+    shapes: list[tuple[tuple[int, ...], Role]] = [(tuple(p.shape), roles[n]) for n, p in network.named_parameters()]
+    # Minimizers run one after the other, outside the batch.
+    rows = [OPTIMIZERS[name] for name in problem.spec.search.included() if OPTIMIZERS[name].batched]
+    state = max(sum(row.numbers_of(shape, role) for shape, role in shapes) for row in rows)
+    return int(width * (3 * problem.parameter_count + 2 * state + 3 * activation_numbers(problem)))
 
 
 def max_pack_size(problem: Problem) -> int:
@@ -36,7 +41,7 @@ def max_pack_size(problem: Problem) -> int:
     return min(LARGEST_PACK, 1 << max(0, fits.bit_length() - 1)) if fits >= 1 else 1
 
 
-def _activation_numbers(problem: Problem) -> int:
+def activation_numbers(problem: Problem) -> int:
     """Numbers that the layers of one trial put out for one batch."""
     model, total = problem.make_model(0), 0
 

@@ -19,6 +19,10 @@ class Runner(Protocol):
         """Evaluate on rows ``x`` (n, …) in evaluation mode: (K, n, outputs)."""
         ...
 
+    def observe(self, losses: Tensor) -> None:
+        """Tell the schedules that react to it the validation losses (K,) of an evaluation."""
+        ...
+
     def state(self) -> dict[str, Any]:
         """Everything needed to continue, as tensors."""
         ...

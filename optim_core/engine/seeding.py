@@ -2,24 +2,84 @@
 
 from __future__ import annotations
 
+import math
+from typing import Protocol
+
 import torch
 from torch import Tensor
 
 from optim_core.spec.keys import derive_seed
+from optim_core.spec.problem import Curriculum
+from optim_core.tasks.build import Problem
 
 
-class BatchOrder:
-    """Row numbers of every step for one seed: a new permutation each epoch, the incomplete last batch left out."""
-
-    def __init__(self, rows: int, batch_size: int, seed: int) -> None:
-        self._rows, self._batch, self._seed = rows, batch_size, seed
-        self._per_epoch = rows // batch_size
-        self._epoch, self._order = -1, torch.empty(0, dtype=torch.long)
+class Order(Protocol):
+    """Which rows a step trains on."""
 
     def rows(self, step: int) -> Tensor:
         """(batch_size,) int64 row numbers of ``step``, which counts from 0."""
+        ...
+
+
+class BatchOrder:
+    """Whole epochs for one seed, the incomplete last batch left out. ``shuffle``: a new order ``every_epoch``, the same in
+    each (``once``), or the table's own (``never``).
+    """
+
+    def __init__(self, rows: int, batch_size: int, seed: int, shuffle: str = "every_epoch") -> None:
+        self._rows, self._batch, self._seed, self._shuffle = rows, batch_size, seed, shuffle
+        self._per_epoch = rows // batch_size
+        self._epoch, self._order = -1, torch.arange(rows)
+
+    def rows(self, step: int) -> Tensor:
+        """See ``Order``."""
         epoch, position = divmod(step, self._per_epoch)
-        if epoch != self._epoch:
-            generator = torch.Generator().manual_seed(derive_seed("order", self._seed, epoch))
-            self._epoch, self._order = epoch, torch.randperm(self._rows, generator=generator)
+        drawn = {"every_epoch": epoch, "once": 0, "never": -1}[self._shuffle]
+        if drawn != self._epoch:
+            generator = torch.Generator().manual_seed(derive_seed("order", self._seed, drawn))
+            self._epoch, self._order = drawn, torch.randperm(self._rows, generator=generator)
         return self._order[position * self._batch : (position + 1) * self._batch]
+
+
+class WithReplacement:
+    """Every batch drawn from all rows, independently of the others."""
+
+    def __init__(self, rows: int, batch_size: int, seed: int) -> None:
+        self._rows, self._batch, self._seed = rows, batch_size, seed
+
+    def rows(self, step: int) -> Tensor:
+        """See ``Order``."""
+        generator = torch.Generator().manual_seed(derive_seed("replacement", self._seed, step))
+        return torch.randint(self._rows, (self._batch,), generator=generator)
+
+
+class CurriculumOrder:
+    """Batches without repetition from the first rows of a ranking, whose share grows with t/T."""
+
+    def __init__(self, ranking: Tensor, batch_size: int, seed: int, plan: Curriculum, horizon: int) -> None:
+        self._ranking, self._batch, self._seed = ranking, batch_size, seed
+        self._plan, self._horizon = plan, horizon
+
+    def share(self, step: int) -> float:
+        """The share of rows that is open at ``step``: min(1, (f0^q + (1 − f0^q)·t/(full_at·T))^(1/q))."""
+        plan = self._plan
+        base = plan.start_fraction**plan.power
+        grown = base + (1 - base) * step / (plan.full_at * self._horizon)
+        return min(1.0, grown ** (1 / plan.power))
+
+    def rows(self, step: int) -> Tensor:
+        """See ``Order``."""
+        pool = min(len(self._ranking), max(self._batch, math.ceil(self.share(step) * len(self._ranking))))
+        generator = torch.Generator().manual_seed(derive_seed("curriculum", self._seed, step))
+        return self._ranking[torch.randperm(pool, generator=generator)[: self._batch]]
+
+
+def batch_order(problem: Problem, seed: int, horizon: int) -> Order:
+    """The order that the spec asks for."""
+    training, rows = problem.spec.training, len(problem.train.y)
+    if training.curriculum is not None:
+        ranking = problem.ranking(training.curriculum.order, seed)
+        return CurriculumOrder(ranking, problem.batch_size, seed, training.curriculum, horizon)
+    if training.shuffle == "replacement":
+        return WithReplacement(rows, problem.batch_size, seed)
+    return BatchOrder(rows, problem.batch_size, seed, training.shuffle)

@@ -6,15 +6,21 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.func import functional_call
 
-from optim_core.engine.hyper import clip_of, decay_rule, numbers
-from optim_core.engine.seeding import BatchOrder
+from optim_core.engine.hyper import layout_of, numbers, transform_techniques, used
+from optim_core.engine.norms import MEASURED_ROWS, measure, norms_of
+from optim_core.engine.plateau import Plateaus
+from optim_core.engine.seeding import batch_order
 from optim_core.schedules.shapes import multipliers
 from optim_core.spec.trial import TrialParams
 from optim_core.tasks.build import Problem
-from optim_core.tasks.dropout import set_step
-from optim_core.transforms.clip import clip_by_global_norm
+from optim_core.tasks.dropout import set_rate, set_step
+from optim_core.transforms.base import Hypers
+from optim_core.transforms.groups import LAYER_RATES, groups_of
 from optim_core.transforms.registry import build_transform
+
+Weights = dict[str, Tensor]
 
 
 class _Single:
@@ -24,30 +30,63 @@ class _Single:
         configuration = trial.configuration
         self.problem = problem
         self.model = problem.make_model(trial.seed)
-        self.parameters = dict(self.model.named_parameters())
-        self.transform = build_transform(configuration.optimizer, decay_rule(self.model))
-        self.memory = self.transform.init({n: p.detach() for n, p in self.parameters.items()})
-        self.hyper = numbers(configuration)
+        self.parameters: Weights = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+        self.groups = groups_of(self.model, list(configuration.techniques))
+        inner = transform_techniques([configuration])
+        rates = [name for name in LAYER_RATES if used([configuration], name)]
+        layout = layout_of(self.model, self.groups, batched=False)
+        self.transform = build_transform(configuration.optimizer, layout, inner)
+        self.hyper = numbers(configuration, trial.seed, horizon, [*inner, *rates])
+        self.memory = self.transform.init(self.weights(), self._hypers(self.hyper["lr"]))
         self.factors = multipliers(configuration.schedule, horizon).tolist()
-        self.clip = clip_of(configuration)
-        self.order = BatchOrder(len(problem.train.y), problem.batch_size, trial.seed)
+        self.plateau = Plateaus([configuration], torch.device("cpu"))
+        self.order = batch_order(problem, trial.seed, horizon)
+        self.smoothing = configuration.techniques.get("label_smoothing")
+        if "dropout" in configuration.techniques:
+            set_rate(dict(self.model.named_buffers()), configuration.techniques["dropout"])
 
     def step(self, step: int) -> Tensor:
         rows = self.order.rows(step).to(self.problem.device)
         set_step(dict(self.model.named_buffers()), step)
         self.model.train()
-        loss = self.problem.loss(self.model(self.problem.train.x[rows]), self.problem.train.y[rows])
-        found = torch.autograd.grad(loss, list(self.parameters.values()))
-        grads = dict(zip(self.parameters, found, strict=True))
-        if self.clip < float("inf"):
-            grads = clip_by_global_norm(grads, self.clip, batched=False)
+        x, y = self.problem.train.x[rows], self.problem.train.y[rows]
+        loss, grads = self._gradients(self.parameters, x, y)
+        factor = self.plateau.factor
+        hypers = self._hypers(self.hyper["lr"] * self.factors[step] * (1.0 if factor is None else float(factor)))
+        if self.transform.perturb is not None:
+            with torch.no_grad():
+                moved = self.transform.perturb(self.weights(), grads, hypers)
+            _, grads = self._gradients({name: p.requires_grad_() for name, p in moved.items()}, x, y)
         with torch.no_grad():
-            hyper = {**self.hyper, "lr": self.hyper["lr"] * self.factors[step]}
-            weights = {n: p.detach() for n, p in self.parameters.items()}
-            new, self.memory = self.transform.update(weights, grads, self.memory, hyper, step + 1)
-            for name, p in self.parameters.items():
-                p.copy_(new[name])
+            self.transform.update_(self.weights(), grads, self.memory, hypers, step + 1)
         return loss.detach()
+
+    def weights(self) -> Weights:
+        """The weights that are trained."""
+        return {name: p.detach() for name, p in self.parameters.items()}
+
+    def answer(self) -> Weights:
+        """The weights that count."""
+        return self.transform.answer(self.weights(), self.memory, self._hypers(self.hyper["lr"]))
+
+    def outputs(self, x: Tensor) -> Tensor:
+        """Rows ``x`` through the network with the weights that count, in evaluation mode."""
+        weights = self.answer()
+        if self.transform.answers_elsewhere and norms_of(self.model):
+            weights |= {name: b.clone() for name, b in self.model.named_buffers()}
+            with measure(self.model):
+                functional_call(self.model, weights, (self.problem.train.x[:MEASURED_ROWS],))
+        self.model.eval()
+        return functional_call(self.model, weights, (x,))
+
+    def _hypers(self, lr: float) -> Hypers:
+        return self.groups.hypers({**self.hyper, "lr": lr})
+
+    def _gradients(self, weights: Weights, x: Tensor, y: Tensor) -> tuple[Tensor, Weights]:
+        outputs = self.model(x) if weights is self.parameters else functional_call(self.model, weights, (x,))
+        loss = self.problem.loss(outputs, y, self.smoothing)
+        found = torch.autograd.grad(loss, list(weights.values()))
+        return loss, dict(zip(weights, found, strict=True))
 
 
 class SequentialRunner:
@@ -61,20 +100,26 @@ class SequentialRunner:
 
     @torch.no_grad()
     def outputs(self, x: Tensor) -> Tensor:
-        found = []
-        for one in self.singles:
-            one.model.eval()
-            found.append(one.model(x))
-        return torch.stack(found)
+        return torch.stack([one.outputs(x) for one in self.singles])
+
+    def observe(self, losses: Tensor) -> None:
+        for one, loss in zip(self.singles, losses.cpu(), strict=True):
+            one.plateau.observe(loss[None])
 
     def state(self) -> dict[str, Any]:
-        return {"trials": [{"model": dict(one.model.state_dict()), "memory": one.memory} for one in self.singles]}
+        return {
+            "trials": [
+                {"model": dict(one.model.state_dict()), "memory": one.memory, "plateau": one.plateau.state}
+                for one in self.singles
+            ]
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
         for one, stored in zip(self.singles, state["trials"], strict=True):
             one.model.load_state_dict(stored["model"])
-            one.memory = stored["memory"]
+            one.memory, one.plateau.state = stored["memory"], stored["plateau"]
 
+    @torch.no_grad()
     def weights(self) -> dict[str, Tensor]:
-        names = self.singles[0].parameters
-        return {name: torch.stack([one.parameters[name].detach() for one in self.singles]) for name in names}
+        answers = [{**dict(one.model.named_parameters()), **one.answer()} for one in self.singles]
+        return {name: torch.stack([answer[name] for answer in answers]) for name in answers[0]}

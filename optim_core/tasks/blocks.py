@@ -11,6 +11,8 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "ta
 class Positions(nn.Module):
     """Adds a learned vector to each token: (batch, tokens, width) → the same."""
 
+    weight_role = "embedding"
+
     def __init__(self, tokens: int, width: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(tokens, width))
@@ -21,6 +23,8 @@ class Positions(nn.Module):
 
 class FeatureTokens(nn.Module):
     """One token a feature: (batch, features) → (batch, features, width), as in FT-Transformer (arXiv 2106.11959)."""
+
+    weight_role = "embedding"
 
     def __init__(self, features: int, width: int) -> None:
         super().__init__()

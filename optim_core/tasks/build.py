@@ -14,10 +14,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from optim_core.data import Arrays, prepare
-from optim_core.spec.problem import MAXIMISED, StudySpec
+from optim_core.spec.keys import content_hash, derive_seed
+from optim_core.spec.problem import MAXIMISED, CatalogueModel, StudySpec
 from optim_core.spec.trial import WORST_VALUE
 from optim_core.tasks import metrics
+from optim_core.tasks.fine_tune import StartWeights, read_start
 from optim_core.tasks.models import make_network, outline
+from optim_core.tasks.teacher import difficulty
+from optim_core.tasks.techniques import check_techniques
 
 # Without epochs or steps: long enough to tell optimizers apart, short enough to repeat many times.
 DEFAULT_EPOCHS, MIN_DEFAULT_STEPS, MAX_DEFAULT_STEPS = 20, 200, 2000
@@ -48,6 +52,27 @@ class Problem:
     parameter_count: int
     dtype: torch.dtype
     device: torch.device
+    start: StartWeights | None = None
+
+    @property
+    def _always_dropout(self) -> bool:
+        return "dropout" in self.spec.search.techniques
+
+    @property
+    def dropout(self) -> float:
+        """The model's own dropout rate, which trials may replace."""
+        return self.spec.model.dropout if isinstance(self.spec.model, CatalogueModel) else 0.0
+
+    def ranking(self, order: str, seed: int) -> Tensor:
+        """(n_train,) int64 training rows: ``easiest`` or ``hardest`` first for a linear teacher, or ``random`` by seed."""
+        if order == "random":
+            generator = torch.Generator().manual_seed(derive_seed("ranking", seed))
+            return torch.randperm(len(self.train.y), generator=generator)
+        return self._difficulty.argsort(stable=True, descending=order == "hardest")
+
+    @cached_property
+    def _difficulty(self) -> Tensor:
+        return difficulty(self.train.x, self.train.y, classes=self.classes is not None)
 
     @property
     def direction(self) -> str:
@@ -85,12 +110,31 @@ class Problem:
 
     def make_model(self, seed: int) -> nn.Module:
         """A network in training mode with the initial weights and dropout of ``seed``; no global stream is touched."""
-        return make_network(self.spec.model, self.feature_shape, self.outputs, seed, self.dtype, self.device)
+        network = make_network(
+            self.spec.model,
+            self.feature_shape,
+            self.outputs,
+            seed,
+            self.dtype,
+            self.device,
+            always_dropout=self._always_dropout,
+        )
+        if self.start is not None:
+            self.start.put_into(network)
+        return network
 
-    def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
-        """Mean training loss of a batch (label smoothing included): (B, C) or (B, 1) and (B,) → (). Runs under vmap."""
+    def loss(self, outputs: Tensor, y: Tensor, smoothing: float | Tensor | None = None) -> Tensor:
+        """Mean training loss of a batch: (B, C) or (B, 1) and (B,) → (). Runs under vmap.
+
+        ``smoothing``: the trial's label smoothing (float or scalar tensor); None takes the study's.
+        """
         if self.classes is not None:
-            return F.cross_entropy(outputs, y, label_smoothing=self.spec.training.label_smoothing)
+            if isinstance(smoothing, Tensor):
+                logs = outputs.log_softmax(-1)
+                hit = logs.gather(-1, y.unsqueeze(-1)).squeeze(-1)
+                return -((1 - smoothing) * hit + smoothing * logs.mean(-1)).mean()
+            share = self.spec.training.label_smoothing if smoothing is None else smoothing
+            return F.cross_entropy(outputs, y, label_smoothing=share)
         return (outputs.squeeze(-1) - y).square().mean()
 
     @torch.no_grad()
@@ -134,7 +178,7 @@ class Problem:
     def batchable(self) -> tuple[bool, str]:
         """Whether two trials can run stacked, found by running two; else the reason in one line."""
         models = [self.make_model(seed) for seed in (0, 1)]
-        skeleton = outline(self.spec.model, self.feature_shape, self.outputs)
+        skeleton = outline(self.spec.model, self.feature_shape, self.outputs, always_dropout=self._always_dropout)
         x = self.train.x[:2]
         try:
             params, buffers = torch.func.stack_module_state(models)
@@ -160,7 +204,11 @@ def build_problem(
     """
     arrays = prepare(spec, roots)
     outputs = len(arrays.classes) if arrays.classes is not None else 1
-    network = outline(spec.model, arrays.feature_shape, outputs)
+    network = outline(spec.model, arrays.feature_shape, outputs, always_dropout="dropout" in spec.search.techniques)
+    check_techniques(spec, network, arrays.classes is not None)
+    start = None
+    if spec.training.fine_tune is not None:
+        start = read_start(spec.training.fine_tune, network, roots)
     train, validation, test = (
         Split(torch.from_numpy(x).to(device=device, dtype=dtype), _targets(y, arrays, dtype, device))
         for x, y in (
@@ -178,11 +226,12 @@ def build_problem(
         test=test,
         classes=arrays.classes,
         y_scale=arrays.y_scale,
-        data_report=arrays.report,
-        data_hash=arrays.hash,
+        data_report=arrays.report + ([start.said] if start is not None else []),
+        data_hash=content_hash([arrays.hash, start.digest]) if start is not None else arrays.hash,
         parameter_count=sum(parameter.numel() for parameter in network.parameters()),
         dtype=dtype,
         device=torch.device(device),
+        start=start,
     )
 
 

@@ -8,7 +8,7 @@ from torch import nn
 from optim_core.spec.errors import SpecError
 from optim_core.spec.keys import derive_seed
 from optim_core.spec.problem import LayersModel, Model
-from optim_core.tasks.dropout import set_seed
+from optim_core.tasks.dropout import SeededDropout, set_seed
 from optim_core.tasks.init import initialise
 from optim_core.tasks.models.catalogue import build_catalogue
 from optim_core.tasks.models.from_layers import MAX_PARAMETERS, build_layers
@@ -16,12 +16,14 @@ from optim_core.tasks.models.from_layers import MAX_PARAMETERS, build_layers
 __all__ = ["make_network", "outline"]
 
 
-def outline(model: Model, shape: tuple[int, ...], outputs: int) -> nn.Module:
-    """The network without memory (on the ``meta`` device). Raises SpecError when it does not fit or is too large."""
+def outline(model: Model, shape: tuple[int, ...], outputs: int, *, always_dropout: bool = False) -> nn.Module:
+    """The network without memory (on the ``meta`` device); see ``build_catalogue`` for ``always_dropout``.
+
+    Raises SpecError when it does not fit or is too large."""
     with torch.device("meta"):
         if isinstance(model, LayersModel):
             return build_layers(model, shape, outputs)
-        network = build_catalogue(model, shape, outputs)
+        network = build_catalogue(model, shape, outputs, always_dropout=always_dropout)
     weights = sum(parameter.numel() for parameter in network.parameters())
     if weights > MAX_PARAMETERS:
         message = f"the model has {weights:,} weights; the limit is {MAX_PARAMETERS:,}"
@@ -30,14 +32,21 @@ def outline(model: Model, shape: tuple[int, ...], outputs: int) -> nn.Module:
 
 
 def make_network(
-    model: Model, shape: tuple[int, ...], outputs: int, seed: int, dtype: torch.dtype, device: torch.device | str
+    model: Model,
+    shape: tuple[int, ...],
+    outputs: int,
+    seed: int,
+    dtype: torch.dtype,
+    device: torch.device | str,
+    *,
+    always_dropout: bool = False,
 ) -> nn.Module:
     """The network with the initial weights of ``seed``; leaves every global random stream as it was.
 
     Weights are drawn in float32 on the CPU, then converted: one seed means one start on every device and in every
     precision.
     """
-    network = outline(model, shape, outputs).to_empty(device="cpu")
+    network = outline(model, shape, outputs, always_dropout=always_dropout).to_empty(device="cpu")
     generator = torch.Generator().manual_seed(derive_seed(seed, "init"))
     with torch.no_grad():
         initialise(network, generator)
@@ -53,3 +62,5 @@ def _reset_buffers(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
             module.reset_running_stats()
+        if isinstance(module, SeededDropout):
+            module.dropout_rate.fill_(module.p)

@@ -18,8 +18,10 @@ MAX_TOKENS = 1024
 Shape = tuple[int, ...]
 
 
-def build_catalogue(spec: CatalogueModel, shape: Shape, outputs: int) -> nn.Sequential:
+def build_catalogue(spec: CatalogueModel, shape: Shape, outputs: int, *, always_dropout: bool = False) -> nn.Sequential:
     """The network ``spec`` for rows of ``shape`` ((d,) or (c, h, w)).
+
+    ``always_dropout``: dropout layers also where the rate is 0, for trials that set their own.
 
     Raises SpecError ``option_not_applicable``, ``shape_mismatch``, ``model_too_large``.
     """
@@ -31,7 +33,10 @@ def build_catalogue(spec: CatalogueModel, shape: Shape, outputs: int) -> nn.Sequ
         takes = f"it takes {', '.join(sorted(options))}" if options else "it takes no options"
         message = f"{name} does not fit the model {spec.name}; {takes}"
         raise SpecError(message, code="option_not_applicable", pointer=f"/model/{name}")
-    return nn.Sequential(*builder(spec, shape, outputs))
+    layers = builder(spec, shape, outputs)
+    if spec.dropout or always_dropout:
+        return nn.Sequential(*layers)
+    return nn.Sequential(*_without_dropout(layers))
 
 
 def _linear(spec: CatalogueModel, shape: Shape, outputs: int) -> list[nn.Module]:
@@ -125,7 +130,18 @@ def _flat(shape: Shape) -> list[nn.Module]:
 
 
 def _dropout(spec: CatalogueModel, number: count[int]) -> list[nn.Module]:
-    return [SeededDropout(spec.dropout, next(number))] if spec.dropout else []
+    return [SeededDropout(spec.dropout, next(number))]
+
+
+def _without_dropout(layers: list[nn.Module]) -> list[nn.Module]:
+    """The layers less those that would do nothing."""
+    kept: list[nn.Module] = []
+    for layer in layers:
+        if isinstance(layer, Residual) and isinstance(layer.body, nn.Sequential):
+            layer.body = nn.Sequential(*_without_dropout(list(layer.body)))
+        if not isinstance(layer, SeededDropout):
+            kept.append(layer)
+    return kept
 
 
 def _group_norm(channels: int) -> nn.GroupNorm:
