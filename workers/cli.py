@@ -28,6 +28,7 @@ from service.cli.errors import (
     say,
 )
 from service.settings import Settings
+from workers.trace_cli import add_trace
 
 app = typer.Typer(
     help="Which optimizer to train a model with, at which settings, and how sure that is.",
@@ -58,6 +59,7 @@ def open_local(workers: bool) -> Iterator[Local]:
 
 
 add_commands(app, open_local)
+add_trace(app)
 
 
 @app.command()

@@ -1,0 +1,1 @@
+"""Paths of any optimizer on surfaces of two variables, to look at."""
