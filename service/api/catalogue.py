@@ -1,4 +1,4 @@
-"""The catalogue: optimizers and schedules, as data."""
+"""The catalogue as data: optimizers, schedules, techniques."""
 
 from __future__ import annotations
 
@@ -7,33 +7,59 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from optim_core.spec.optimizers import OPTIMIZERS, OptimizerInfo
+from optim_core.spec.optimizers import OPTIMIZERS
 from optim_core.spec.problem import unknown_name
 from optim_core.spec.schedules import SCHEDULES
+from optim_core.spec.techniques import TECHNIQUES
 from service.operations.errors import NotFound
 
 router = APIRouter(prefix="/v1", tags=["catalogue"])
 
+Row = dict[str, Any]
+# Looking for a name that is nearly the same takes time that grows with its length, and nobody reads so long a line.
+LONGEST_SHOWN = 80
 
-def _row(info: OptimizerInfo) -> dict[str, Any]:
-    return {**asdict(info), "state_bytes_per_parameter": info.state_bytes_per_parameter}
+
+def _optimizers() -> list[Row]:
+    return [info.document() for info in OPTIMIZERS.values()]
+
+
+def _schedules() -> list[Row]:
+    return [{**asdict(info), "takes_warmup": info.takes_warmup} for info in SCHEDULES.values()]
+
+
+def _techniques() -> list[Row]:
+    return [asdict(info) for info in TECHNIQUES.values()]
+
+
+@router.get("/catalogue")
+def catalogue() -> dict[str, list[Row]]:
+    """Optimizers, schedules and techniques in one document."""
+    return {"optimizers": _optimizers(), "schedules": _schedules(), "techniques": _techniques()}
 
 
 @router.get("/optimizers")
-def optimizers() -> dict[str, list[dict[str, Any]]]:
+def optimizers() -> dict[str, list[Row]]:
     """Every optimizer: formula, hyperparameters with ranges, memory, when it wins, pitfalls, reference."""
-    return {"items": [_row(info) for info in OPTIMIZERS.values()]}
+    return {"items": _optimizers()}
 
 
 @router.get("/optimizers/{name}")
-def optimizer(name: str) -> dict[str, Any]:
-    """One optimizer."""
+def optimizer(name: str) -> Row:
+    """One optimizer; also ``wrapper(base)``, such as ``lookahead(sgd)``."""
     if name not in OPTIMIZERS:
-        raise NotFound("not_found", unknown_name("optimizer", name[:80], OPTIMIZERS).split(": ", 1)[-1])
-    return _row(OPTIMIZERS[name])
+        detail = unknown_name("optimizer", name[:LONGEST_SHOWN], OPTIMIZERS).removeprefix("unknown_optimizer: ")
+        raise NotFound("not_found", detail)
+    return OPTIMIZERS[name].document()
 
 
 @router.get("/schedules")
-def schedules() -> dict[str, list[dict[str, Any]]]:
-    """Every learning-rate schedule with its parameters."""
-    return {"items": [asdict(info) for info in SCHEDULES.values()]}
+def schedules() -> dict[str, list[Row]]:
+    """Every learning-rate schedule: formula, parameters with ranges, when it wins, pitfalls."""
+    return {"items": _schedules()}
+
+
+@router.get("/techniques")
+def techniques() -> dict[str, list[Row]]:
+    """Every technique that goes with any optimizer: formula, range, what it acts on, when it wins, pitfalls."""
+    return {"items": _techniques()}

@@ -154,19 +154,13 @@ def _add_optimizers(app: typer.Typer) -> None:
         as_json: AsJson = False,
     ) -> None:
         """The catalogue of optimizers: formula, ranges, memory, when each wins."""
-        from dataclasses import asdict
-
         from optim_core.spec.optimizers import OPTIMIZERS
         from optim_core.spec.problem import unknown_name
         from service.cli import render
 
         if name is not None and name not in OPTIMIZERS:
-            raise CommandError(unknown_name("optimizer", name, OPTIMIZERS).removeprefix("unknown_optimizer: "))
-        rows = [
-            asdict(row) | {"state_bytes_per_parameter": row.state_bytes_per_parameter}
-            for row in OPTIMIZERS.values()
-            if name in (None, row.name)
-        ]
+            raise CommandError(unknown_name("optimizer", name[:80], OPTIMIZERS).removeprefix("unknown_optimizer: "))
+        rows = [row.document() for row in (OPTIMIZERS.values() if name is None else [OPTIMIZERS[name]])]
         if as_json:
             emit(rows if name is None else rows[0])
         elif name is None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
+from urllib.parse import quote
 
 import httpx2
 
@@ -79,9 +80,25 @@ class Client:
         """Remove a study."""
         self._call("DELETE", f"/v1/studies/{study_id}", repeatable=False)
 
+    def catalogue(self) -> dict[str, list[dict[str, Any]]]:
+        """``optimizers``, ``schedules`` and ``techniques`` in one document."""
+        return self._call("GET", "/v1/catalogue")
+
     def optimizers(self) -> list[dict[str, Any]]:
-        """The catalogue."""
+        """Every optimizer."""
         return self._call("GET", "/v1/optimizers")["items"]
+
+    def optimizer(self, name: str) -> dict[str, Any]:
+        """One optimizer; also ``wrapper(base)``, such as ``lookahead(sgd)``."""
+        return self._call("GET", f"/v1/optimizers/{quote(name, safe='')}")
+
+    def schedules(self) -> list[dict[str, Any]]:
+        """Every learning-rate schedule."""
+        return self._call("GET", "/v1/schedules")["items"]
+
+    def techniques(self) -> list[dict[str, Any]]:
+        """Every technique that goes with any optimizer."""
+        return self._call("GET", "/v1/techniques")["items"]
 
     def health(self) -> dict[str, Any]:
         """What the server says of its own readiness."""

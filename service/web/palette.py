@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import colorsys
+
+from optim_core.spec.optimizers import OPTIMIZERS
+
 # Families share a range of hues: plain SGD warm, adaptive green to teal, the Adam family blue to pink.
 COLOURS: dict[str, str] = {
     "sgd": "#95714c",
@@ -17,11 +21,39 @@ COLOURS: dict[str, str] = {
     "lion": "#da4a3c",
 }
 UNKNOWN = "#7d8590"
+# Between the luminances that still stand out from white and from the dark card.
+_LUMINANCE = 0.2
+_GOLDEN_ANGLE = 0.381966
+
+
+def _assigned(index: int) -> str:
+    """A colour for the ``index``-th optimizer without one of its own: hues as far apart as possible, one brightness."""
+    hue, saturation = (0.03 + index * _GOLDEN_ANGLE) % 1.0, 0.45 + 0.15 * (index % 3)
+    low, high = 0.0, 1.0
+    for _ in range(20):
+        middle = (low + high) / 2
+        low, high = (
+            (middle, high) if _luminance(colorsys.hls_to_rgb(hue, middle, saturation)) < _LUMINANCE else (low, middle)
+        )
+    return "#" + "".join(f"{round(255 * c):02x}" for c in colorsys.hls_to_rgb(hue, low, saturation))
+
+
+def _luminance(rgb: tuple[float, float, float]) -> float:
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in rgb]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+COLOURS |= {name: _assigned(i) for i, name in enumerate(n for n in OPTIMIZERS if n not in COLOURS)}
+
+
+def family(optimizer: str) -> str:
+    """The name whose colour an optimizer has: ``lookahead(sgd)`` has that of ``lookahead``."""
+    return optimizer.partition("(")[0]
 
 
 def colour(optimizer: str) -> str:
     """The colour of ``optimizer`` as ``#rrggbb``; a neutral grey for one that the catalogue does not know."""
-    return COLOURS.get(optimizer, UNKNOWN)
+    return COLOURS.get(family(optimizer), UNKNOWN)
 
 
 def stylesheet_rules() -> str:

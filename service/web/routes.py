@@ -12,14 +12,16 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from optim_core.spec.optimizers import OPTIMIZERS
+from optim_core.spec.problem import unknown_name
 from optim_core.spec.recommendation import Recommendation
 from optim_core.spec.schedules import SCHEDULES
 from optim_core.spec.states import StudyState, TrialState
+from optim_core.spec.techniques import TECHNIQUES
 from service.db import Database
 from service.operations import studies as operations
 from service.operations.errors import ServiceError
 from service.operations.views import StudyDetail
-from service.web import charts, views, words
+from service.web import catalogue, charts, views, words
 from service.web.assets import load_assets
 from service.web.bestsofar import Histories
 from service.web.views import TrialQuery
@@ -38,7 +40,8 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    env.globals.update(words=words, views=views, assets=load_assets(), OPTIMIZERS=OPTIMIZERS)
+    env.globals.update(words=words, views=views, catalogue=catalogue, assets=load_assets())
+    env.globals.update(OPTIMIZERS=OPTIMIZERS, SCHEDULES=SCHEDULES, TECHNIQUES=TECHNIQUES)
     return env
 
 
@@ -147,7 +150,8 @@ def build_router(database: Database) -> APIRouter:
         return add
 
     _add_study_pages(pages, page)
-    _add_other_pages(pages, page)
+    _add_list_of_studies(pages, page)
+    _add_catalogue_pages(pages, page)
     router.add_api_route("/static/{name}", _static, methods=["GET"])
     return router
 
@@ -204,7 +208,7 @@ def _add_study_pages(pages: Pages, page: Adder) -> None:
         return JSONResponse(body, headers={"Cache-Control": "no-store"})
 
 
-def _add_other_pages(pages: Pages, page: Adder) -> None:
+def _add_list_of_studies(pages: Pages, page: Adder) -> None:
     @page("/")
     def studies(request: Request) -> Response:
         status = request.query_params.get("status") or None
@@ -220,12 +224,25 @@ def _add_other_pages(pages: Pages, page: Adder) -> None:
             server=str(request.base_url).rstrip("/"),
         )
 
+
+def _add_catalogue_pages(pages: Pages, page: Adder) -> None:
     @page("/optimizers")
-    def optimizers() -> Response:
-        return pages.html("optimizers.html")
+    def optimizers(request: Request) -> Response:
+        words, competing = request.query_params.get("q", ""), bool(request.query_params.get("competing"))
+        groups = catalogue.groups(words, competing)
+        return pages.html("optimizers.html", groups=groups, q=words, competing=competing)
 
     @page("/optimizers/{name}")
     def optimizer(name: str) -> Response:
         if name not in OPTIMIZERS:
-            return pages.html("error.html", 404, status=404, detail=f"there is no optimizer {name!r}")
-        return pages.html("optimizer.html", info=OPTIMIZERS[name], schedules=SCHEDULES)
+            detail = unknown_name("optimizer", name[:80], OPTIMIZERS).removeprefix("unknown_optimizer: ")
+            return pages.html("error.html", 404, status=404, detail=detail)
+        return pages.html("optimizer.html", info=OPTIMIZERS[name])
+
+    @page("/schedules")
+    def schedules() -> Response:
+        return pages.html("schedules.html")
+
+    @page("/techniques")
+    def techniques() -> Response:
+        return pages.html("techniques.html")

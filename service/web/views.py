@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from optim_core.spec.keys import canonical_json
-from optim_core.spec.optimizers import OPTIMIZERS, OptimizerInfo
+from optim_core.spec.optimizers import OPTIMIZERS
 from optim_core.spec.problem import StudySpec
 from optim_core.spec.recommendation import Effect, Recommendation
 from optim_core.spec.states import STUDY_ENDED, TrialState
@@ -184,18 +184,3 @@ def trial_notes(trial: TrialView) -> str:
     if trial.diverged_at_step is not None:
         return f"diverged at step {trial.diverged_at_step:,}"
     return "stopped early: others were ahead" if trial.state == TrialState.PRUNED else ""
-
-
-def range_text(info: OptimizerInfo, name: str) -> str:
-    """``0.001 to 0.1, log scale`` or how the flag is treated."""
-    row = next(h for h in info.hyperparameters if h.name == name)
-    if row.sample_as == "flag":
-        return "on or off"
-    scale = "log scale of 1 − value" if row.sample_as == "one_minus" else "log scale" if row.log else "linear"
-    return f"{words.number(row.low)} to {words.number(row.high)}, {scale}"
-
-
-def searched_text(min_trials: int | None) -> str:
-    if min_trials is None:
-        return "only when you give a range"
-    return "always" if min_trials == 0 else f"from {min_trials} trials per optimizer"

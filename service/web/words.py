@@ -45,7 +45,7 @@ def number(value: float | bool | str | None, digits: int = 4) -> str:
     if value is None:
         return DASH
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        return "on" if value else "off"
     if isinstance(value, str):
         return value
     text = f"{value:.{digits}g}"

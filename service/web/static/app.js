@@ -190,6 +190,26 @@
     if (answer.ok) { document.activeElement?.blur(); put("trials", await answer.text()); }
   }
 
+  // ---- the catalogue ------------------------------------------------------------------------------------------------
+  function find(form) {
+    const words = form.q.value.toLowerCase().split(/\s+/).filter(Boolean);
+    let shown = 0;
+    const tiles = document.querySelectorAll("[data-text]");
+    for (const tile of tiles) {
+      tile.hidden = (form.competing.checked && tile.dataset.competes !== "true")
+        || !words.every((word) => tile.dataset.text.includes(word));
+      shown += !tile.hidden;
+    }
+    for (const group of document.querySelectorAll(".group")) {
+      group.hidden = !group.querySelector(".tile:not([hidden])");
+      document.querySelector(`.jump a[href="#${group.id}"]`).hidden = group.hidden;
+    }
+    document.getElementById("none-found").hidden = shown > 0;
+    form.querySelector("output").textContent = `${shown} of ${tiles.length}`;
+    const query = new URLSearchParams([...new FormData(form)].filter(([, value]) => value)).toString();
+    history.replaceState(null, "", location.pathname + (query && "?" + query) + location.hash);
+  }
+
   // ---- start --------------------------------------------------------------------------------------------------------
   document.addEventListener("click", (event) => {
     const target = event.target instanceof Element ? event.target : null;
@@ -215,6 +235,13 @@
       listen();
       setInterval(() => { if (!ended && !document.hidden) schedule(); }, STEADY_MS);
     }
+  }
+  const form = document.querySelector("form[data-find]");
+  if (form) {
+    form.addEventListener("input", () => find(form));
+    form.addEventListener("submit", (event) => event.preventDefault());
+    // Going back brings the words back, but not what they hid.
+    addEventListener("pageshow", () => find(form));
   }
   const list = document.querySelector('[data-poll="list"]');
   if (list) {
