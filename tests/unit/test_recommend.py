@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -20,11 +21,15 @@ from optim_core.recommend.evidence import Confirmed, Scores
 from optim_core.recommend.snippet import make_snippet
 from optim_core.recommend.stats import best_band, expected_best, further_seeds, mean_interval, probability_better
 from optim_core.recommend.verdict import judge
+from optim_core.schedules import plateau
 from optim_core.schedules.shapes import multipliers
 from optim_core.spec.optimizers import OPTIMIZERS
 from optim_core.spec.problem import Search
 from optim_core.spec.recommendation import Recommendation
+from optim_core.spec.schedules import SCHEDULES, ScheduleParameter, complete_schedule
 from optim_core.spec.space import configuration_from, default_configuration
+from optim_core.spec.techniques import TECHNIQUES
+from optim_core.spec.trial import Configuration
 
 
 def scores(values: dict[str, np.ndarray], sign: int = -1) -> Scores:
@@ -153,21 +158,69 @@ def test_the_document_has_the_contract_and_survives_json() -> None:
     assert document["score"]["seeds"] == 5
     low, high = document["effect"]["ci95"]
     assert low <= document["effect"]["difference"] <= high < 0
-    assert len(document["league"]) == len(OPTIMIZERS)
+    assert len(document["league"]) == len(Search().included())
     assert document["cost"]["trials"] == 60 + 5 * 5
     assert Recommendation.model_validate_json(json.dumps(document)) == recommend(view)
 
 
-PAIRS = [(o, s) for o, row in OPTIMIZERS.items() for s in row.schedules]
+# What a stateful schedule needs besides steps is tried below.
+METHODS = [o for o, row in OPTIMIZERS.items() if row.kind == "gradient"] + ["lookahead(momentum)", "sam(muon)"]
+PAIRS = [(o, s) for o in METHODS for s in OPTIMIZERS[o].schedules if not SCHEDULES[s].stateful]
+
+
+def descend(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> torch.Tensor:
+    optimizer.zero_grad()
+    loss = (model(torch.ones(1, 3)) - 2).square().sum()
+    loss.backward()
+    return loss
+
+
+@pytest.mark.parametrize("name", [o for o, row in OPTIMIZERS.items() if row.kind != "gradient"])
+def test_the_snippet_of_a_minimizer_runs_as_printed(name: str) -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Linear(3, 2)
+    names: dict = {"model": model, "total_steps": 40}
+    source = make_snippet(default_configuration(name))
+    exec(source, names)
+    assert "optimizer.step(closure)" in source
+    before = float(descend(model, names["optimizer"]).detach())
+    for _ in range(3):
+        names["optimizer"].step(partial(descend, model, names["optimizer"]))
+    assert float(descend(model, names["optimizer"]).detach()) < 0.9 * before
+
+
+def test_the_snippet_carries_the_techniques() -> None:
+    techniques = {name: [row.choices[-1]] for name, row in TECHNIQUES.items() if name != "swa"}
+    configuration = configuration_from("adamw", {}, Search(techniques=techniques))
+    model = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Linear(3, 2))
+    names: dict = {"model": model, "total_steps": 40}
+    source = make_snippet(configuration)
+    exec(source, names)
+    optimizer = names["optimizer"]
+    assert all(f'"{name}"' in source or name in ("clip_norm", "label_smoothing", "dropout") for name in techniques)
+    assert "clip_grad_norm_(model.parameters(), 3" in source
+    assert "label_smoothing=0.2" in source
+    assert "torch.nn.Dropout(0.3)" in source
+    assert "optimizer.eval()" in source
+    rates = sorted({round(group["lr"], 6) for group in optimizer.param_groups})
+    assert rates == pytest.approx([0.9e-3, 1e-2])
+    optimizer.step(partial(descend, model, optimizer))
+    before = model[0].weight.detach().clone()
+    optimizer.eval()
+    optimizer.train()
+    assert torch.equal(before, model[0].weight)
+    late = make_snippet(configuration_from("adamw", {}, Search(techniques={"swa": [0.75]})))
+    assert '"swa": round(0.75 * total_steps)' in late
 
 
 @pytest.mark.parametrize(("optimizer", "schedule"), PAIRS)
 @pytest.mark.parametrize("rich", [False, True])
 def test_the_snippet_runs_as_printed_and_follows_the_schedule(optimizer: str, schedule: str, rich: bool) -> None:
     point = {"schedule": schedule}
+    search = Search(techniques={"clip_norm": [1.0]} if rich else {})
     if rich:
-        point |= {"weight_decay": 0.02, "warmup_fraction": 0.1, "clip_norm": 1.0}
-    configuration = configuration_from(optimizer, point, Search())
+        point |= {"weight_decay": 0.02, "warmup_fraction": 0.1}
+    configuration = configuration_from(optimizer, point, search)
     torch.manual_seed(0)
     model = torch.nn.Linear(3, 2)
     names = {"model": model, "total_steps": 40}
@@ -177,11 +230,117 @@ def test_the_snippet_runs_as_printed_and_follows_the_schedule(optimizer: str, sc
     for t in range(40):
         rates = [group["lr"] for group in optimizer_.param_groups]
         assert rates == pytest.approx([float(expected[t])] * len(rates), rel=1e-5, abs=1e-12)
-        optimizer_.zero_grad()
-        model(torch.ones(1, 3)).sum().backward()
-        optimizer_.step()
+        optimizer_.step(partial(descend, model, optimizer_))
         if t < 39:
             scheduler.step()
     decays = {p.ndim: group["weight_decay"] for group in optimizer_.param_groups for p in group["params"]}
     assert decays[2] == pytest.approx(float(configuration.hyperparameters["weight_decay"]))
     assert not rich or decays[1] == 0
+
+
+LR, EVERY = 0.2, 3
+
+
+def follow_snippet(schedule: dict[str, str | float], total: int) -> tuple[str, list[float]]:
+    """The snippet for momentum with ``schedule``, and the learning rate of each step when it runs.
+
+    After every third step comes an evaluation, whose loss stops improving after the second one.
+    """
+    hyperparameters = {**OPTIMIZERS["momentum"].defaults(), "lr": LR}
+    source = make_snippet(Configuration(optimizer="momentum", hyperparameters=hyperparameters, schedule=schedule))
+    model = torch.nn.Linear(3, 2)
+    names = {"model": model, "total_steps": total}
+    exec(source, names)
+    optimizer, scheduler, seen = names["optimizer"], names["scheduler"], []
+    untouched = [{k: v for k, v in g.items() if k in ("momentum", "dampening")} for g in optimizer.param_groups]
+    for t in range(total):
+        rates = {group["lr"] for group in optimizer.param_groups}
+        assert len(rates) == 1
+        seen.append(rates.pop())
+        optimizer.zero_grad()
+        model(torch.ones(1, 3)).sum().backward()
+        optimizer.step()
+        if t == total - 1:
+            break
+        if not SCHEDULES[str(schedule["name"])].stateful:
+            scheduler.step()
+            continue
+        if "warmup_scheduler" in names:
+            names["warmup_scheduler"].step()
+        if (t + 1) % EVERY == 0:
+            scheduler.step(1.0 / min(t + 1, 2 * EVERY))
+    assert [{k: g[k] for k in ("momentum", "dampening")} for g in optimizer.param_groups] == untouched
+    return source, seen
+
+
+def promised(schedule: dict[str, str | float], total: int) -> list[float]:
+    """The learning rates that the engine gives, with the same evaluations as ``follow_snippet``."""
+    values, state, factors = multipliers(schedule, total).tolist(), plateau.init(1), []
+    for t in range(total):
+        factors.append(float(state["factor"]))
+        if SCHEDULES[str(schedule["name"])].stateful and (t + 1) % EVERY == 0:
+            loss = torch.tensor([1.0 / min(t + 1, 2 * EVERY)], dtype=torch.float64)
+            p = {key: float(schedule[key]) for key in ("gamma", "patience", "cooldown", "threshold")}
+            state = plateau.observe(state, loss, **p)
+    return [LR * value * factor for value, factor in zip(values, factors, strict=True)]
+
+
+# torch's class where its rates are the same; whatever is not here, or has a warm-up or an end, is written out.
+TORCH_CLASS = {
+    "cosine": "CosineAnnealingLR",
+    "linear": "LinearLR",
+    "polynomial": "PolynomialLR",
+    "step": "StepLR",
+    "multistep": "MultiStepLR",
+    "exponential": "ExponentialLR",
+    "triangular": "CyclicLR",
+    "triangular2": "CyclicLR",
+    "exp_range": "CyclicLR",
+    "one_cycle": "OneCycleLR",
+    "reduce_on_plateau": "ReduceLROnPlateau",
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("total", [1, 7, 40])
+def test_every_schedule_at_its_defaults_prints_code_that_gives_its_rates(name: str, total: int) -> None:
+    schedule = complete_schedule({"name": name})
+    source, seen = follow_snippet(schedule, total)
+    assert seen == pytest.approx(promised(schedule, total), rel=1e-9, abs=1e-13)
+    assert f"lr_scheduler.{TORCH_CLASS.get(name, 'LambdaLR')}(" in source
+    assert ("scheduler.step(validation_loss)" in source) == SCHEDULES[name].stateful
+
+
+def other(row: ScheduleParameter) -> float:
+    """An allowed value that is not the default."""
+    if row.whole:
+        return row.default + 1 if row.default + 1 <= row.high else row.low
+    # Not a round number, for it must be printed to the last digit.
+    return row.low + (row.default - row.low) / 3 if row.default > row.low else row.low + (row.high - row.low) / 3
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("total", [1, 7, 40])
+def test_every_schedule_with_other_parameters_prints_code_that_gives_its_rates(name: str, total: int) -> None:
+    changed = {row.name: other(row) for row in SCHEDULES[name].parameters}
+    schedule = complete_schedule({"name": name, **changed})
+    _, seen = follow_snippet(schedule, total)
+    assert seen == pytest.approx(promised(schedule, total), rel=1e-9, abs=1e-13)
+    if total == 40 and changed:
+        assert seen != pytest.approx(promised(complete_schedule({"name": name}), total), rel=1e-3)
+
+
+@settings(deadline=None)
+@given(data=st.data(), name=st.sampled_from(sorted(SCHEDULES)), total=st.integers(1, 60))
+def test_any_parameters_print_code_that_gives_their_rates(data: st.DataObject, name: str, total: int) -> None:
+    schedule: dict[str, str | float] = {"name": name}
+    for row in SCHEDULES[name].parameters:
+        spread = (
+            st.integers(int(row.low), int(min(row.high, 9))).map(float) if row.whole else st.floats(row.low, row.high)
+        )
+        choices = st.sampled_from((row.default, row.low, row.high if row.high <= 1 else row.default, *row.choices))
+        schedule[row.name] = data.draw(choices | spread, label=row.name)
+    # A rise of exactly one step divides by zero in torch.
+    assume(float(schedule.get("pct_start", 0.0)) * total != 1)
+    _, seen = follow_snippet(complete_schedule(schedule), total)
+    assert seen == pytest.approx(promised(complete_schedule(schedule), total), rel=1e-9, abs=1e-12)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import functools
 import io
+import pickle
 from collections.abc import Callable
 
 import pytest
@@ -12,7 +14,12 @@ from torch import Tensor
 
 from optim_core.spec.errors import SpecError
 from optim_core.spec.optimizers import OPTIMIZERS
+from optim_core.transforms.base import Layout
+from optim_core.transforms.registry import build_transform
+from optim_core.transforms.roles import roles_of
 from optim_core.transforms.torch_adapter import build_optimizer, build_scheduler
+from optim_core.transforms.torch_native import CLASSES
+from tests.unit.test_transforms import gradient, settings, start, with_base
 
 SCHEDULE: dict[str, str | float] = {"name": "cosine", "warmup_fraction": 0.1}
 
@@ -21,7 +28,7 @@ def regression(name: str) -> tuple[torch.nn.Module, torch.optim.Optimizer, Calla
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1))
     x, y = torch.randn(32, 6), torch.randn(32, 1)
-    optimizer = build_optimizer(name, model, lr=1e-3)
+    optimizer = build_optimizer(name, model)
 
     def loss() -> Tensor:
         optimizer.zero_grad()
@@ -32,7 +39,11 @@ def regression(name: str) -> tuple[torch.nn.Module, torch.optim.Optimizer, Calla
     return model, optimizer, loss
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+WRAPPED = ["lookahead(momentum)", "cautious(lion)", "sam(momentum)", "sam(lookahead(adam))", "lookahead(muon)"]
+GRADIENT = [name for name, row in OPTIMIZERS.items() if row.kind == "gradient"] + WRAPPED
+
+
+@pytest.mark.parametrize("name", [*OPTIMIZERS, *WRAPPED])
 def test_the_torch_face_survives_save_and_load_mid_run(name: str) -> None:
     model, optimizer, loss = regression(name)
     for _ in range(5):
@@ -63,7 +74,142 @@ def test_the_torch_face_refuses_what_it_does_not_know() -> None:
 
 def test_biases_do_not_decay_behind_the_torch_face() -> None:
     optimizer = build_optimizer("adamw", torch.nn.Linear(3, 2), weight_decay=0.3)
-    assert [(g["params"][0].ndim, g["weight_decay"]) for g in optimizer.param_groups] == [(2, 0.3), (1, 0.0)]
+    assert [(g["role"], g["weight_decay"]) for g in optimizer.param_groups] == [("head", 0.3), ("vector", 0.0)]
+
+
+def test_param_groups_follow_the_roles_of_the_weights() -> None:
+    model = torch.nn.ModuleDict(
+        {
+            "tokens": torch.nn.Embedding(10, 4),
+            "inner": torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.LayerNorm(4), torch.nn.Conv1d(4, 4, 3)),
+            "out": torch.nn.Linear(4, 10, bias=False),
+        }
+    )
+    expected = {
+        "tokens.weight": "embedding", "inner.0.weight": "matrix", "inner.0.bias": "vector", "inner.1.weight": "norm",
+        "inner.1.bias": "norm", "inner.2.weight": "matrix", "inner.2.bias": "vector", "out.weight": "head",
+    }  # fmt: skip
+    assert roles_of(model) == expected
+    tied = copy.deepcopy(model)
+    tied["out"].weight = tied["tokens"].weight
+    assert roles_of(tied)["tokens.weight"] == "embedding"
+    assert "head" not in {roles_of(tied).get(n) for n in ("tokens.weight", "out.weight")}
+    optimizer = build_optimizer("muon", model)
+    assert sorted(g["role"] for g in optimizer.param_groups) == ["embedding", "head", "matrix", "norm", "vector"]
+    for p in model.parameters():
+        p.grad = torch.randn_like(p)
+    optimizer.step()
+    orthogonal = [
+        p for p in model.parameters() if set(optimizer.state_dict()["state"][0]) and "buffer" in optimizer.state[p]
+    ]
+    assert len(orthogonal) == 2
+
+
+def path_of(optimizer: torch.optim.Optimizer, weights: dict[str, torch.nn.Parameter], steps: int) -> list[list[Tensor]]:
+    path = []
+    for t in range(1, steps + 1):
+
+        def closure(t: int = t) -> Tensor:
+            for p, g in zip(
+                weights.values(), gradient({n: w.detach() for n, w in weights.items()}, t).values(), strict=True
+            ):
+                p.grad = g
+            return torch.zeros(())
+
+        optimizer.step(closure)
+        path.append([p.detach().clone() for p in weights.values()])
+    return path
+
+
+@pytest.mark.parametrize("varied", [0, 1], ids=["defaults", "varied"])
+@pytest.mark.parametrize("name", GRADIENT)
+def test_the_torch_face_takes_the_same_steps_as_the_pure_functions(name: str, varied: int) -> None:
+    hyper = settings(name)[varied]
+    weights = {n: torch.nn.Parameter(p.clone()) for n, p in start(0).items()}
+    # Vectors do not decay behind the face.
+    groups = Layout(groups={"vector": 1})
+    hypers = [with_base(hyper), with_base({**hyper, "weight_decay": 0.0})]
+    transform, params = build_transform(name, groups), start(0)
+    state = transform.init(params, hypers)
+    for t, theirs in enumerate(path_of(build_optimizer(name, weights.items(), **hyper), weights, 60), 1):
+        grads = gradient(params, t)
+        if transform.perturb is not None:
+            grads = gradient(transform.perturb(params, grads, hypers), t)
+        params, state = transform.update(params, grads, state, hypers, t)
+        for mine, other in zip(params.values(), theirs, strict=True):
+            assert (mine - other).abs().max() <= 1e-9, t
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_torchs_own_class_is_used_where_there_is_one(name: str) -> None:
+    assert type(build_optimizer(name, torch.nn.Linear(3, 2))).__module__.startswith("torch.optim")
+
+
+@pytest.mark.parametrize("name", ["schedule_free_sgd", "schedule_free_adamw", "lookahead(momentum)"])
+def test_eval_shows_the_answer_and_train_goes_on_from_where_it_was(name: str) -> None:
+    ends = []
+    for looks in (False, True):
+        weights = {n: torch.nn.Parameter(p.clone()) for n, p in start(1).items()}
+        optimizer = build_optimizer(name, weights.items())
+        path_of(optimizer, weights, 7)
+        if looks:
+            before = [p.detach().clone() for p in weights.values()]
+            optimizer.eval()
+            assert not torch.equal(weights["matrix"], before[0])
+            shown = weights["matrix"].detach().clone()
+            with pytest.raises(SpecError, match=r"optimizer.train\(\)"):
+                optimizer.step()
+            saved = pickle.loads(pickle.dumps(optimizer.state_dict()))
+            optimizer = build_optimizer(name, weights.items())
+            optimizer.load_state_dict(saved)
+            optimizer.eval()
+            assert torch.equal(weights["matrix"], shown)
+            optimizer.train()
+            assert torch.equal(weights["matrix"], before[0])
+        ends.append(path_of(optimizer, weights, 7)[-1])
+    assert all(torch.equal(a, b) for a, b in zip(*ends, strict=True))
+
+
+@pytest.mark.parametrize("name", ["lion", "muon", "prodigy", "schedule_free_adamw", "adamw"])
+def test_loss_scaling_skips_steps_with_infinite_gradients(name: str) -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Linear(4, 2)
+    optimizer, scaler = build_optimizer(name, model), torch.amp.GradScaler("cpu", init_scale=8.0)
+    for poisoned in (False, True, False):
+        before = model.weight.detach().clone()
+        optimizer.zero_grad()
+        scaler.scale(model(torch.randn(8, 4)).square().mean()).backward()
+        if poisoned:
+            model.weight.grad[0, 0] = float("inf")
+        scaler.step(optimizer)
+        scaler.update()
+        assert torch.equal(before, model.weight) is poisoned
+        assert bool(model.weight.isfinite().all())
+
+
+@pytest.mark.parametrize("name", ["lion", "soap", "nadamw"])
+def test_a_group_added_later_and_sparse_gradients_are_trained(name: str) -> None:
+    first, second = torch.nn.Embedding(5, 4, sparse=True), torch.nn.Linear(4, 1)
+    optimizer = build_optimizer(name, first)
+    for added in (False, True, True):
+        if added and len(optimizer.param_groups) == 1:
+            optimizer.add_param_group({"params": list(second.parameters())})
+        before = [p.detach().clone() for p in (*first.parameters(), *second.parameters())]
+        optimizer.zero_grad()
+        second.zero_grad()
+        second(first(torch.tensor([1, 2, 2]))).square().mean().backward()
+        optimizer.step()
+    after = [*first.parameters(), *second.parameters()]
+    assert not any(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    steps = {int(optimizer.state_dict()["state"][i]["step"]) for i in range(3)}
+    assert steps == {2, 3}
+
+
+def evaluate(model: torch.nn.Module, x: Tensor) -> Tensor:
+    model.zero_grad()
+    loss = model(x).square().mean()
+    loss.backward()
+    return loss
 
 
 def train(name: str, steps: int, halfway: Callable[[object], object] = lambda parts: parts) -> Tensor:
@@ -71,14 +217,14 @@ def train(name: str, steps: int, halfway: Callable[[object], object] = lambda pa
     torch.manual_seed(0)
     model = torch.nn.Linear(6, 2, dtype=torch.float64)
     optimizer = build_optimizer(name, model, lr=1e-2, weight_decay=0.1)
+    optimizer.catalogue_name = name  # type: ignore[attr-defined]
     scheduler = build_scheduler(optimizer, SCHEDULE, steps)
     g = torch.Generator().manual_seed(1)
     for t in range(steps):
         if t == steps // 2:
             model, optimizer, scheduler = halfway((model, optimizer, scheduler))  # type: ignore[misc]
-        optimizer.zero_grad()
-        model(torch.randn(8, 6, generator=g, dtype=torch.float64)).square().mean().backward()
-        optimizer.step()
+        x = torch.randn(8, 6, generator=g, dtype=torch.float64)
+        optimizer.step(functools.partial(evaluate, model, x))
         scheduler.step()
     return torch.nn.utils.parameters_to_vector(model.parameters()).detach()
 
@@ -93,14 +239,14 @@ def through_a_file(parts: object) -> object:
     file.seek(0)
     loaded = torch.load(file, weights_only=True)
     model = torch.nn.Linear(6, 2, dtype=torch.float64)
-    optimizer = build_optimizer(old["optimizer"]._name, model)
+    optimizer = build_optimizer(old["optimizer"].catalogue_name, model)
     scheduler = build_scheduler(optimizer, SCHEDULE, 40)
     for key, part in (("model", model), ("optimizer", optimizer), ("scheduler", scheduler)):
         part.load_state_dict(loaded[key])
     return model, optimizer, scheduler
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", GRADIENT)
 @pytest.mark.parametrize("halfway", [through_a_file, copy.deepcopy], ids=["file", "deepcopy"])
 def test_training_with_a_scheduler_continues_bit_for_bit(name: str, halfway: Callable) -> None:
     assert torch.equal(train(name, 40), train(name, 40, halfway))

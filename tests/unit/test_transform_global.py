@@ -13,7 +13,7 @@ from optim_core.spec.problem import StudySpec
 from optim_core.spec.space import default_configuration
 from optim_core.spec.trial import TrialParams, UnitSpec
 from optim_core.tasks.build import build_problem
-from optim_core.transforms.base import Hyper, Params, State, Transform, per_trial
+from optim_core.transforms.base import Hypers, Params, State, Transform, global_norm, in_place, per_trial
 
 STEPS = 30
 
@@ -21,32 +21,31 @@ STEPS = 30
 def dog() -> Transform:
     """Distance over gradients (arXiv 2302.12022): lr_t = max ‖p_i − p_0‖ / √Σ‖g_i‖², one number per trial."""
 
-    def init(params: Params) -> State:
+    def init(params: Params, hypers: Hypers) -> State:
         zero = torch.zeros((), dtype=torch.float64)
         return {"start": {n: p.clone() for n, p in params.items()}, "trial": {"far": zero, "sum": zero}}
 
-    def update(params: Params, grads: Params, state: State, hyper: Hyper, t: int) -> tuple[Params, State]:
+    def update(params: Params, grads: Params, state: State, hypers: Hypers, t: int) -> tuple[Params, State]:
+        hyper = hypers[0]
         lead = 1 if isinstance(hyper["lr"], Tensor) else 0
 
         def square(tensors: Params) -> Tensor:
-            return torch.stack(
-                [x.flatten(lead).square().sum(-1) if x.ndim > lead else x**2 for x in tensors.values()]
-            ).sum(0)
+            return global_norm(list(tensors.values()), lead) ** 2
 
         moved = square({n: p - state["start"][n] for n, p in params.items()}).sqrt().clamp(min=1e-3)
         far = torch.maximum(state["trial"]["far"], moved)
-        total = state["trial"]["sum"] + square(grads)
-        rate = hyper["lr"] * far / total.sqrt()
+        summed = state["trial"]["sum"] + square(grads)
+        rate = hyper["lr"] * far / summed.sqrt()
         new = {n: p - per_trial(rate, p) * grads[n] for n, p in params.items()}
-        return new, {"start": state["start"], "trial": {"far": far, "sum": total}}
+        return new, {"start": state["start"], "trial": {"far": far, "sum": summed}}
 
-    return Transform(init, update)
+    return Transform(init, update, in_place(update))
 
 
 @pytest.fixture(autouse=True)
 def _engines_use_dog(monkeypatch: pytest.MonkeyPatch) -> None:
     for engine in (batched, sequential):
-        monkeypatch.setattr(engine, "build_transform", lambda name, decays: dog())
+        monkeypatch.setattr(engine, "build_transform", lambda name, layout, techniques: dog())
 
 
 def runner(kind: str):

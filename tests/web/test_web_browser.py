@@ -8,9 +8,12 @@ import time
 import pytest
 from playwright.sync_api import expect
 
+from optim_core.spec.optimizers import OPTIMIZERS
+from optim_core.spec.optimizers.wrappers import WRAPPERS
 from service.db import Database
 from tests.web import web_samples as samples
 from tests.web.conftest import Watched
+from tests.web.web_samples import UNUSUAL
 from tests.web.web_server import LiveServer
 from tests.web.web_studies import LiveStudy
 
@@ -147,15 +150,60 @@ def test_a_narrow_screen_never_scrolls_sideways(
     page = watched.page
     page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
     page.set_viewport_size({"width": 390, "height": 844})
-    for path in ("/", f"/studies/{study.id}", f"/studies/{study.id}/trials/0", "/optimizers", "/optimizers/radam"):
+    catalogue = ("/optimizers", "/schedules", "/techniques", *(f"/optimizers/{name}" for name in ("nadam", *UNUSUAL)))
+    for path in ("/", f"/studies/{study.id}", f"/studies/{study.id}/trials/0", *catalogue):
         page.goto(server.url + path)
         if path.startswith("/studies"):
             page.wait_for_function("() => document.documentElement.dataset.refreshed")
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, path
+        # A formula breaks between or inside its statements; nothing of it lies outside its box.
+        wide = "[...document.querySelectorAll('.formula code')].filter((n) => n.scrollWidth > n.clientWidth).length"
+        assert page.evaluate(wide) == 0, path
     page.goto(f"{server.url}/studies/{study.id}")
     watched.wait_for_points("chart-curves", 0)
     expected = page.evaluate("getComputedStyle(document.documentElement).getPropertyValue('--ink').trim()")
     assert page.evaluate("document.getElementById('chart-curves').layout.font.color") == expected
+    watched.check(server.url)
+
+
+def test_the_filter_of_the_catalogue_works_while_typing(server: LiveServer, watched: Watched) -> None:
+    page = watched.page
+    page.goto(f"{server.url}/optimizers")
+    tiles, found = page.locator(".tile:visible"), page.get_by_role("status")
+    expect(tiles).to_have_count(len(OPTIMIZERS))
+    page.get_by_role("searchbox").fill("around")
+    expect(tiles).to_have_count(len(WRAPPERS))
+    expect(page.locator(".group:visible")).to_have_count(1)
+    expect(page.locator(".jump a:visible")).to_have_count(1)
+    page.get_by_label("competes by default").check()
+    expect(page.locator("#none-found")).to_be_visible()
+    expect(found).to_have_text(f"0 of {len(OPTIMIZERS)}")
+    page.get_by_role("searchbox").fill("")
+    expect(tiles).to_have_count(len(samples.SEARCHED))
+    assert page.url.endswith("/optimizers?competing=1")
+    # The address holds the filter, also for the way back from a detail.
+    page.get_by_role("searchbox").fill("lion")
+    page.get_by_role("link", name="Lion", exact=True).click()
+    expect(page.locator("h1")).to_have_text("Lion")
+    page.go_back()
+    expect(tiles).to_have_count(1)
+    expect(page.get_by_role("searchbox")).to_have_value("lion")
+    page.keyboard.press("Enter")
+    watched.check(server.url)
+
+
+def test_a_study_of_unusual_optimizers_is_drawn(server: LiveServer, web_database: Database, watched: Watched) -> None:
+    study = LiveStudy(web_database, "unusual", UNUSUAL)
+    study.round(size=8)
+    study.answer()
+    page = watched.page
+    page.goto(f"{server.url}/studies/{study.id}")
+    watched.wait_for_points("chart-curves", 0)
+    page.locator(".league").get_by_role("link", name="Lookahead around SGD").click()
+    expect(page.locator("h1")).to_have_text("Lookahead around SGD")
+    page.go_back()
+    page.locator("select[name=optimizer]").select_option("lookahead(sgd)")
+    expect(page.locator('[data-fragment="trials"] tbody .opt-lookahead')).to_have_count(2)
     watched.check(server.url)
 
 

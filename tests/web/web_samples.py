@@ -27,12 +27,19 @@ scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=total_st
 """
 
 
-def sample_spec(name: str | None = "digits, two hidden layers") -> StudySpec:
+# Those that compete when a study names none.
+SEARCHED = [name for name, row in OPTIMIZERS.items() if row.searched]
+# Names with brackets, no learning rate, no schedule.
+UNUSUAL = ["lookahead(sgd)", "lbfgs", "sam(schedule_free_adamw)", "simulated_annealing"]
+
+
+def sample_spec(name: str | None = "digits, two hidden layers", optimizers: list[str] | None = None) -> StudySpec:
     return StudySpec.model_validate(
         {
             "name": name,
             "model": {"kind": "catalogue", "name": "mlp"},
             "dataset": {"kind": "builtin", "name": "digits"},
+            "search": {"optimizers": optimizers},
             "budget": {"trials": 60},
         }
     )
@@ -41,7 +48,8 @@ def sample_spec(name: str | None = "digits, two hidden layers") -> StudySpec:
 def configuration(optimizer: str, rng: random.Random) -> Configuration:
     info = OPTIMIZERS[optimizer]
     values = info.defaults()
-    values["lr"] = float(values["lr"]) * 10 ** rng.uniform(-1, 1)
+    if "lr" in values:
+        values["lr"] = float(values["lr"]) * 10 ** rng.uniform(-1, 1)
     return Configuration(
         optimizer=optimizer,
         hyperparameters=values,
@@ -103,23 +111,27 @@ def train_result(unit: UnitSpec, diverge: bool = False) -> UnitResult:
     )
 
 
-def sample_recommendation(study_id: str, verdict: str = "better") -> Recommendation:
+def sample_recommendation(
+    study_id: str, verdict: str = "better", optimizers: list[str] | None = None
+) -> Recommendation:
+    """``optimizers``: the league from the best down; the first four are confirmed, the first is recommended."""
     rng = random.Random(5)
-    best = configuration("nesterov", rng).model_dump()
-    names = [n for n in OPTIMIZERS if n != "sgd"]
+    leaders = ["nesterov", "momentum", "nadamw", "adamw"]
+    names = optimizers or [*leaders, *[n for n in SEARCHED if n not in (*leaders, "sgd")]]
+    best = configuration(names[0], rng).model_dump()
     league: list[dict[str, Any]] = []
-    for i, name in enumerate(["nesterov", "momentum", "nadamw", "adamw", *[n for n in names if n not in
-                              ("nesterov", "momentum", "nadamw", "adamw")]]):  # fmt: skip
-        mean, confirmed = 0.9762 - 0.0031 * i, i < 4
+    for i, name in enumerate(names):
+        mean, confirmed, trials = 0.9762 - 0.0031 * i, i < 4, max(2, 12 - i)
+        rate_width = round(1.4 - 0.1 * i, 1) if "lr" in OPTIMIZERS[name].defaults() else None
         league.append(
             {
                 "optimizer": name, "best": mean, "confirmed": confirmed,
-                "ci95": (mean - 0.0026, mean + 0.0026) if confirmed else None, "trials": 12 - i,
+                "ci95": (mean - 0.0026, mean + 0.0026) if confirmed else None, "trials": trials,
                 "tuning_curve": [
                     {"n": n, "expected": mean - 0.04 / n, "low": mean - 0.06 / n, "high": mean - 0.02 / n}
-                    for n in range(1, 13 - i)
+                    for n in range(1, trials + 1)
                 ],
-                "divergence_rate": 0.25 if name == "nesterov" else 0.0, "lr_width_decades": 1.4 - 0.1 * i,
+                "divergence_rate": 0.25 if i == 0 else 0.0, "lr_width_decades": rate_width,
                 "step_s": 0.00031 + 0.00002 * i, "state_bytes_per_parameter": OPTIMIZERS[name].state_bytes_per_parameter,
                 "configuration": configuration(name, rng).model_dump(),
             }
@@ -142,7 +154,7 @@ def sample_recommendation(study_id: str, verdict: str = "better") -> Recommendat
                        "probability_better": 0.9994, "margin": 0.0097,
                        "further_seeds": 7 if verdict == "inconclusive" else None},
             "equivalent": [
-                {"configuration": configuration("momentum", rng).model_dump(), "state_bytes_per_parameter": 4.0,
+                {"configuration": configuration(names[1], rng).model_dump(), "state_bytes_per_parameter": 4.0,
                  "score": {"mean": 0.9755, "ci95": (0.9731, 0.9779), "seeds": 5}},
             ],
             "league": league,

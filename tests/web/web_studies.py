@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from optim_core.spec.optimizers import OPTIMIZERS
 from optim_core.spec.trial import UnitSpec
 from service.db import Database
 from service.operations import planning, queue, studies
 from tests.web import web_samples as samples
 
-NAMES = list(OPTIMIZERS)
-
 
 class LiveStudy:
     """A study that the test drives step by step. ``next_number`` is the number of the next new trial."""
 
-    def __init__(self, database: Database, name: str | None = "digits, two hidden layers") -> None:
+    def __init__(
+        self,
+        database: Database,
+        name: str | None = "digits, two hidden layers",
+        optimizers: list[str] | None = None,
+    ) -> None:
         self.database = database
-        self.id = studies.create_study(database, samples.sample_spec(name)).id
+        self.optimizers = optimizers
+        self.id = studies.create_study(database, samples.sample_spec(name, optimizers)).id
         self.rounds = 0
         self.next_number = 0
 
     def plan(self, size: int = 6) -> UnitSpec:
         """Queue one pack of ``size`` new trials."""
-        names = [NAMES[(self.rounds + i) % len(NAMES)] for i in range(size)]
+        known = self.optimizers or samples.SEARCHED
+        names = [known[(self.rounds + i) % len(known)] for i in range(size)]
         unit = samples.train_unit(self.rounds, self.next_number, names)
         planning.apply_plan(self.database, self.id, [unit], f"round {self.rounds}")
         self.rounds += 1
@@ -61,8 +65,8 @@ class LiveStudy:
         self.next_number += 1
         self.complete(self.claim())
 
-    def answer(self, verdict: str = "better", winner: str = "nesterov") -> None:
-        answer = samples.sample_recommendation(self.id, verdict)
+    def answer(self, verdict: str = "better", winner: str = "") -> None:
+        answer = samples.sample_recommendation(self.id, verdict, self.optimizers)
         if winner == "adamw":
             nothing = {"difference": 0.0, "ci95": (0.0, 0.0), "probability_better": 0.5}
             chosen = answer.recommended.model_copy(update={"optimizer": winner})
