@@ -17,25 +17,30 @@ _MISSING_LEVEL = "(missing)"
 
 @dataclass(frozen=True)
 class Encoded:
-    """One matrix a split, (rows, width) float32, or images (rows, c, h, w); ``names`` of the flat features."""
+    """One matrix a split, (rows, width) float32, or images (rows, c, h, w); ``names`` of the flat features.
+
+    ``cardinalities``: see ``prepare.Arrays``.
+    """
 
     train: np.ndarray
     validation: np.ndarray
     test: np.ndarray
     names: list[str]
     report: list[str]
+    cardinalities: tuple[int, ...] = ()
 
 
-def encode_columns(columns: list[Column], rows: Rows, scale: bool) -> Encoded:
-    """Impute numbers by the median (with a flag where they were missing) and standardise them; one-hot categories.
+def encode_columns(columns: list[Column], rows: Rows, scale: bool, codes: bool) -> Encoded:
+    """Impute numbers by the median (with a flag where they were missing) and standardise them; encode categories.
 
-    Args: columns: at least one; scale: False leaves numbers in their own unit. A category that training never saw
-    counts as a rare one. Raises DataError ``too_large``.
+    Args: columns: at least one; scale: False leaves numbers in their own unit; codes: a category column becomes one
+    column of codes instead of one-hot columns. A category that training never saw counts as a rare one. Raises
+    DataError ``too_large``.
     """
     # Imported here: reading and inspecting a table must not pay for loading scikit-learn.
     from sklearn.impute import SimpleImputer
     from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+    from sklearn.preprocessing import StandardScaler
 
     _check_size(columns, rows)
     parts: list[list[np.ndarray]] = [[], [], []]
@@ -52,17 +57,49 @@ def encode_columns(columns: list[Column], rows: Rows, scale: bool) -> Encoded:
         for part, chosen in zip(parts, splits, strict=True):
             part.append(np.asarray(pipeline.transform(block[chosen]), dtype=np.float32))
     categories = [column for column in columns if column.levels is not None]
+    cardinalities: tuple[int, ...] = ()
     if categories:
-        levels = np.column_stack([_filled(column) for column in categories])
-        encoder = OneHotEncoder(
-            handle_unknown="infrequent_if_exist", max_categories=MAX_LEVELS + 1, sparse_output=False
-        )
-        encoder.fit(levels[rows.train])
-        names += [str(name) for name in encoder.get_feature_names_out([column.name for column in categories])]
-        for part, chosen in zip(parts, splits, strict=True):
-            part.append(np.asarray(encoder.transform(levels[chosen]), dtype=np.float32))
+        filled = np.column_stack([_filled(column) for column in categories])
+        levels = [filled[chosen] for chosen in splits]
+        own = [column.name for column in categories]
+        if codes:
+            encoded, cardinalities = _codes(levels)
+        else:
+            encoded, own = _one_hot(levels, own)
+        names += own
+        for part, columns_of_split in zip(parts, encoded, strict=True):
+            part.append(columns_of_split)
     train, validation, test = (np.ascontiguousarray(np.concatenate(part, axis=1)) for part in parts)
-    return Encoded(train, validation, test, names, _sentences(numeric, categories, train.shape[1], scale))
+    report = _sentences(numeric, categories, train.shape[1], scale, codes)
+    return Encoded(train, validation, test, names, report, cardinalities)
+
+
+def _one_hot(levels: list[np.ndarray], names: list[str]) -> tuple[list[np.ndarray], list[str]]:
+    """(n, columns) strings of each split, training first → (n, width) float32 of 0 and 1, and the new columns' names."""
+    from sklearn.preprocessing import OneHotEncoder
+
+    encoder = OneHotEncoder(handle_unknown="infrequent_if_exist", max_categories=MAX_LEVELS + 1, sparse_output=False)
+    encoder.fit(levels[0])
+    encoded = [np.asarray(encoder.transform(split), dtype=np.float32) for split in levels]
+    return encoded, [str(name) for name in encoder.get_feature_names_out(names)]
+
+
+def _codes(levels: list[np.ndarray]) -> tuple[list[np.ndarray], tuple[int, ...]]:
+    """(n, columns) strings of each split, training first → (n, columns) float32 codes, and how many each column has.
+
+    A column's first code is for rare and unseen levels. Codes count on from column to column.
+    """
+    from sklearn.preprocessing import OrdinalEncoder
+
+    encoder = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1, max_categories=MAX_LEVELS + 1)
+    encoder.fit(levels[0])
+    # The encoder gives rare levels the code after the last kept one.
+    rare = [0 if some is None else len(some) for some in encoder.infrequent_categories_]
+    kept = np.array([len(every) for every in encoder.categories_]) - rare
+    first = np.concatenate([[0], np.cumsum(kept + 1)[:-1]])
+    found = [np.asarray(encoder.transform(split)) for split in levels]
+    encoded = [(np.where(codes < kept, codes + 1, 0) + first).astype(np.float32) for codes in found]
+    return encoded, tuple(int(count) + 1 for count in kept)
 
 
 def encode_images(images: np.ndarray, rows: Rows) -> Encoded:
@@ -104,7 +141,7 @@ def _filled(column: Column) -> np.ndarray:
     return np.array([_MISSING_LEVEL if value is None else value for value in column.levels], dtype=object)
 
 
-def _sentences(numeric: list[Column], categories: list[Column], width: int, scale: bool) -> list[str]:
+def _sentences(numeric: list[Column], categories: list[Column], width: int, scale: bool, codes: bool) -> list[str]:
     report = []
     gaps = [c.name for c in numeric if c.numbers is not None and np.isnan(c.numbers).any()]
     if gaps:
@@ -120,7 +157,11 @@ def _sentences(numeric: list[Column], categories: list[Column], width: int, scal
         report.append(f"Standardised {plural(len(numeric), 'number column')} with the training mean and deviation.")
     if categories:
         names = show_some(c.name for c in categories)
-        report.append(f"One-hot encoded {plural(len(categories), 'category column')} ({names}).")
+        if codes:
+            what = f"Numbered the categories of {plural(len(categories), 'column')} ({names})"
+            report.append(f"{what}: the model has an embedding for each, and one for rare and unseen ones.")
+        else:
+            report.append(f"One-hot encoded {plural(len(categories), 'category column')} ({names}).")
     report.append(f"The model sees {plural(width, 'feature')}.")
     return report
 

@@ -16,7 +16,7 @@ from optim_core.data.split import Rows, split_rows
 from optim_core.data.target import Target, understand_target
 from optim_core.data.text import plural, show
 from optim_core.spec.errors import DataError
-from optim_core.spec.problem import MAXIMISED, Dataset, StudySpec, check_metric
+from optim_core.spec.problem import MAXIMISED, CatalogueModel, Dataset, StudySpec, check_metric
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,9 @@ class Arrays:
 
     ``x_*``: float32 (n, d), or (n, c, h, w) for images. ``y_*``: int64 class codes, or float32 standardised targets
     (original = y * ``y_scale[1]`` + ``y_scale[0]``). ``hash``: SHA-256 of all six arrays.
+
+    ``cardinalities``: empty, or for the model ``tabular`` how many codes each category column has. Their columns come last
+    in ``x_*`` and hold codes that count on from column to column; the first of each column means rare or unseen.
     """
 
     x_train: np.ndarray
@@ -55,6 +58,7 @@ class Arrays:
     y_scale: tuple[float, float]
     report: list[str]
     hash: str
+    cardinalities: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,7 @@ def prepare(spec: StudySpec, roots: Sequence[str] | None = None) -> Arrays:
     """Read, split, then fit the encoding on the training rows alone. Raises DataError as ``inspect`` does."""
     found = _understand(spec, roots)
     rows, target = found.rows, found.target
-    encoded = _encode(found)
+    encoded = _encode(found, codes=isinstance(spec.model, CatalogueModel) and spec.model.name == "tabular")
     y, scale = _targets(target, rows)
     splits = (encoded.train, y[rows.train], encoded.validation, y[rows.validation], encoded.test, y[rows.test])
     return Arrays(
@@ -103,6 +107,7 @@ def prepare(spec: StudySpec, roots: Sequence[str] | None = None) -> Arrays:
         y_scale=scale,
         report=[*found.report, *encoded.report],
         hash=hash_arrays(splits),
+        cardinalities=encoded.cardinalities,
     )
 
 
@@ -157,11 +162,11 @@ def _columns(source: Source, target: Target) -> tuple[list[Column], list[str]]:
     return usable, report + leaking(usable, target.values, target.classes)
 
 
-def _encode(found: _Understood) -> Encoded:
+def _encode(found: _Understood, codes: bool) -> Encoded:
     features = found.source.features
     if isinstance(features, np.ndarray):
         return encode_images(features[found.target.keep], found.rows)
-    return encode_columns(found.columns, found.rows, found.source.scale)
+    return encode_columns(found.columns, found.rows, found.source.scale, codes)
 
 
 def _targets(target: Target, rows: Rows) -> tuple[np.ndarray, tuple[float, float]]:

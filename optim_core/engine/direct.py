@@ -176,14 +176,14 @@ class DirectRunner:
     def observe(self, losses: Tensor) -> None:
         del losses
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> list[dict[str, Any]]:
         # SciPy's methods cannot be stored half-way; they repeat themselves exactly instead.
-        return {"step": self._step}
+        return [{"step": self._step} for _ in self.trials]
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, states: list[dict[str, Any]]) -> None:
         if self._step > 0:
             self._runs = [_Run(self.problem, trial) for trial in self.trials]
-        self._step = state["step"]
+        self._step = states[0]["step"]
         for run in self._runs:
             run.go_to(self._step)
 

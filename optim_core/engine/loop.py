@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from optim_core.engine import checkpoint as checkpoints
-from optim_core.engine.batched import BatchedRunner
-from optim_core.engine.composite import runner_for
+from optim_core.engine.forms import Mode, default_form
+from optim_core.engine.pack import PackRunner
 from optim_core.engine.plateau import reacts
 from optim_core.engine.result import Chunk, Interrupted, OnChunk, PackTooLarge, keep_going
-from optim_core.engine.runner import DivergenceWatch, Runner
-from optim_core.engine.sequential import SequentialRunner
+from optim_core.engine.runner import DivergenceWatch
 from optim_core.spec.keys import content_hash
 from optim_core.spec.optimizers import OPTIMIZERS
-from optim_core.spec.trial import WORST_VALUE, CurvePoint, TrialResult, UnitResult, UnitSpec
+from optim_core.spec.trial import WORST_VALUE, CurvePoint, Form, TrialResult, UnitResult, UnitSpec
 from optim_core.tasks.build import Problem, Split
 
-Mode = Literal["auto", "batched", "sequential"]
 POINTS = 10
 # The callback is asked at least about this often (seconds), so that a worker can stop or save within any long run.
 PIECE_S = 2.0
@@ -42,9 +40,9 @@ def run_pack(
     Interrupted is raised with a checkpoint, from which the same call continues bit for bit (same machine, same number of
     threads). Raises PackTooLarge when memory runs out.
     """
-    engine = choose(problem) if mode == "auto" else mode
+    form = unit.form if mode == "auto" and unit.form is not None else default_form(problem, mode)
     try:
-        return _Run(problem, unit, engine, checkpoint).to_the_end(on_chunk)
+        return _Run(problem, unit, form, checkpoint).to_the_end(on_chunk)
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise PackTooLarge(f"{len(unit.trials)} trials do not fit into memory") from error
     except RuntimeError as error:
@@ -53,15 +51,10 @@ def run_pack(
         raise
 
 
-def choose(problem: Problem) -> Literal["batched", "sequential"]:
-    """Batched wherever the model can be stacked."""
-    return "batched" if problem.batchable[0] else "sequential"
-
-
-def make_runner(problem: Problem, unit: UnitSpec, engine: str) -> Runner:
-    """The runner of ``engine`` for a unit's trials."""
-    build = BatchedRunner if engine == "batched" else SequentialRunner
-    return runner_for(problem, unit.trials, unit.horizon, build)
+def make_runner(problem: Problem, unit: UnitSpec, form: Form | Mode) -> PackRunner:
+    """The runner of a unit's trials."""
+    form = form if isinstance(form, Form) else default_form(problem, form)
+    return PackRunner(problem, unit.trials, unit.horizon, form)
 
 
 def gradient_steps(unit: UnitSpec) -> int:
@@ -75,18 +68,21 @@ def evaluation_steps(horizon: int, points: int = POINTS) -> list[int]:
 
 
 class _Run:
-    def __init__(self, problem: Problem, unit: UnitSpec, engine: str, checkpoint: bytes | None) -> None:
-        self.problem, self.unit, self.engine = problem, unit, engine
+    def __init__(self, problem: Problem, unit: UnitSpec, form: Form, checkpoint: bytes | None) -> None:
+        self.problem, self.unit, self.form = problem, unit, form
         self.split: Split = problem.test if unit.split == "test" else problem.validation
-        self.runner = make_runner(problem, unit, engine)
+        self.runner = make_runner(problem, unit, form)
         self.reacts = any(reacts(trial.configuration) for trial in unit.trials)
         self.watch = DivergenceWatch(len(unit.trials))
         self.curves: list[list[CurvePoint]] = [[] for _ in unit.trials]
         self.step, self.seconds_before = 0, 0.0
         self.piece = 1
+        self.released: set[int] = set()
         # Batch losses since the last evaluation, (K, n) each.
         self.recent: list[Tensor] = []
-        self.fingerprint = content_hash([unit.model_dump(mode="json"), engine, problem.data_hash, str(problem.dtype)])
+        self.fingerprint = content_hash(
+            [unit.model_dump(mode="json"), form.engine, problem.data_hash, str(problem.dtype)]
+        )
         self.started = time.monotonic()
         stored = checkpoints.load(checkpoint, self.fingerprint) if checkpoint else None
         if stored is not None:
@@ -133,7 +129,15 @@ class _Run:
             point = CurvePoint(step=self.step, train_loss=numbers[0], loss=numbers[1], value=numbers[2])
             self.curves[i].append(point)
             points.append((self.unit.trials[i].number, point))
+        self._let_go()
         return points
+
+    def _let_go(self) -> None:
+        """Trials that have diverged leave the pack."""
+        gone = [i for i, broken in enumerate(self.watch.at.tolist()) if broken >= 0 and i not in self.released]
+        if gone:
+            self.runner.release(gone)
+            self.released.update(gone)
 
     def _tell_schedules(self, loss: Tensor) -> None:
         """Schedules react to the validation split, whatever the trial is scored on."""
@@ -170,7 +174,7 @@ class _Run:
             seconds=seconds,
             train_steps=gradient_steps(self.unit),
             device=device_name(self.problem.device),
-            engine=self.engine,
+            engine=self.form.engine,
         )
 
     def _checkpoint(self) -> bytes:
@@ -200,6 +204,7 @@ class _Run:
             for curve in state["curves"].tolist()
         ]
         self.runner.restore(state["runner"])
+        self.released = {i for i, own in enumerate(state["runner"]) if own is None}
 
 
 def device_name(device: torch.device) -> str:

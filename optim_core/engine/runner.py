@@ -23,12 +23,12 @@ class Runner(Protocol):
         """Tell the schedules that react to it the validation losses (K,) of an evaluation."""
         ...
 
-    def state(self) -> dict[str, Any]:
-        """Everything needed to continue, as tensors."""
+    def state(self) -> list[dict[str, Any]]:
+        """Per trial everything needed to continue it, here or in another pack, as tensors. They may be views."""
         ...
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Continue from ``state``."""
+    def restore(self, states: list[dict[str, Any]]) -> None:
+        """Continue from the trials' states."""
         ...
 
     def weights(self) -> dict[str, Tensor]:
@@ -39,7 +39,7 @@ class Runner(Protocol):
 class DivergenceWatch:
     """Marks trials whose batch loss stops being finite or exceeds 100·(first loss + 1). Once marked, always marked.
 
-    A marked trial trains on as garbage: trials never touch each other, so that costs nothing and disturbs nobody.
+    A marked trial trains on as garbage, which disturbs nobody, until it leaves its pack at the next evaluation.
     """
 
     def __init__(self, trials: int) -> None:

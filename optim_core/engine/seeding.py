@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor
@@ -13,15 +13,20 @@ from optim_core.spec.problem import Curriculum
 from optim_core.tasks.build import Problem
 
 
-class Order(Protocol):
-    """Which rows a step trains on."""
+class Order(ABC):
+    """Which rows each step trains on. Steps count from 0."""
+
+    @abstractmethod
+    def chunk(self, step: int) -> tuple[int, Tensor]:
+        """A run of steps around ``step``: the first of them, and their rows, (n, batch_size) int64."""
 
     def rows(self, step: int) -> Tensor:
-        """(batch_size,) int64 row numbers of ``step``, which counts from 0."""
-        ...
+        """(batch_size,) int64 row numbers of ``step``."""
+        first, rows = self.chunk(step)
+        return rows[step - first]
 
 
-class BatchOrder:
+class BatchOrder(Order):
     """Whole epochs for one seed, the incomplete last batch left out. ``shuffle``: a new order ``every_epoch``, the same in
     each (``once``), or the table's own (``never``).
     """
@@ -31,29 +36,29 @@ class BatchOrder:
         self._per_epoch = rows // batch_size
         self._epoch, self._order = -1, torch.arange(rows)
 
-    def rows(self, step: int) -> Tensor:
+    def chunk(self, step: int) -> tuple[int, Tensor]:
         """See ``Order``."""
-        epoch, position = divmod(step, self._per_epoch)
+        epoch = step // self._per_epoch
         drawn = {"every_epoch": epoch, "once": 0, "never": -1}[self._shuffle]
         if drawn != self._epoch:
             generator = torch.Generator().manual_seed(derive_seed("order", self._seed, drawn))
             self._epoch, self._order = drawn, torch.randperm(self._rows, generator=generator)
-        return self._order[position * self._batch : (position + 1) * self._batch]
+        return epoch * self._per_epoch, self._order[: self._per_epoch * self._batch].view(self._per_epoch, self._batch)
 
 
-class WithReplacement:
+class WithReplacement(Order):
     """Every batch drawn from all rows, independently of the others."""
 
     def __init__(self, rows: int, batch_size: int, seed: int) -> None:
         self._rows, self._batch, self._seed = rows, batch_size, seed
 
-    def rows(self, step: int) -> Tensor:
+    def chunk(self, step: int) -> tuple[int, Tensor]:
         """See ``Order``."""
         generator = torch.Generator().manual_seed(derive_seed("replacement", self._seed, step))
-        return torch.randint(self._rows, (self._batch,), generator=generator)
+        return step, torch.randint(self._rows, (1, self._batch), generator=generator)
 
 
-class CurriculumOrder:
+class CurriculumOrder(Order):
     """Batches without repetition from the first rows of a ranking, whose share grows with t/T."""
 
     def __init__(self, ranking: Tensor, batch_size: int, seed: int, plan: Curriculum, horizon: int) -> None:
@@ -67,11 +72,42 @@ class CurriculumOrder:
         grown = base + (1 - base) * step / (plan.full_at * self._horizon)
         return min(1.0, grown ** (1 / plan.power))
 
-    def rows(self, step: int) -> Tensor:
+    def chunk(self, step: int) -> tuple[int, Tensor]:
         """See ``Order``."""
         pool = min(len(self._ranking), max(self._batch, math.ceil(self.share(step) * len(self._ranking))))
         generator = torch.Generator().manual_seed(derive_seed("curriculum", self._seed, step))
-        return self._ranking[torch.randperm(pool, generator=generator)[: self._batch]]
+        return step, self._ranking[torch.randperm(pool, generator=generator)[: self._batch]].unsqueeze(0)
+
+
+class Batches:
+    """The mini-batches of K trials, given each one's seed. Rows are put on the device a run of steps at a time."""
+
+    def __init__(self, problem: Problem, seeds: list[int], horizon: int) -> None:
+        unique = sorted(set(seeds))
+        self._orders = [batch_order(problem, seed, horizon) for seed in unique]
+        self._of_trial = torch.tensor([unique.index(seed) for seed in seeds])
+        self._device = problem.device
+        self._first, self._held = 0, torch.empty(0)
+
+    @property
+    def shared(self) -> bool:
+        """Whether all trials see the same."""
+        return len(self._orders) == 1
+
+    def rows(self, step: int) -> Tensor:
+        """(1, batch) row numbers for all, or (K, batch)."""
+        if not self._first <= step < self._first + len(self._held):
+            self._load(step)
+        return self._held[step - self._first]
+
+    def _load(self, step: int) -> None:
+        chunks = [order.chunk(step) for order in self._orders]
+        first = max(start for start, _ in chunks)
+        last = min(start + len(rows) for start, rows in chunks)
+        stacked = torch.stack([rows[first - start : last - start] for start, rows in chunks], dim=1)
+        if not self.shared:
+            stacked = stacked[:, self._of_trial]
+        self._first, self._held = first, stacked.to(self._device)
 
 
 def batch_order(problem: Problem, seed: int, horizon: int) -> Order:

@@ -106,16 +106,14 @@ class SequentialRunner:
         for one, loss in zip(self.singles, losses.cpu(), strict=True):
             one.plateau.observe(loss[None])
 
-    def state(self) -> dict[str, Any]:
-        return {
-            "trials": [
-                {"model": dict(one.model.state_dict()), "memory": one.memory, "plateau": one.plateau.state}
-                for one in self.singles
-            ]
-        }
+    def state(self) -> list[dict[str, Any]]:
+        return [
+            {"model": dict(one.model.state_dict()), "memory": one.memory, "plateau": one.plateau.state}
+            for one in self.singles
+        ]
 
-    def restore(self, state: dict[str, Any]) -> None:
-        for one, stored in zip(self.singles, state["trials"], strict=True):
+    def restore(self, states: list[dict[str, Any]]) -> None:
+        for one, stored in zip(self.singles, states, strict=True):
             one.model.load_state_dict(stored["model"])
             one.memory, one.plateau.state = stored["memory"], stored["plateau"]
 

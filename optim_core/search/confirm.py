@@ -23,7 +23,7 @@ def confirmation_units(view: StudyView, probe: ProbeReport, found: Sequence[Outc
         return _units(view, probe, chosen, 0) if chosen else []
     look = max(looks)
     chosen = _chosen_before(view)
-    if look + 1 < LOOKS and judge(confirmed_scores(view), view.spec.equivalence_margin, look).verdict == "inconclusive":
+    if look + 1 < LOOKS and judge(confirmed_scores(view), view.spec.equivalence_margin).verdict == "inconclusive":
         return _units(view, probe, chosen, look + 1)
     return []
 
@@ -88,6 +88,7 @@ def _units(view: StudyView, probe: ProbeReport, chosen: list[tuple[Configuration
             horizon=probe.full_horizon,
             split="test",
             trials=trials[start : start + width],
+            form=probe.form,
         )
         for i, start in enumerate(range(0, len(trials), width))
     ]

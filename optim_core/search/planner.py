@@ -180,6 +180,7 @@ class _Planner:
                 horizon=self.horizons[rung],
                 split="validation",
                 trials=pack,
+                form=self.probe.form,
             )
             for i, pack in enumerate(packs(trials, self.probe.max_pack_size))
         ]

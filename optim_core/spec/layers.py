@@ -52,6 +52,20 @@ class BatchNorm(Value):
     type: Literal["BatchNorm"]
 
 
+class GroupNorm(Value):
+    """Normalization over groups of channels (images) or of features (flat rows); ``groups`` must divide them."""
+
+    type: Literal["GroupNorm"]
+    groups: Width
+
+
+class Recurrent(Value):
+    """A recurrent layer over the rows of an image, top to bottom; its state after the last row goes on."""
+
+    type: Literal["GRU", "LSTM"]
+    hidden_size: Width
+
+
 class Dropout(Value):
     type: Literal["Dropout"]
     p: Probability = 0.5
@@ -62,6 +76,16 @@ class Activation(Value):
 
 
 Layer = Annotated[
-    Linear | Conv2d | MaxPool2d | AvgPool2d | Flatten | LayerNorm | BatchNorm | Dropout | Activation,
+    Linear
+    | Conv2d
+    | MaxPool2d
+    | AvgPool2d
+    | Flatten
+    | LayerNorm
+    | BatchNorm
+    | GroupNorm
+    | Recurrent
+    | Dropout
+    | Activation,
     Field(discriminator="type"),
 ]

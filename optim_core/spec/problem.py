@@ -47,10 +47,14 @@ def clean_text(text: str) -> str:
 
 
 class CatalogueModel(Value):
-    """A ready-made network. ``options`` left out take the defaults of ``optim_core.tasks.models``."""
+    """A ready-made network. Options left out take the defaults of ``optim_core.tasks.models``.
+
+    ``gru`` and ``lstm`` read images row by row and tables feature by feature. ``tabular`` gives each category column of a
+    table an embedding of ``width`` numbers, where the other models see one-hot columns.
+    """
 
     kind: Literal["catalogue"] = "catalogue"
-    name: Literal["linear", "mlp", "cnn", "resnet", "transformer"]
+    name: Literal["linear", "mlp", "cnn", "resnet", "gru", "lstm", "transformer", "tabular"]
     hidden: Annotated[list[Annotated[int, Field(ge=1, le=8192)]], Field(max_length=16)] | None = None
     activation: Literal["relu", "gelu", "tanh", "silu"] = "relu"
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -284,9 +288,11 @@ def check_metric(task: Task, metric: Metric | None) -> Metric:
 
 
 def unknown_name(what: str, name: str, known: Any) -> str:
-    """One line for a name that does not exist, with the nearest one that does."""
+    """One line for a name that does not exist: why it cannot, or the nearest one that does."""
     import difflib
 
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     code = "unknown_optimizer: " if what == "optimizer" else ""
+    if known is OPTIMIZERS and (reason := OPTIMIZERS.why_not(name)):
+        return code + reason
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"{code}unknown {what} {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")

@@ -36,8 +36,22 @@ class TrialParams(Value):
     origin: str
 
 
+class Form(Value):
+    """How a pack is trained: stacked (``batched``) in parts of at most ``width`` trials, or one after the other.
+
+    ``vectorise``: through ``torch.vmap`` rather than by rules for stacked layers.
+    """
+
+    engine: Literal["batched", "sequential"]
+    width: int
+    vectorise: bool = False
+
+
 class UnitSpec(Value):
-    """One pack of trials trained together to one horizon: the thing a worker claims. ``key`` is unique in its study."""
+    """One pack of trials trained together to one horizon: the thing a worker claims. ``key`` is unique in its study.
+
+    ``form``: the one that the study's probe found fastest; null: the engine's own choice.
+    """
 
     key: str
     kind: Literal["probe", "train", "confirm"]
@@ -45,6 +59,7 @@ class UnitSpec(Value):
     horizon: Annotated[int, Field(ge=1, description="optimizer steps")]
     split: Split
     trials: list[TrialParams]
+    form: Form | None = None
 
 
 class CurvePoint(Value):
@@ -90,6 +105,7 @@ class ProbeReport(Value):
     device: str
     versions: dict[str, str]
     optimizer_step_s: dict[str, float] = {}
+    form: Form | None = None
 
 
 class UnitResult(Value):

@@ -14,13 +14,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from optim_core.data import Arrays, prepare
+from optim_core.minimizers.limits import check_size
 from optim_core.spec.keys import content_hash, derive_seed
 from optim_core.spec.problem import MAXIMISED, CatalogueModel, StudySpec
 from optim_core.spec.trial import WORST_VALUE
 from optim_core.tasks import metrics
 from optim_core.tasks.fine_tune import StartWeights, read_start
 from optim_core.tasks.models import make_network, outline
-from optim_core.tasks.teacher import difficulty
+from optim_core.tasks.teacher import difficulty, one_hot
 from optim_core.tasks.techniques import check_techniques
 
 # Without epochs or steps: long enough to tell optimizers apart, short enough to repeat many times.
@@ -37,7 +38,10 @@ class Split(NamedTuple):
 
 @dataclass(frozen=True)
 class Problem:
-    """A study's training task on one device. Networks give (n, classes) scores, or (n, 1) standardised predictions."""
+    """A study's training task on one device. Networks give (n, classes) scores, or (n, 1) standardised predictions.
+
+    ``cardinalities``: codes of each category column, the last columns of ``x``; only the model ``tabular`` has any.
+    """
 
     spec: StudySpec
     task: str
@@ -53,6 +57,7 @@ class Problem:
     dtype: torch.dtype
     device: torch.device
     start: StartWeights | None = None
+    cardinalities: tuple[int, ...] = ()
 
     @property
     def _always_dropout(self) -> bool:
@@ -72,7 +77,8 @@ class Problem:
 
     @cached_property
     def _difficulty(self) -> Tensor:
-        return difficulty(self.train.x, self.train.y, classes=self.classes is not None)
+        rows = one_hot(self.train.x, self.cardinalities)
+        return difficulty(rows, self.train.y, classes=self.classes is not None)
 
     @property
     def direction(self) -> str:
@@ -117,6 +123,7 @@ class Problem:
             seed,
             self.dtype,
             self.device,
+            cardinalities=self.cardinalities,
             always_dropout=self._always_dropout,
         )
         if self.start is not None:
@@ -178,7 +185,13 @@ class Problem:
     def batchable(self) -> tuple[bool, str]:
         """Whether two trials can run stacked, found by running two; else the reason in one line."""
         models = [self.make_model(seed) for seed in (0, 1)]
-        skeleton = outline(self.spec.model, self.feature_shape, self.outputs, always_dropout=self._always_dropout)
+        skeleton = outline(
+            self.spec.model,
+            self.feature_shape,
+            self.outputs,
+            cardinalities=self.cardinalities,
+            always_dropout=self._always_dropout,
+        )
         x = self.train.x[:2]
         try:
             params, buffers = torch.func.stack_module_state(models)
@@ -204,8 +217,17 @@ def build_problem(
     """
     arrays = prepare(spec, roots)
     outputs = len(arrays.classes) if arrays.classes is not None else 1
-    network = outline(spec.model, arrays.feature_shape, outputs, always_dropout="dropout" in spec.search.techniques)
+    network = outline(
+        spec.model,
+        arrays.feature_shape,
+        outputs,
+        cardinalities=arrays.cardinalities,
+        always_dropout="dropout" in spec.search.techniques,
+    )
+    # Codes travel as floats; each must be a number of its own.
+    assert sum(arrays.cardinalities) <= 2 / torch.finfo(dtype).eps
     check_techniques(spec, network, arrays.classes is not None)
+    check_size(spec.search.included(), sum(p.numel() for p in network.parameters()), "/search/optimizers")
     start = None
     if spec.training.fine_tune is not None:
         start = read_start(spec.training.fine_tune, network, roots)
@@ -232,6 +254,7 @@ def build_problem(
         dtype=dtype,
         device=torch.device(device),
         start=start,
+        cardinalities=arrays.cardinalities,
     )
 
 

@@ -8,13 +8,16 @@ import torch
 from torch import nn
 
 from optim_core.tasks.blocks import FeatureTokens, Positions
+from optim_core.tasks.categories import CategoryColumns
+from optim_core.tasks.recurrent import Recurrent
 
 
 def initialise(model: nn.Module, generator: torch.Generator) -> None:
     """Fill every parameter in module order, in place, on the CPU; buffers are left alone.
 
     Matrices and kernels: uniform in ±1/sqrt(fan_in), as torch initialises Linear and Conv2d. Biases likewise. Scales
-    of norms 1, shifts 0. Tokens and positions: normal, deviation 0.02 for positions.
+    of norms 1, shifts 0. Positions: normal, deviation 0.02. Tokens and embeddings of categories: uniform in ±1/sqrt(width),
+    but 0 for rare and unseen categories. GRU and LSTM: uniform in ±1/sqrt(width), as torch's.
 
     Raises TypeError for a module whose parameters have no rule here.
     """
@@ -35,5 +38,14 @@ def initialise(model: nn.Module, generator: torch.Generator) -> None:
             bound = 1.0 / math.sqrt(module.weight.shape[1])
             nn.init.uniform_(module.weight, -bound, bound, generator=generator)
             nn.init.uniform_(module.bias, -bound, bound, generator=generator)
+        elif isinstance(module, Recurrent):
+            bound = 1.0 / math.sqrt(module.width)
+            for parameter in own:
+                nn.init.uniform_(parameter, -bound, bound, generator=generator)
+        elif isinstance(module, CategoryColumns):
+            bound = 1.0 / math.sqrt(module.weight.shape[1])
+            nn.init.uniform_(module.weight, -bound, bound, generator=generator)
+            # Where training has no rare category nothing is learned about it, and zeros say so.
+            module.weight[module.rare_rows()] = 0.0
         else:
             raise TypeError(f"no rule to initialise {type(module).__name__}")

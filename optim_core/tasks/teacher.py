@@ -8,6 +8,18 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from torch import Tensor
 
 
+def one_hot(x: Tensor, cardinalities: tuple[int, ...]) -> Tensor:
+    """(n, d) rows whose last columns are category codes → numbers and one column a code, (n, d − c + sum(cardinalities)).
+
+    A linear teacher can make nothing of a code as a number. Rows without codes, of any shape, stay as they are.
+    """
+    if not cardinalities:
+        return x
+    numbers = x.shape[1] - len(cardinalities)
+    marks = x.new_zeros(len(x), sum(cardinalities)).scatter_(1, x[:, numbers:].long(), 1.0)
+    return torch.cat([x[:, :numbers], marks], dim=1)
+
+
 def difficulty(x: Tensor, y: Tensor, *, classes: bool) -> Tensor:
     """(n,) float64: cross-entropy of logistic regression, or squared error of ridge regression, both fitted to the rows.
 

@@ -41,7 +41,9 @@ def _add_recommend(app: typer.Typer, open_local: OpenLocal) -> None:
     @app.command()
     def recommend(
         spec: Annotated[Path | None, typer.Argument(metavar="[SPEC.yaml]", help="A spec file; see examples/.")] = None,
-        model: Annotated[str | None, typer.Option(help="linear, mlp, cnn, resnet or transformer.")] = None,
+        model: Annotated[
+            str | None, typer.Option(help="linear, mlp, cnn, resnet, gru, lstm, transformer or tabular.")
+        ] = None,
         data: Annotated[str | None, typer.Option(help="A CSV, Parquet or NPZ file, or a bundled data set.")] = None,
         target: Annotated[str | None, typer.Option(help="The column to predict.")] = None,
         budget: Annotated[str | None, typer.Option(help="40s, 5m, '200 trials', or '5m,200 trials'.")] = None,

@@ -15,7 +15,6 @@ from torch import Tensor
 from optim_core.engine import Interrupted, PackTooLarge, run_pack
 from optim_core.engine.batched import BatchedRunner
 from optim_core.engine.checkpoint import dump, load
-from optim_core.engine.composite import CompositeRunner
 from optim_core.engine.direct import DirectRunner, FullBatch
 from optim_core.engine.loop import make_runner
 from optim_core.engine.sequential import SequentialRunner
@@ -35,6 +34,7 @@ HYPER: dict[str, dict[str, float | bool]] = {
     "openai_es": {"lr": 0.03, "sigma": 0.05, "population": 32},
 }
 STEPS = 200
+MODES = ("batched", "sequential")
 BATCH_NORM = {
     "kind": "layers",
     "layers": [
@@ -271,7 +271,6 @@ def test_in_a_mixed_pack_each_trial_is_as_alone(engine: str) -> None:
     task = problem()
     trials = [trial(i, name, seed=i % 3) for i, name in enumerate(MIXED)]
     together = make_runner(task, unit(trials), engine)
-    assert isinstance(together, CompositeRunner)
     losses, outputs, weights = together.advance(0, STEPS), together.outputs(task.test.x), together.weights()
     assert len({tuple(row.tolist()) for row in losses}) == len(MIXED)
     for i, one in enumerate(trials):
@@ -287,11 +286,10 @@ def test_in_a_mixed_pack_each_trial_is_as_alone(engine: str) -> None:
     assert [result.number for result in results] == list(range(len(MIXED)))
 
 
-def test_packs_without_minimizers_have_the_engines_own_runner() -> None:
-    task, pack = problem(), unit([trial(0, "adamw"), trial(1, "sgd")])
-    assert type(make_runner(task, pack, "batched")) is BatchedRunner
-    assert type(make_runner(task, pack, "sequential")) is SequentialRunner
-    assert type(make_runner(task, unit([trial(0, "pso")]), "batched")) is DirectRunner
+def test_minimizers_have_a_part_of_their_own() -> None:
+    task, mixed = problem(), unit([trial(0, "adamw"), trial(1, "pso"), trial(2, "sgd")])
+    kinds = {mode: [type(part.runner) for part in make_runner(task, mixed, mode)._parts] for mode in MODES}
+    assert kinds == {"batched": [BatchedRunner, DirectRunner], "sequential": [SequentialRunner] * 2 + [DirectRunner]}
 
 
 def test_outputs_are_of_the_best_point_in_evaluation_mode() -> None:
@@ -371,9 +369,14 @@ def test_a_loss_that_is_no_number_is_a_diverged_trial(monkeypatch: pytest.Monkey
 
 
 def test_what_a_method_refuses_and_lacks_reaches_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
-    wide = problem(model={"kind": "catalogue", "name": "mlp", "hidden": [200]})
+    wide = {"kind": "catalogue", "name": "mlp", "hidden": [200]}
+    with pytest.raises(SpecError, match="slsqp takes at most 1,000 weights, this model has 1,603; use lbfgs") as caught:
+        problem(model=wide, search={"optimizers": ["lbfgs", "slsqp"]})
+    assert (caught.value.code, caught.value.pointer) == ("model_too_large", "/search/optimizers")
+    problem(search={"optimizers": ["lbfgs", "slsqp"]})
+    # Whoever asks for it past the spec hears the same.
     with pytest.raises(SpecError, match="slsqp takes at most 1,000 weights"):
-        run_pack(wide, unit([trial(0, "slsqp")]))
+        run_pack(problem(model=wide), unit([trial(0, "slsqp")]))
 
     def no_memory(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")

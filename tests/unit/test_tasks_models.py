@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,11 +10,22 @@ import torch
 from torch import nn
 
 from optim_core.spec.errors import SpecError
-from optim_core.spec.problem import BuiltinDataset, CatalogueModel, LayersModel, Model, StudySpec, Training
+from optim_core.spec.problem import (
+    BuiltinDataset,
+    CatalogueModel,
+    Dataset,
+    FileDataset,
+    LayersModel,
+    Model,
+    StudySpec,
+    Training,
+)
 from optim_core.tasks import Problem, build_problem, set_step
 from optim_core.tasks.init import initialise
 from optim_core.tasks.models import make_network, outline
 from optim_core.tasks.models.catalogue import MODELS
+
+CHURN = FileDataset(path=str(Path(__file__).resolve().parents[2] / "examples" / "churn.csv"), target="churned")
 
 
 def layers(*rows: dict[str, Any]) -> LayersModel:
@@ -26,18 +38,30 @@ OWN = layers(
     {"type": "Flatten"}, {"type": "Dropout", "p": 0.2}, {"type": "Linear", "out_features": 12, "bias": False},
     {"type": "BatchNorm"}, {"type": "Tanh"}, {"type": "Linear", "out_features": 10},
 )  # fmt: skip
+ROWS = layers(
+    {"type": "Conv2d", "out_channels": 4, "kernel_size": 3}, {"type": "GroupNorm", "groups": 2},
+    {"type": "GRU", "hidden_size": 6}, {"type": "GroupNorm", "groups": 3}, {"type": "Linear", "out_features": 10},
+)  # fmt: skip
 MODELS_HERE: dict[str, Model] = {
     **{name: CatalogueModel(name=name) for name in MODELS},  # type: ignore[arg-type]
     **{
         f"{name}-dropout": CatalogueModel(name=name, dropout=0.3, activation="gelu")  # type: ignore[arg-type]
-        for name in ("mlp", "cnn", "resnet", "transformer")
+        for name in ("mlp", "cnn", "resnet", "transformer", "tabular")
+    },
+    **{
+        f"{name}-deep": CatalogueModel(name=name, dropout=0.3, depth=2, width=8)  # type: ignore[arg-type]
+        for name in ("gru", "lstm")
     },
     "layers": OWN,
+    "layers-gru": ROWS,
+    "layers-lstm": layers({"type": "LSTM", "hidden_size": 5}, {"type": "Linear", "out_features": 10}),
 }
 
 
 def problem_for(model: Model, data: str = "digits", dtype: torch.dtype = torch.float32, **training: Any) -> Problem:
-    dataset = BuiltinDataset(name=data)  # type: ignore[arg-type]
+    dataset: Dataset = BuiltinDataset(name=data)  # type: ignore[arg-type]
+    if isinstance(model, CatalogueModel) and model.name == "tabular" and data == "digits":
+        dataset = CHURN
     return build_problem(StudySpec(model=model, dataset=dataset, training=Training(**training)), dtype=dtype)
 
 
@@ -47,7 +71,7 @@ def test_three_trials_trained_in_one_pack_are_three_trials_trained_alone(name: s
     assert problem.batchable == (True, "")
     alone = [problem.make_model(seed) for seed in range(3)]
     params, buffers = torch.func.stack_module_state([problem.make_model(seed) for seed in range(3)])
-    skeleton = outline(problem.spec.model, problem.feature_shape, problem.outputs)
+    skeleton = outline(problem.spec.model, problem.feature_shape, problem.outputs, cardinalities=problem.cardinalities)
     for step in range(1, 4):
         x, y = problem.train.x[step * 16 :][:16], problem.train.y[step * 16 :][:16]
         set_step(buffers, step)
@@ -109,7 +133,7 @@ def test_a_module_without_a_rule_is_not_left_uninitialised() -> None:
         initialise(nn.Sequential(nn.Bilinear(2, 2, 2)), torch.Generator())
 
 
-@pytest.mark.parametrize("name", ["linear", "mlp", "transformer"])
+@pytest.mark.parametrize("name", ["linear", "mlp", "transformer", "gru", "lstm", "tabular"])
 @pytest.mark.parametrize("data", ["diabetes", "wine"])
 def test_plain_tables_fit_the_plain_models(name: Any, data: str) -> None:
     problem = problem_for(CatalogueModel(name=name), data)
@@ -125,6 +149,12 @@ REFUSED: list[tuple[Model, str, str]] = [
     (CatalogueModel(name="cnn", depth=4), "shape_mismatch", "/model/depth"),
     (CatalogueModel(name="transformer", width=30, heads=4), "shape_mismatch", "/model/heads"),
     (CatalogueModel(name="mlp", hidden=[8192] * 3), "model_too_large", "/model"),
+    (CatalogueModel(name="gru", hidden=[3]), "option_not_applicable", "/model/hidden"),
+    (CatalogueModel(name="lstm", activation="gelu"), "option_not_applicable", "/model/activation"),
+    (layers({"type": "GroupNorm", "groups": 2}, LINEAR), "shape_mismatch", "/model/layers/0"),
+    (layers({"type": "Flatten"}, {"type": "GroupNorm", "groups": 64}, LINEAR), "shape_mismatch", "/model/layers/1"),
+    (layers({"type": "Flatten"}, {"type": "GRU", "hidden_size": 4}, LINEAR), "shape_mismatch", "/model/layers/1"),
+    (layers({"type": "LSTM", "hidden_size": 8192}, LINEAR), "model_too_large", "/model/layers/0"),
     (layers(LINEAR), "shape_mismatch", "/model/layers/0"),
     (layers({"type": "Flatten"}, {"type": "ReLU"}), "nothing_to_train", "/model/layers"),
     (layers({"type": "Flatten"}, {"type": "Linear", "out_features": 7}), "shape_mismatch", "/model/layers/1"),
@@ -153,3 +183,16 @@ def test_image_models_refuse_plain_tables(name: Any) -> None:
     with pytest.raises(SpecError, match="needs images") as caught:
         problem_for(CatalogueModel(name=name), "iris")
     assert (caught.value.code, caught.value.pointer) == ("shape_mismatch", "/model")
+
+
+@pytest.mark.parametrize("name", ["gru", "lstm", "transformer"])
+def test_rows_of_too_many_features_are_refused(name: Any) -> None:
+    with pytest.raises(SpecError, match="takes at most 1,024") as caught:
+        outline(CatalogueModel(name=name), (1025,), 2)
+    assert (caught.value.code, caught.value.pointer) == ("model_too_large", "/model")
+
+
+def test_a_recurrent_layer_refuses_images_of_too_many_rows() -> None:
+    with pytest.raises(SpecError, match="takes at most 1,024") as caught:
+        outline(layers({"type": "GRU", "hidden_size": 2}, {"type": "Linear", "out_features": 2}), (1, 1025, 2), 2)
+    assert (caught.value.code, caught.value.pointer) == ("model_too_large", "/model/layers/0")

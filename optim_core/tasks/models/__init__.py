@@ -10,20 +10,29 @@ from optim_core.spec.keys import derive_seed
 from optim_core.spec.problem import LayersModel, Model
 from optim_core.tasks.dropout import SeededDropout, set_seed
 from optim_core.tasks.init import initialise
-from optim_core.tasks.models.catalogue import build_catalogue
+from optim_core.tasks.models.catalogue import Rows, build_catalogue
 from optim_core.tasks.models.from_layers import MAX_PARAMETERS, build_layers
 
 __all__ = ["make_network", "outline"]
 
 
-def outline(model: Model, shape: tuple[int, ...], outputs: int, *, always_dropout: bool = False) -> nn.Module:
-    """The network without memory (on the ``meta`` device); see ``build_catalogue`` for ``always_dropout``.
+def outline(
+    model: Model,
+    shape: tuple[int, ...],
+    outputs: int,
+    *,
+    cardinalities: tuple[int, ...] = (),
+    always_dropout: bool = False,
+) -> nn.Module:
+    """The network without memory (on the ``meta`` device).
 
-    Raises SpecError when it does not fit or is too large."""
+    ``cardinalities``: codes of each category column, see ``data.Arrays``; ``always_dropout``: see ``build_catalogue``.
+    Raises SpecError when it does not fit or is too large.
+    """
     with torch.device("meta"):
         if isinstance(model, LayersModel):
             return build_layers(model, shape, outputs)
-        network = build_catalogue(model, shape, outputs, always_dropout=always_dropout)
+        network = build_catalogue(model, Rows(shape, cardinalities), outputs, always_dropout=always_dropout)
     weights = sum(parameter.numel() for parameter in network.parameters())
     if weights > MAX_PARAMETERS:
         message = f"the model has {weights:,} weights; the limit is {MAX_PARAMETERS:,}"
@@ -39,6 +48,7 @@ def make_network(
     dtype: torch.dtype,
     device: torch.device | str,
     *,
+    cardinalities: tuple[int, ...] = (),
     always_dropout: bool = False,
 ) -> nn.Module:
     """The network with the initial weights of ``seed``; leaves every global random stream as it was.
@@ -46,7 +56,8 @@ def make_network(
     Weights are drawn in float32 on the CPU, then converted: one seed means one start on every device and in every
     precision.
     """
-    network = outline(model, shape, outputs, always_dropout=always_dropout).to_empty(device="cpu")
+    network = outline(model, shape, outputs, cardinalities=cardinalities, always_dropout=always_dropout)
+    network = network.to_empty(device="cpu")
     generator = torch.Generator().manual_seed(derive_seed(seed, "init"))
     with torch.no_grad():
         initialise(network, generator)

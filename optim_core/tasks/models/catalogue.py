@@ -1,25 +1,35 @@
-"""The ready-made networks. Each builder takes the spec, the shape of one row and the number of outputs."""
+"""The ready-made networks. Each builder takes the spec, what a row looks like and the number of outputs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import count, pairwise
 from math import gcd, prod
+from typing import NamedTuple
 
 from torch import nn
 
 from optim_core.spec.errors import SpecError
 from optim_core.spec.problem import CatalogueModel
 from optim_core.tasks.blocks import ACTIVATIONS, Attention, FeatureTokens, ImageRows, Mean, Positions, Residual
+from optim_core.tasks.categories import CategoryColumns, default_width
 from optim_core.tasks.dropout import SeededDropout
+from optim_core.tasks.recurrent import GRU, LSTM, MAX_STEPS, LastState, Recurrent
 
 # Attention costs the square of the tokens.
 MAX_TOKENS = 1024
 Shape = tuple[int, ...]
 
 
-def build_catalogue(spec: CatalogueModel, shape: Shape, outputs: int, *, always_dropout: bool = False) -> nn.Sequential:
-    """The network ``spec`` for rows of ``shape`` ((d,) or (c, h, w)).
+class Rows(NamedTuple):
+    """``shape``: (d,) or (c, h, w). ``cardinalities``: codes of each category column, which are the last of the d."""
+
+    shape: Shape
+    cardinalities: tuple[int, ...] = ()
+
+
+def build_catalogue(spec: CatalogueModel, rows: Rows, outputs: int, *, always_dropout: bool = False) -> nn.Sequential:
+    """The network ``spec`` for ``rows``.
 
     ``always_dropout``: dropout layers also where the rate is 0, for trials that set their own.
 
@@ -33,28 +43,44 @@ def build_catalogue(spec: CatalogueModel, shape: Shape, outputs: int, *, always_
         takes = f"it takes {', '.join(sorted(options))}" if options else "it takes no options"
         message = f"{name} does not fit the model {spec.name}; {takes}"
         raise SpecError(message, code="option_not_applicable", pointer=f"/model/{name}")
-    layers = builder(spec, shape, outputs)
+    layers = builder(spec, rows, outputs)
     if spec.dropout or always_dropout:
         return nn.Sequential(*layers)
     return nn.Sequential(*_without_dropout(layers))
 
 
-def _linear(spec: CatalogueModel, shape: Shape, outputs: int) -> list[nn.Module]:
-    return [*_flat(shape), nn.Linear(prod(shape), outputs)]
+def _linear(spec: CatalogueModel, rows: Rows, outputs: int) -> list[nn.Module]:
+    return [*_flat(rows.shape), nn.Linear(prod(rows.shape), outputs)]
 
 
-def _mlp(spec: CatalogueModel, shape: Shape, outputs: int) -> list[nn.Module]:
+def _mlp(spec: CatalogueModel, rows: Rows, outputs: int) -> list[nn.Module]:
     """Linear, activation, dropout per hidden width (default 64, 64)."""
-    layers, number = _flat(shape), count()
-    widths = [prod(shape), *(spec.hidden if spec.hidden is not None else [64, 64])]
+    return [*_flat(rows.shape), *_perceptron(spec, prod(rows.shape), outputs)]
+
+
+def _tabular(spec: CatalogueModel, rows: Rows, outputs: int) -> list[nn.Module]:
+    """As ``mlp``, with an embedding of ``width`` (``categories.default_width``) numbers for each category column."""
+    if len(rows.shape) != 1:
+        raise _mismatch("the model tabular needs a table; the rows of this data set are images")
+    if not rows.cardinalities:
+        return _perceptron(spec, rows.shape[0], outputs)
+    width = spec.width or default_width(rows.cardinalities)
+    columns = CategoryColumns(rows.shape[0] - len(rows.cardinalities), rows.cardinalities, width)
+    return [columns, *_perceptron(spec, columns.width, outputs)]
+
+
+def _perceptron(spec: CatalogueModel, features: int, outputs: int) -> list[nn.Module]:
+    layers: list[nn.Module] = []
+    number = count()
+    widths = [features, *(spec.hidden if spec.hidden is not None else [64, 64])]
     for before, after in pairwise(widths):
         layers += [nn.Linear(before, after), ACTIVATIONS[spec.activation](), *_dropout(spec, number)]
     return [*layers, nn.Linear(widths[-1], outputs)]
 
 
-def _cnn(spec: CatalogueModel, shape: Shape, outputs: int) -> list[nn.Module]:
+def _cnn(spec: CatalogueModel, rows: Rows, outputs: int) -> list[nn.Module]:
     """``depth`` (2) times 3x3 convolution, activation, 2x2 max pooling; channels ``width`` (16) doubling."""
-    _need_image(shape, "cnn")
+    shape = _image(rows, "cnn")
     width, depth = spec.width or 16, spec.depth or 2
     channels, side = shape[0], min(shape[1:])
     if side >> depth < 1:
@@ -71,9 +97,9 @@ def _cnn(spec: CatalogueModel, shape: Shape, outputs: int) -> list[nn.Module]:
     return [*layers, nn.Flatten(), *_dropout(spec, count()), nn.Linear(features, outputs)]
 
 
-def _resnet(spec: CatalogueModel, shape: Shape, outputs: int) -> list[nn.Module]:
+def _resnet(spec: CatalogueModel, rows: Rows, outputs: int) -> list[nn.Module]:
     """Two stages of ``depth`` (1) pre-activation residual blocks, GroupNorm; channels ``width`` (16), then twice."""
-    _need_image(shape, "resnet")
+    shape = _image(rows, "resnet")
     width, depth, act = spec.width or 16, spec.depth or 1, ACTIVATIONS[spec.activation]
     layers: list[nn.Module] = [nn.Conv2d(shape[0], width, 3, padding=1, bias=False)]
     channels = width
@@ -90,16 +116,34 @@ def _resnet(spec: CatalogueModel, shape: Shape, outputs: int) -> list[nn.Module]
     return [*layers, _group_norm(channels), act(), Mean(2, 3), *_dropout(spec, count()), nn.Linear(channels, outputs)]
 
 
-def _transformer(spec: CatalogueModel, shape: Shape, outputs: int) -> list[nn.Module]:
+def _gru(spec: CatalogueModel, rows: Rows, outputs: int) -> list[nn.Module]:
+    return _recurrent(spec, rows, outputs, GRU)
+
+
+def _lstm(spec: CatalogueModel, rows: Rows, outputs: int) -> list[nn.Module]:
+    return _recurrent(spec, rows, outputs, LSTM)
+
+
+def _recurrent(spec: CatalogueModel, rows: Rows, outputs: int, cell: type[Recurrent]) -> list[nn.Module]:
+    """``depth`` (1) cells of ``width`` (32) over image rows or features, dropout after each; the last state decides."""
+    width, depth, shape = spec.width or 32, spec.depth or 1, rows.shape
+    steps, number = _sequence(shape, MAX_STEPS, f"the model {spec.name}"), count()
+    layers: list[nn.Module] = [ImageRows()] if len(shape) == 3 else [FeatureTokens(steps, width)]
+    inputs = shape[0] * shape[2] if len(shape) == 3 else width
+    for block in range(depth):
+        layers += [cell(inputs, width), *([LastState()] if block == depth - 1 else []), *_dropout(spec, number)]
+        inputs = width
+    return [*layers, nn.Linear(width, outputs)]
+
+
+def _transformer(spec: CatalogueModel, rows: Rows, outputs: int) -> list[nn.Module]:
     """``depth`` (2) pre-norm blocks of ``width`` (32) and ``heads`` (4) over image rows or features; mean pool."""
     width, depth, heads = spec.width or 32, spec.depth or 2, spec.heads or 4
     if width % heads:
         message = f"width {width} is not a multiple of heads {heads}"
         raise SpecError(message, code="shape_mismatch", pointer="/model/heads")
-    tokens = shape[1] if len(shape) == 3 else shape[0]
-    if tokens > MAX_TOKENS:
-        message = f"the rows make {tokens:,} tokens; attention takes at most {MAX_TOKENS:,}"
-        raise SpecError(message, code="model_too_large", pointer="/model")
+    shape = rows.shape
+    tokens = _sequence(shape, MAX_TOKENS, "attention")
     layers: list[nn.Module] = [FeatureTokens(tokens, width)]
     if len(shape) == 3:
         layers = [ImageRows(), nn.Linear(shape[0] * shape[2], width), Positions(tokens, width)]
@@ -114,14 +158,17 @@ def _transformer(spec: CatalogueModel, shape: Shape, outputs: int) -> list[nn.Mo
     return [*layers, nn.LayerNorm(width), Mean(1), nn.Linear(width, outputs)]
 
 
-Builder = Callable[[CatalogueModel, Shape, int], list[nn.Module]]
+Builder = Callable[[CatalogueModel, Rows, int], list[nn.Module]]
 # name → (builder, the options it takes); a new model is one row here and one name in ``CatalogueModel``.
 MODELS: dict[str, tuple[Builder, frozenset[str]]] = {
     "linear": (_linear, frozenset()),
     "mlp": (_mlp, frozenset({"hidden", "activation", "dropout"})),
     "cnn": (_cnn, frozenset({"width", "depth", "activation", "dropout"})),
     "resnet": (_resnet, frozenset({"width", "depth", "activation", "dropout"})),
+    "gru": (_gru, frozenset({"width", "depth", "dropout"})),
+    "lstm": (_lstm, frozenset({"width", "depth", "dropout"})),
     "transformer": (_transformer, frozenset({"width", "depth", "heads", "activation", "dropout"})),
+    "tabular": (_tabular, frozenset({"hidden", "width", "activation", "dropout"})),
 }
 
 
@@ -152,7 +199,22 @@ def _halvings(side: int) -> int:
     return max(0, side.bit_length() - 1)
 
 
-def _need_image(shape: Shape, name: str) -> None:
-    if len(shape) != 3:
-        message = f"the model {name} needs images (such as digits); this data set has {shape[0]} plain features"
-        raise SpecError(message, code="shape_mismatch", pointer="/model")
+def _sequence(shape: Shape, most: int, who: str) -> int:
+    """How many tokens the rows make: image rows, or features."""
+    tokens = shape[1] if len(shape) == 3 else shape[0]
+    if tokens > most:
+        message = f"the rows make {tokens:,} tokens; {who} takes at most {most:,}"
+        raise SpecError(message, code="model_too_large", pointer="/model")
+    return tokens
+
+
+def _image(rows: Rows, name: str) -> Shape:
+    if len(rows.shape) != 3:
+        raise _mismatch(
+            f"the model {name} needs images (such as digits); this data set has {rows.shape[0]} plain features"
+        )
+    return rows.shape
+
+
+def _mismatch(message: str) -> SpecError:
+    return SpecError(message, code="shape_mismatch", pointer="/model")

@@ -9,12 +9,15 @@ from torch import nn
 from optim_core.spec import layers as spec
 from optim_core.spec.errors import SpecError
 from optim_core.spec.problem import LayersModel
+from optim_core.tasks.blocks import ImageRows
 from optim_core.tasks.dropout import SeededDropout
+from optim_core.tasks.recurrent import GRU, LSTM, MAX_STEPS, LastState
 
 MAX_PARAMETERS = 50_000_000
 MAX_ACTIVATIONS = 50_000_000
 Shape = tuple[int, ...]
 _ACTIVATIONS = {"ReLU": nn.ReLU, "GELU": nn.GELU, "Tanh": nn.Tanh, "SiLU": nn.SiLU, "Sigmoid": nn.Sigmoid}
+_RECURRENT = {"GRU": GRU, "LSTM": LSTM}
 
 
 def build_layers(model: LayersModel, shape: Shape, outputs: int) -> nn.Sequential:
@@ -67,7 +70,30 @@ def _step(layer: spec.Layer, shape: Shape, pointer: str) -> tuple[Shape, int]:
         return shape, 2 * prod(shape)
     if isinstance(layer, spec.BatchNorm):
         return shape, 2 * shape[0]
+    if isinstance(layer, spec.GroupNorm):
+        return _groups(shape, layer.groups, pointer), 2 * shape[0]
+    if isinstance(layer, spec.Recurrent):
+        return _recurrent(layer, shape, pointer)
     return shape, 0
+
+
+def _groups(shape: Shape, groups: int, pointer: str) -> Shape:
+    if shape[0] % groups:
+        what = "channels" if len(shape) == 3 else "features"
+        raise _mismatch(f"{groups} groups do not divide {shape[0]} {what}", pointer)
+    if prod(shape) == groups:
+        raise _mismatch(f"{groups} groups of a single number leave nothing of it", pointer)
+    return shape
+
+
+def _recurrent(layer: spec.Recurrent, shape: Shape, pointer: str) -> tuple[Shape, int]:
+    if len(shape) != 3:
+        raise _mismatch(f"{layer.type} reads images row by row, not flat rows of {shape[0]} features", pointer)
+    if shape[1] > MAX_STEPS:
+        message = f"the image has {shape[1]:,} rows; {layer.type} takes at most {MAX_STEPS:,} steps"
+        raise SpecError(message, code="model_too_large", pointer=pointer)
+    gates, width = _RECURRENT[layer.type].gates, layer.hidden_size
+    return (width,), gates * width * (shape[0] * shape[2] + width + 2)
 
 
 def _window(shape: Shape, kernel: int, stride: int, padding: int, name: str, pointer: str) -> Shape:
@@ -102,6 +128,11 @@ def _module(layer: spec.Layer, shape: Shape, position: int) -> nn.Module:
         return nn.LayerNorm(list(shape))
     if isinstance(layer, spec.BatchNorm):
         return nn.BatchNorm1d(shape[0]) if len(shape) == 1 else nn.BatchNorm2d(shape[0])
+    if isinstance(layer, spec.GroupNorm):
+        return nn.GroupNorm(layer.groups, shape[0])
+    if isinstance(layer, spec.Recurrent):
+        cell = _RECURRENT[layer.type](shape[0] * shape[2], layer.hidden_size)
+        return nn.Sequential(ImageRows(), cell, LastState())
     if isinstance(layer, spec.Dropout):
         return SeededDropout(layer.p, position)
     return _ACTIVATIONS[layer.type]()

@@ -1,0 +1,115 @@
+"""Which form of training is fastest for a problem on this device: a short measurement, made once in a study's probe.
+
+Units carry the form that the probe chose, so everything after it is repeatable.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import torch
+
+from optim_core.engine.memory import LARGEST_PACK
+from optim_core.engine.pack import PackRunner
+from optim_core.spec.keys import derive_seed
+from optim_core.spec.space import default_configuration
+from optim_core.spec.trial import Form, TrialParams
+from optim_core.tasks.build import Problem
+
+Mode = Literal["auto", "batched", "sequential"]
+DEFAULT_WIDTH = 16
+WIDTHS = (4, 8, 16, 32, 64)
+WARM_STEPS, FEWEST_STEPS, MOST_STEPS = 2, 3, 30
+# Seconds of timed steps for one form.
+PATIENCE_S = 0.1
+# The usual form stays unless another one is clearly faster.
+MARGIN = 1.05
+ALONE = Form(engine="sequential", width=1)
+
+
+class Measured(NamedTuple):
+    """The chosen form, seconds of a step of one trial in it, and the same for trials one after the other."""
+
+    form: Form
+    trial_step_s: float
+    alone_s: float
+    trial_steps: int
+
+
+def default_form(problem: Problem, mode: Mode = "auto") -> Form:
+    """What is good nearly everywhere: rules for stacked layers, in parts that fit a cache. A GPU takes all trials at once."""
+    if mode == "sequential" or (mode == "auto" and not problem.batchable[0]):
+        return ALONE
+    if problem.device.type == "cuda":
+        return Form(engine="batched", width=LARGEST_PACK, vectorise=True)
+    return Form(engine="batched", width=DEFAULT_WIDTH)
+
+
+def candidates(problem: Problem, largest: int) -> list[Form]:
+    """Forms worth measuring, the usual one first."""
+    usual = default_form(problem)
+    if usual.engine == "sequential":
+        return [usual]
+    widths = [w for w in WIDTHS if w <= largest] or [largest]
+    if problem.device.type == "cuda":
+        widths = widths[-1:]
+    stacked = [Form(engine="batched", width=w) for w in widths]
+    vectorised = Form(engine="batched", width=min(usual.width, largest), vectorise=True)
+    return list(dict.fromkeys([usual, *stacked, vectorised]))
+
+
+def fastest_form(problem: Problem, largest: int) -> Measured:
+    """Measure the candidates for packs of up to ``largest`` trials. Raises what training raises."""
+    usual, *others = candidates(problem, largest)
+    alone, steps = trial_seconds(problem, ALONE)
+    best, best_s = usual, alone
+    if usual != ALONE:
+        best_s, taken = trial_seconds(problem, usual)
+        steps += taken
+    for form in others:
+        seconds, taken = trial_seconds(problem, form)
+        steps += taken
+        if seconds * MARGIN < best_s:
+            best, best_s = form, seconds
+    if alone * MARGIN < best_s:
+        best, best_s = ALONE, alone
+    return Measured(best, best_s, alone, steps)
+
+
+def trial_seconds(problem: Problem, form: Form) -> tuple[float, int]:
+    """Fastest seconds of a step per trial, AdamW at its defaults, on one lane; and the trial-steps that it took."""
+    width = min(form.width, LARGEST_PACK)
+    names = ["adamw"] * width
+    times = step_seconds(problem, names, form, PATIENCE_S)
+    return min(times) / width, (len(times) + WARM_STEPS) * width
+
+
+def step_seconds(problem: Problem, optimizers: Sequence[str], form: Form, patience_s: float) -> list[float]:
+    """Seconds of each of some steps of a pack of these optimizers: what others do on the machine only ever slows steps."""
+    seed = derive_seed("probe", problem.spec.seed)
+    trials = [
+        TrialParams(
+            number=i,
+            configuration=default_configuration(name, problem.spec.search),
+            seed=seed,
+            stage="portfolio",
+            origin="probe",
+        )
+        for i, name in enumerate(optimizers)
+    ]
+    horizon = WARM_STEPS + MOST_STEPS
+    runner = PackRunner(problem, trials, horizon, form)
+    runner.advance(0, WARM_STEPS)
+    times: list[float] = []
+    for step in range(WARM_STEPS, horizon):
+        start = time.perf_counter()
+        losses = runner.advance(step, step + 1)
+        if losses.is_cuda:
+            torch.cuda.synchronize(losses.device)
+        times.append(time.perf_counter() - start)
+        if len(times) >= FEWEST_STEPS and sum(times) > patience_s:
+            break
+    runner.outputs(problem.validation.x[: problem.batch_size])
+    return times

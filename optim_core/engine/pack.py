@@ -1,0 +1,127 @@
+"""A pack in parts: trials that fit the cache together train together, and parts share the machine's cores.
+
+A part takes all its steps of a chunk before the next one starts, so weights, state and activations of its trials stay in
+the cache. Parts never wait for each other inside a chunk; with several cores each runs on one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from optim_core.engine.batched import BatchedRunner
+from optim_core.engine.direct import DirectRunner
+from optim_core.engine.runner import Runner
+from optim_core.engine.sequential import SequentialRunner
+from optim_core.minimizers.registry import MINIMIZERS
+from optim_core.spec.trial import Form, TrialParams
+from optim_core.tasks.build import Problem
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class _Part:
+    rows: list[int]
+    runner: Runner
+
+
+class PackRunner:
+    """See ``runner.Runner``. ``form``: how parts are trained and how many trials a part has at most."""
+
+    def __init__(self, problem: Problem, trials: Sequence[TrialParams], horizon: int, form: Form) -> None:
+        self._problem, self._horizon, self._form = problem, horizon, form
+        self._trials = list(trials)
+        self._parts = [self._part(rows) for rows in self._rows(range(len(trials)))]
+
+    def _rows(self, places: Sequence[int]) -> list[list[int]]:
+        """Places in the pack, cut into parts. Neighbours share an optimizer where they can; minimizers stay together."""
+        direct = [i for i in places if self._optimizer(i) in MINIMIZERS]
+        others = sorted((i for i in places if i not in set(direct)), key=lambda i: (self._optimizer(i), i))
+        width = max(1, min(self._form.width, math.ceil(len(others) / lanes(self._problem.device))))
+        cuts = [others[i : i + width] for i in range(0, len(others), width)]
+        return [*cuts, *([direct] if direct else [])]
+
+    def _optimizer(self, place: int) -> str:
+        return self._trials[place].configuration.optimizer
+
+    def _part(self, rows: list[int]) -> _Part:
+        trials = [self._trials[i] for i in rows]
+        if trials[0].configuration.optimizer in MINIMIZERS:
+            return _Part(rows, DirectRunner(self._problem, trials))
+        if self._form.engine == "sequential":
+            return _Part(rows, SequentialRunner(self._problem, trials, self._horizon))
+        runner = BatchedRunner(self._problem, trials, self._horizon, vectorise=self._form.vectorise)
+        return _Part(rows, runner)
+
+    def advance(self, first: int, last: int) -> Tensor:
+        return self._join(self._each(lambda part: part.runner.advance(first, last)))
+
+    def outputs(self, x: Tensor) -> Tensor:
+        return self._join(self._each(lambda part: part.runner.outputs(x)))
+
+    def observe(self, losses: Tensor) -> None:
+        for part in self._parts:
+            part.runner.observe(losses[part.rows])
+
+    def state(self) -> list[dict[str, Any] | None]:
+        found = {row: state for part in self._parts for row, state in zip(part.rows, part.runner.state(), strict=True)}
+        return [found.get(i) for i in range(len(self._trials))]
+
+    def restore(self, states: Sequence[dict[str, Any] | None]) -> None:
+        """``states`` as ``state`` gave them: None for trials that were let go."""
+        self.release([i for i, state in enumerate(states) if state is None])
+        for part in self._parts:
+            part.runner.restore([state for i in part.rows if (state := states[i]) is not None])
+
+    def weights(self) -> dict[str, Tensor]:
+        found = [part.runner.weights() for part in self._parts]
+        return {name: self._join([weights[name] for weights in found]) for name in found[0]}
+
+    def release(self, places: Sequence[int]) -> None:
+        """Let trials go: what is left of their parts trains on alone. Their rows are NaN from now on. One always stays."""
+        gone, parts = set(places), []
+        if all(row in gone for part in self._parts for row in part.rows):
+            return
+        for part in self._parts:
+            kept = [(row, i) for i, row in enumerate(part.rows) if row not in gone]
+            if len(kept) == len(part.rows):
+                parts.append(part)
+            elif kept:
+                states = part.runner.state()
+                smaller = self._part([row for row, _ in kept])
+                smaller.runner.restore([states[i] for _, i in kept])
+                parts.append(smaller)
+        self._parts = parts
+
+    def _join(self, tensors: Sequence[Tensor]) -> Tensor:
+        """Rows of the parts in the order of the pack."""
+        first = tensors[0]
+        if self._parts[0].rows == list(range(len(self._trials))):
+            return first
+        joined = first.new_full((len(self._trials), *first.shape[1:]), torch.nan)
+        for part, tensor in zip(self._parts, tensors, strict=True):
+            joined[part.rows] = tensor.to(joined.device)
+        return joined
+
+    def _each(self, work: Callable[[_Part], Result]) -> list[Result]:
+        wide = lanes(self._problem.device)
+        if wide == 1 or len(self._parts) == 1:
+            return [work(part) for part in self._parts]
+        try:
+            with ThreadPoolExecutor(wide, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+                return list(pool.map(work, self._parts))
+        finally:
+            # What a lane sets is also the default of threads to come.
+            torch.set_num_threads(wide)
+
+
+def lanes(device: torch.device) -> int:
+    """How many parts run at once: one for each thread that torch may use on a CPU, one on a GPU."""
+    return torch.get_num_threads() if device.type == "cpu" else 1

@@ -1,0 +1,1 @@
+"""K networks of one architecture, forward and backward at once. See ``network.StackedNetwork``."""

@@ -1,0 +1,116 @@
+"""Linear layers, activations, dropout: what works on vectors and tokens alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from optim_core.counter import BITS, GAMMA, bits, mix
+from optim_core.stacked.base import Back, Context, Layer
+from optim_core.tasks.dropout import RATE, SEED, STEP, SeededDropout
+
+aten = torch.ops.aten
+
+
+def linear(layer: Layer, x: Tensor, context: Context) -> tuple[Tensor, Back | None]:
+    """y = W·x + b for vectors (K, i, n), y = x·Wᵀ + b for tokens (K, batch, tokens, i)."""
+    if x.ndim == 4:
+        return _linear_of_tokens(layer, x, context)
+    weight, wide = context.tensor(layer.names["weight"]), _expanded(x, context.tensor(layer.names["weight"]))
+    y = torch.bmm(weight, wide)
+    if "bias" in layer.names:
+        y.add_(context.tensor(layer.names["bias"]).unsqueeze(-1))
+    if context.slots is None:
+        return y, None
+
+    def back(dy: Tensor) -> Tensor | None:
+        if (slot := context.slot(layer.names["weight"])) is not None:
+            torch.bmm(dy, wide.mT, out=slot)
+        if "bias" in layer.names and (slot := context.slot(layer.names["bias"])) is not None:
+            torch.sum(dy, 2, out=slot)
+        return torch.bmm(weight.mT, dy) if layer.wants else None
+
+    return y, back
+
+
+def _linear_of_tokens(layer: Layer, x: Tensor, context: Context) -> tuple[Tensor, Back | None]:
+    weight = context.tensor(layer.names["weight"])
+    shape = x.shape[1:-1]
+    rows = _expanded(x.flatten(1, 2), weight)
+    y = torch.bmm(rows, weight.mT)
+    if "bias" in layer.names:
+        y.add_(context.tensor(layer.names["bias"]).unsqueeze(1))
+    if context.slots is None:
+        return y.unflatten(1, shape), None
+
+    def back(dy: Tensor) -> Tensor | None:
+        dy = dy.flatten(1, 2)
+        if (slot := context.slot(layer.names["weight"])) is not None:
+            torch.bmm(dy.mT, rows, out=slot)
+        if "bias" in layer.names and (slot := context.slot(layer.names["bias"])) is not None:
+            torch.sum(dy, 1, out=slot)
+        return torch.bmm(dy, weight).unflatten(1, shape) if layer.wants else None
+
+    return y.unflatten(1, shape), back
+
+
+def _expanded(x: Tensor, weight: Tensor) -> Tensor:
+    return x if x.shape[0] == weight.shape[0] else x.expand(weight.shape[0], -1, -1)
+
+
+def relu(layer: Layer, x: Tensor, context: Context) -> tuple[Tensor, Back | None]:
+    """max(x, 0)."""
+    y = x.relu_() if layer.may_overwrite else x.relu()
+
+    def back(dy: Tensor) -> Tensor:
+        return aten.threshold_backward.grad_input(dy, y, 0, grad_input=dy)
+
+    return y, back if context.slots is not None else None
+
+
+def from_output(forward: Callable[[Tensor], Tensor], backward: Callable[..., Tensor]):
+    """A rule for a function whose derivative follows from its output."""
+
+    def rule(layer: Layer, x: Tensor, context: Context) -> tuple[Tensor, Back | None]:
+        del layer
+        y = forward(x)
+        return y, (lambda dy: backward(dy, y)) if context.slots is not None else None
+
+    return rule
+
+
+def from_input(forward: Callable[[Tensor], Tensor], backward: Callable[..., Tensor]):
+    """A rule for a function whose derivative follows from its input."""
+
+    def rule(layer: Layer, x: Tensor, context: Context) -> tuple[Tensor, Back | None]:
+        del layer
+        return forward(x), (lambda dy: backward(dy, x)) if context.slots is not None else None
+
+    return rule
+
+
+ACTIVATIONS = {
+    nn.ReLU: relu,
+    nn.Tanh: from_output(torch.tanh, aten.tanh_backward),
+    nn.Sigmoid: from_output(torch.sigmoid, aten.sigmoid_backward),
+    nn.GELU: from_input(nn.functional.gelu, aten.gelu_backward),
+    nn.SiLU: from_input(nn.functional.silu, aten.silu_backward),
+}
+
+
+def dropout(layer: Layer, x: Tensor, context: Context) -> tuple[Tensor, Back | None]:
+    """The mask of ``SeededDropout``, which counts elements in the order (batch, …features)."""
+    module = layer.module
+    assert isinstance(module, SeededDropout)
+    if not module.training:
+        return x, (lambda dy: dy) if context.slots is not None else None
+    seed, step, rate = (context.buffers[layer.names[name]] for name in (SEED, STEP, RATE))
+    key = mix(mix(seed * GAMMA + module.layer) + step * GAMMA)
+    if x.shape[0] != len(key):
+        x = x.expand(len(key), *x.shape[1:])
+    drawn = bits(key, x[0].numel()) >= (rate * 2**BITS).round().unsqueeze(-1)
+    keep = drawn.to(x.dtype).mul_((1.0 / (1.0 - rate)).to(x.dtype).unsqueeze(-1))
+    keep = keep.unflatten(1, (x.shape[2], x.shape[1])).mT if x.ndim == 3 else keep.view(x.shape)
+    return x * keep, (lambda dy: dy * keep) if context.slots is not None else None

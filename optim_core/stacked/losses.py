@@ -1,0 +1,38 @@
+"""Training losses of K trials and their gradients, the same as ``Problem.loss`` gives for each."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def cross_entropy(scores: Tensor, y: Tensor, smoothing: Tensor | float) -> tuple[Tensor, Tensor]:
+    """Mean cross-entropy with label smoothing: (K, classes, n) scores and (n,) or (K, n) codes → (K,), and the gradient.
+
+    ``smoothing``: a number or (K,). The gradient is that of the sum over trials, in the shape of ``scores``.
+    """
+    k, classes, n = scores.shape
+    logs = scores.log_softmax(1)
+    target = y.expand(k, n).unsqueeze(1)
+    hit = logs.gather(1, target).squeeze(1)
+    smooth = isinstance(smoothing, Tensor) or smoothing != 0
+    if not smooth:
+        losses = hit.mean(1).neg_()
+        share, full = 0.0, torch.full((1, 1, 1), -1.0 / n, dtype=scores.dtype, device=scores.device)
+    else:
+        share = torch.as_tensor(smoothing, dtype=scores.dtype, device=scores.device).expand(k)
+        losses = -((1 - share) * hit.mean(1) + share * logs.mean((1, 2)))
+        full = (-(1 - share) / n).view(k, 1, 1)
+    gradient = logs.exp_().mul_(1.0 / n)
+    if smooth:
+        assert isinstance(share, Tensor)
+        gradient.sub_((share / (n * classes)).view(k, 1, 1))
+    gradient.scatter_add_(1, target, full.expand(k, 1, n))
+    return losses, gradient
+
+
+def squared_error(outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean squared error: (K, 1, n) outputs and (n,) or (K, n) targets → (K,), and the gradient (K, 1, n)."""
+    apart = outputs - (y if y.ndim == 1 else y.unsqueeze(1))
+    losses = apart.square().mean((1, 2))
+    return losses, apart.mul_(2.0 / outputs.shape[-1])

@@ -1,0 +1,188 @@
+"""K networks of one architecture as one: built from a module, run with stacked weights."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from optim_core.stacked import containers, dense, images, norms, tokens
+from optim_core.stacked.base import Back, Context, Layer, Rule
+from optim_core.stacked.fallback import vectorised
+from optim_core.tasks.blocks import Attention, FeatureTokens, ImageRows, Mean, Positions, Residual
+from optim_core.tasks.dropout import SeededDropout
+
+# Rules on vectors and tokens with a trial axis; whatever is not here is vectorised by torch.
+STACKED: dict[type[nn.Module], Rule] = {
+    nn.Linear: dense.linear,
+    **dense.ACTIVATIONS,
+    SeededDropout: dense.dropout,
+    nn.LayerNorm: norms.layer_norm,
+    nn.BatchNorm1d: norms.batch_norm,
+    ImageRows: tokens.image_rows,
+    Positions: tokens.positions,
+    FeatureTokens: tokens.feature_tokens,
+    Attention: tokens.attention,
+    Mean: tokens.mean,
+}
+# Rules on the images of one trial; whatever is not here goes through autograd.
+ONE_TRIAL: dict[type[nn.Module], Rule] = {
+    nn.Conv2d: images.conv2d,
+    nn.MaxPool2d: images.max_pool2d,
+    nn.AvgPool2d: images.avg_pool2d,
+    nn.GroupNorm: images.group_norm,
+    nn.Flatten: images.flatten,
+    Mean: images.mean,
+    SeededDropout: images.dropout,
+    **dense.ACTIVATIONS,
+}
+# Layers whose output is a new tensor that their way back does not need.
+_FRESH = (
+    nn.Linear,
+    nn.Conv2d,
+    nn.LayerNorm,
+    nn.BatchNorm1d,
+    nn.GroupNorm,
+    nn.MaxPool2d,
+    Positions,
+    Attention,
+    Residual,
+)
+
+
+class StackedNetwork:
+    """The networks. ``trained``: names of the weights that are trained; ``x``: a few rows like those to come, (n, …).
+
+    ``vectorise``: leave the whole network to ``torch.vmap`` instead of the rules here.
+    """
+
+    def __init__(self, module: nn.Module, trained: Collection[str], x: Tensor, *, vectorise: bool = False) -> None:
+        builder = _Builder(set(trained), {} if vectorise else _input_axes(module, x))
+        self._root = builder.unknown(module, "", False) if vectorise else builder.layer(module, "", False, False)
+
+    def forward(
+        self,
+        weights: Mapping[str, Tensor],
+        buffers: Mapping[str, Tensor],
+        x: Tensor,
+        slots: Mapping[str, Tensor] | None = None,
+    ) -> tuple[Tensor, Back | None]:
+        """(K, outputs, n) for rows ``x`` of shape (K or 1, n, …), and the way back when there are ``slots``.
+
+        ``weights``, ``buffers``: (K, *shape) by name; ``slots``: where gradients are written. Whether dropout drops and batch
+        norm measures is what the modules' own ``training`` says.
+        """
+        return self._root.run(x.mT if x.ndim == 3 else x, Context(weights, buffers, slots))
+
+
+class _Builder:
+    def __init__(self, trained: set[str], axes: Mapping[nn.Module, int]) -> None:
+        self._trained, self._axes = trained, axes
+
+    def layer(self, module: nn.Module, prefix: str, wants: bool, one_trial: bool) -> Layer:
+        """The module's layer. ``one_trial``: inside a run of image layers."""
+        if isinstance(module, nn.Sequential):
+            children = self._in_order(module, prefix, wants, one_trial)
+            last = children[-1] if children else None
+            return Layer(
+                module,
+                prefix,
+                wants,
+                fresh=last is not None and last.fresh,
+                overwrites=last is not None and last.overwrites,
+                children=children,
+                rule=containers.sequential,
+            )
+        fresh, overwrites = isinstance(module, _FRESH), isinstance(module, nn.ReLU)
+        if isinstance(module, Residual):
+            children = [self.layer(module.body, f"{prefix}body.", wants, one_trial)]
+            if not isinstance(module.shortcut, nn.Identity):
+                children.append(self.layer(module.shortcut, f"{prefix}shortcut.", wants, one_trial))
+            return Layer(module, prefix, wants, fresh=fresh, children=children, rule=containers.residual)
+        rule = (ONE_TRIAL if one_trial else STACKED).get(type(module))
+        if isinstance(module, nn.Conv2d) and isinstance(module.padding, str):
+            rule = None
+        if rule is None:
+            return (
+                Layer(module, prefix, wants, rule=images.by_autograd)
+                if one_trial
+                else self.unknown(module, prefix, wants)
+            )
+        children = []
+        if isinstance(module, Attention):
+            children = [
+                self.layer(getattr(module, n), f"{prefix}{n}.", wants, False) for n in ("query", "key", "value")
+            ]
+            children.append(self.layer(module.out, f"{prefix}out.", True, False))
+        return Layer(module, prefix, wants, fresh=fresh, overwrites=overwrites, children=children, rule=rule)
+
+    def unknown(self, module: nn.Module, prefix: str, wants: bool) -> Layer:
+        """A layer without a rule of its own."""
+        return Layer(module, prefix, wants, rule=vectorised)
+
+    def _in_order(self, module: nn.Sequential, prefix: str, wants: bool, one_trial: bool) -> list[Layer]:
+        found: list[Layer] = []
+        for name, child in _pooled_first(list(module.named_children())):
+            images_here = not one_trial and self._is_image_layer(child)
+            layer = self.layer(child, f"{prefix}{name}.", wants, one_trial or images_here)
+            wants = wants or self._trains(child, f"{prefix}{name}.")
+            if images_here and found and isinstance(found[-1].rule, images.EachTrial):
+                self._append(found[-1].children, layer)
+            elif images_here:
+                found.append(Layer(module, prefix, layer.wants, children=[layer], rule=images.EachTrial([])))
+            else:
+                self._append(found, layer)
+        return [self._finished(layer) for layer in found]
+
+    @staticmethod
+    def _append(layers: list[Layer], layer: Layer) -> None:
+        """Put a layer behind the others, and tell it what it may do with what they give."""
+        if layers:
+            layer.may_overwrite = layers[-1].fresh
+            if isinstance(layer.module, SeededDropout):
+                layer.fresh = layers[-1].fresh
+        layers.append(layer)
+
+    def _finished(self, layer: Layer) -> Layer:
+        if not isinstance(layer.rule, images.EachTrial):
+            return layer
+        first = layer.children[0]
+        if len(layer.children) == 1 and isinstance(first.module, nn.Flatten):
+            return Layer(first.module, first.prefix, first.wants, rule=images.stacked_flatten)
+        names = [f"{c.prefix}{name}" for c in layer.children for name in c.module.state_dict(keep_vars=True)]
+        layer.rule = images.EachTrial(names)
+        return layer
+
+    def _is_image_layer(self, module: nn.Module) -> bool:
+        return self._axes.get(module) == 4 and not isinstance(module, ImageRows)
+
+    def _trains(self, module: nn.Module, prefix: str) -> bool:
+        return any(f"{prefix}{name}" in self._trained for name, _ in module.named_parameters())
+
+
+def _pooled_first(children: list[tuple[str, nn.Module]]) -> list[tuple[str, nn.Module]]:
+    """max(relu(x)) = relu(max(x)), gradients included, and the second looks at a quarter of the numbers."""
+    ordered = list(children)
+    for i in range(len(ordered) - 1):
+        if isinstance(ordered[i][1], nn.ReLU) and isinstance(ordered[i + 1][1], nn.MaxPool2d):
+            ordered[i], ordered[i + 1] = ordered[i + 1], ordered[i]
+    return ordered
+
+
+def _input_axes(module: nn.Module, x: Tensor) -> dict[nn.Module, int]:
+    """Module → number of axes of what it is given, the batch's included."""
+    found: dict[nn.Module, int] = {}
+
+    def note(inner: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        found[inner] = inputs[0].ndim
+
+    hooks = [inner.register_forward_pre_hook(note) for inner in module.modules()]
+    training = module.training
+    module.eval()
+    with torch.no_grad():
+        module(x)
+    module.train(training)
+    for hook in hooks:
+        hook.remove()
+    return found

@@ -1,0 +1,86 @@
+"""Normalization of vectors and tokens."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from optim_core.stacked.base import Back, Context, Layer
+from optim_core.stacked.dense import aten
+
+
+def layer_norm(layer: Layer, x: Tensor, context: Context) -> tuple[Tensor, Back | None]:
+    """Over the features of vectors, over the width of tokens. Ba et al. 2016 (arXiv 1607.06450)."""
+    module = layer.module
+    assert isinstance(module, nn.LayerNorm)
+    axis, shape = (1, (-1, x.shape[1], 1)) if x.ndim == 3 else (-1, (-1, 1, 1, x.shape[-1]))
+    variance, mean = torch.var_mean(x, axis, correction=0, keepdim=True)
+    rstd = variance.add_(module.eps).rsqrt_()
+    normal = (x - mean).mul_(rstd)
+    weight = context.tensor(layer.names["weight"]).view(shape)
+    y = torch.addcmul(context.tensor(layer.names["bias"]).view(shape), normal, weight)
+    if context.slots is None:
+        return y, None
+    others = [axis_ for axis_ in range(1, x.ndim) if axis_ != axis % x.ndim]
+    size = x.shape[axis]
+
+    def back(dy: Tensor) -> Tensor | None:
+        if (slot := context.slot(layer.names["bias"])) is not None:
+            torch.sum(dy, others, out=slot)
+        if (slot := context.slot(layer.names["weight"])) is not None:
+            torch.sum(dy * normal, others, out=slot)
+        if not layer.wants:
+            return None
+        inner = dy * weight
+        along = (inner * normal).sum(axis, keepdim=True).div_(-size)
+        inner.sub_(inner.mean(axis, keepdim=True)).addcmul_(normal, along)
+        return inner.mul_(rstd)
+
+    return y, back
+
+
+def batch_norm(layer: Layer, x: Tensor, context: Context) -> tuple[Tensor, Back | None]:
+    """Over the batch of vectors (K, features, n), each trial's running statistics of its own.
+
+    Ioffe & Szegedy 2015 (arXiv 1502.03167); the running variance is the unbiased one, as in torch.
+    """
+    module = layer.module
+    assert isinstance(module, nn.BatchNorm1d)
+    weight, bias = (context.tensor(layer.names[name]).unsqueeze(-1) for name in ("weight", "bias"))
+    running = [context.buffers[layer.names[name]] for name in ("running_mean", "running_var")]
+    if not module.training:
+        rstd = (running[1] + module.eps).rsqrt_().unsqueeze(-1)
+        normal = (x - running[0].unsqueeze(-1)).mul_(rstd)
+    else:
+        n = x.shape[2]
+        variance, mean = torch.var_mean(x, 2, correction=0, keepdim=True)
+        momentum = module.momentum if module.momentum is not None else 0.1
+        running[0].lerp_(mean.squeeze(-1).expand_as(running[0]), momentum)
+        running[1].lerp_((variance.squeeze(-1) * (n / max(n - 1, 1))).expand_as(running[1]), momentum)
+        context.buffers[layer.names["num_batches_tracked"]].add_(1)
+        rstd = variance.add_(module.eps).rsqrt_()
+        normal = (x - mean).mul_(rstd)
+    y = torch.addcmul(bias, normal, weight)
+    if context.slots is None:
+        return y, None
+
+    def back(dy: Tensor) -> Tensor | None:
+        if (slot := context.slot(layer.names["bias"])) is not None:
+            torch.sum(dy, 2, out=slot)
+        if (slot := context.slot(layer.names["weight"])) is not None:
+            torch.sum(dy * normal, 2, out=slot)
+        if not layer.wants:
+            return None
+        inner = dy * weight
+        if not module.training:
+            return inner.mul_(rstd)
+        along = (inner * normal).mean(2, keepdim=True).neg_()
+        inner.sub_(inner.mean(2, keepdim=True)).addcmul_(normal, along)
+        return inner.mul_(rstd)
+
+    return y, back
+
+
+def softmax_back(dy: Tensor, y: Tensor) -> Tensor:
+    """Back through a softmax over the last axis."""
+    return aten._softmax_backward_data(dy, y, -1, y.dtype)
