@@ -9,14 +9,12 @@ import numpy as np
 from scipy.optimize import minimize
 
 from optim_core.minimizers.base import LARGE, Hyper, Objective, Vector
-from optim_core.spec.errors import SpecError
+from optim_core.minimizers.limits import check_size
 
 # No limit of SciPy's own: the objective ends the run.
 ENDLESS = 10**9
 # Tighter than SciPy's 2.2e-9 and 1e-5: what is left of the budget has no better use.
 VALUE_TOLERANCE, GRADIENT_TOLERANCE = 1e-12, 1e-8
-# SLSQP keeps about 10·n² numbers and takes n³ operations a step.
-LARGEST_SLSQP = 1000
 
 
 def _with_soft_walls(objective: Objective) -> Callable[[Vector], tuple[float, Vector]]:
@@ -56,11 +54,9 @@ def lbfgs(objective: Objective, hyper: Hyper, seed: int) -> None:
 def slsqp(objective: Objective, hyper: Hyper, seed: int) -> None:
     """Sequential least-squares programming (Kraft 1988; SciPy's SLSQP), a BFGS method when nothing is constrained.
 
-    ``ftol``: precision of the value at which it stops. Raises SpecError above ``LARGEST_SLSQP`` weights.
+    ``ftol``: precision of the value at which it stops. Raises SpecError above 1,000 weights.
     """
     del seed
-    if objective.size > LARGEST_SLSQP:
-        message = f"slsqp takes at most {LARGEST_SLSQP:,} weights, this model has {objective.size:,}; use lbfgs"
-        raise SpecError(message, code="model_too_large")
+    check_size(["slsqp"], objective.size)
     options = {"ftol": float(hyper["ftol"]), "maxiter": ENDLESS}
     minimize(objective.value_and_gradient, objective.start, jac=True, method="SLSQP", options=options)

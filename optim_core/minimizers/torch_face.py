@@ -12,6 +12,7 @@ from torch import Tensor
 
 from optim_core.minimizers.base import Vector, usable
 from optim_core.minimizers.counted import Counted
+from optim_core.minimizers.limits import check_size
 from optim_core.minimizers.registry import find_minimizer, minimize
 from optim_core.spec.errors import SpecError
 from optim_core.spec.keys import derive_seed
@@ -24,13 +25,14 @@ class MinimizerOptimizer(torch.optim.Optimizer):
 
     ``defaults``: all hyperparameters of the method ``name``, ``weight_decay`` (L2 with torch's 1/2; a group may have its
     own), ``max_evaluations`` (closure calls a step, default 200) and ``seed`` (default 0; every step of a run draws its
-    own numbers from it). Raises SpecError for an unknown name.
+    own numbers from it). Raises SpecError for an unknown name and for more weights than the method can take.
     """
 
     def __init__(self, params: Any, name: str, defaults: dict[str, Any]) -> None:
         find_minimizer(name)
         own = {"weight_decay": 0.0, "max_evaluations": float(MAX_EVALUATIONS), "seed": 0, "runs": 0}
         super().__init__(params, {**own, **defaults})
+        check_size([name], sum(p.numel() for group in self.param_groups for p in group["params"]))
         self._name = name
 
     def __getstate__(self) -> dict[str, Any]:

@@ -28,8 +28,7 @@ def recommend(view: StudyView) -> Recommendation:
     """The answer of a study whose confirmation is done. A pure function of the view."""
     probe = next(u.result.probe for u in view.units if u.result is not None and u.result.probe is not None)
     scores = confirmed_scores(view)
-    look = max(u.spec.rung for u in view.units if u.spec.kind == "confirm")
-    judgement = judge(scores, view.spec.equivalence_margin, look)
+    judgement = judge(scores, view.spec.equivalence_margin)
     configuration = judgement.recommended.configuration
     batchable = f"{probe.engine}: {probe.engine_reason}"
     return Recommendation(

@@ -33,12 +33,12 @@ class Judgement:
     further_seeds: int | None
 
 
-def judge(scores: Scores, relative_margin: float, look: int) -> Judgement:
-    """Compare all confirmed configurations. ``look`` counts from 0 and only says that the error is shared.
+def judge(scores: Scores, relative_margin: float) -> Judgement:
+    """Compare all confirmed configurations.
 
-    The best of m rivals is held to alpha/m (the first step of Holm's procedure, which decides for the best one).
+    The best of m rivals is held to alpha/m (the first step of Holm's procedure, which decides for the best one), with
+    ``ALPHA`` shared between the looks.
     """
-    del look
     tuned = scores.role("adamw_tuned")
     margin = relative_margin * abs(float(tuned.values.mean()))
     rivals = [c for c in scores.confirmed if not is_adamw(c)]

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from optim_core.spec.errors import SpecError
 from optim_core.spec.optimizers import OPTIMIZERS
@@ -17,6 +16,7 @@ from optim_core.spec.schedules import complete_schedule
 from optim_core.trace.path import Array, Path, has_diverged, label_of
 from optim_core.trace.surfaces import Surface, find_surface
 from optim_core.trace.whole import best_points
+from optim_core.transforms.plateau_scheduler import PlateauScheduler
 from optim_core.transforms.torch_adapter import build_optimizer, build_scheduler
 
 MAX_STEPS = 100_000
@@ -87,18 +87,18 @@ def _walk(
     points[0] = start
     for step in range(1, steps + 1):
         try:
-            loss = optimizer.step(closure)
+            optimizer.step(closure)
         except torch.linalg.LinAlgError:
             # A decomposition of numbers that are not finite any more.
             break
-        if isinstance(scheduler, ReduceLROnPlateau):
-            scheduler.step(loss)
-        else:
-            scheduler.step()
         points[step] = _answer(optimizer, x)
         if not (np.isfinite(points[step]).all() and torch.isfinite(x).all()):
             points[step] = np.nan
             break
+        scheduler.step()
+        if isinstance(scheduler, PlateauScheduler):
+            # Every point is an evaluation, of the surface without noise.
+            scheduler.step(float(surface(torch.from_numpy(points[step]))))
     return points
 
 

@@ -30,6 +30,12 @@ FIELDS = [
     (changed(budget={"trials": 0}), "/budget/trials", "number_out_of_range", "1"),
     (changed(budget={"trials": 10**12}), "/budget/trials", "number_out_of_range", ""),
     (changed(budget={}), "/budget", "budget_required", "give trials"),
+    (
+        changed(search={"optimizers": ["sam(lookahead(pso))"]}),
+        "/search/optimizers",
+        "unknown_optimizer",
+        "lookahead cannot go around pso, which is a gradient-free method",
+    ),
     (changed(model={"kind": "catalogue", "name": "mpl"}), "/model/name", "unknown_value", "did you mean 'mlp'"),
     (
         changed(model={"kind": "layers", "layers": [{"type": "Liner"}]}),

@@ -91,7 +91,9 @@ def test_the_list_as_json_and_as_text(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("adamm", "did you mean 'adam'?"), ("lookahed", "did you mean 'lookahead'?"), ("lookahead(lbfgs)", "unknown optimizer"),
+    [("adamm", "did you mean 'adam'?"), ("lookahed", "did you mean 'lookahead'?"),
+     ("lookahead(lbfgs)", "lookahead cannot go around lbfgs, which is a full-batch method"),
+     ("sam(sam)", "sam cannot go around sam, in which it is already"),
      ("x" * 5000, "unknown optimizer"), ("a\nb", "unknown optimizer"), ("", "unknown optimizer")],
 )  # fmt: skip
 def test_an_unknown_name_is_one_line_and_exit_code_2(tmp_path: Path, name: str, words: str) -> None:

@@ -130,6 +130,10 @@ def test_the_torch_face_needs_a_closure_and_says_so() -> None:
         Task("lbfgs").optimizer.step()
     with pytest.raises(SpecError, match="did you mean 'cma_es'"):
         MinimizerOptimizer([torch.nn.Parameter(torch.zeros(1))], "cma-es", {})
+    weights = [torch.nn.Parameter(torch.zeros(n)) for n in (900, 101)]
+    with pytest.raises(SpecError, match="slsqp takes at most 1,000 weights, this model has 1,001; use lbfgs"):
+        MinimizerOptimizer(weights, "slsqp", HYPER["slsqp"])
+    MinimizerOptimizer(weights, "lbfgs", HYPER["lbfgs"])
 
 
 @pytest.mark.parametrize("name", MINIMIZERS)

@@ -50,7 +50,7 @@ def test_null_tasks_are_called_better_in_at_most_five_percent() -> None:
     for _ in range(studies):
         shared = rng.standard_normal(5)
         values = {n: 1 + 0.2 * shared + 0.1 * rng.standard_normal(5) for n in ("adamw", "sgd", "lion", "adam")}
-        claims += judge(scores(values), 0.0001, 0).verdict == "better"
+        claims += judge(scores(values), 0.0001).verdict == "better"
     assert claims <= 0.05 * studies + 2 * (0.05 * 0.95 * studies) ** 0.5
 
 
@@ -67,7 +67,7 @@ def test_intervals_cover_the_truth_at_the_nominal_rate(n: int) -> None:
 def test_a_clear_and_large_gain_is_better() -> None:
     rng = np.random.default_rng(0)
     base = 1 + 0.05 * rng.standard_normal(5)
-    judged = judge(scores({"adamw": base, "lion": base - 0.2 + 0.005 * rng.standard_normal(5)}), 0.01, 0)
+    judged = judge(scores({"adamw": base, "lion": base - 0.2 + 0.005 * rng.standard_normal(5)}), 0.01)
     assert (judged.verdict, judged.recommended.configuration.optimizer) == ("better", "lion")
     assert judged.gain_mean == pytest.approx(0.2, abs=0.01)
     assert judged.probability_better == 1.0
@@ -76,13 +76,13 @@ def test_a_clear_and_large_gain_is_better() -> None:
 def test_a_gain_below_the_margin_is_no_difference_and_the_cheapest_is_recommended() -> None:
     base = np.array([1.0, 1.01, 0.99, 1.0, 1.005])
     wiggle = 0.0005 * np.array([1, -1, 1, -1, 0])
-    judged = judge(scores({"adamw": base, "lion": base - 0.002 + wiggle, "sgd": base - 0.001 - wiggle}), 0.01, 0)
+    judged = judge(scores({"adamw": base, "lion": base - 0.002 + wiggle, "sgd": base - 0.001 - wiggle}), 0.01)
     assert (judged.verdict, judged.recommended.configuration.optimizer) == ("no_difference", "sgd")
     assert {c.configuration.optimizer for c in judged.equivalent} == {"adamw", "lion"}
 
 
 def test_a_noisy_gain_is_inconclusive_and_says_how_many_seeds_would_decide() -> None:
-    judged = judge(scores({"adamw": np.ones(5), "lion": np.array([0.5, 1.3, 0.6, 1.2, 0.4])}), 0.01, 0)
+    judged = judge(scores({"adamw": np.ones(5), "lion": np.array([0.5, 1.3, 0.6, 1.2, 0.4])}), 0.01)
     assert judged.verdict == "inconclusive"
     assert judged.recommended.configuration.optimizer == "adamw"
     assert judged.further_seeds is not None
@@ -90,20 +90,20 @@ def test_a_noisy_gain_is_inconclusive_and_says_how_many_seeds_would_decide() -> 
 
 
 def test_a_winning_adamw_is_no_difference() -> None:
-    judged = judge(scores({"adamw": np.array([0.5, 0.6, 0.5]), "sgd": np.array([0.9, 1.0, 0.9])}), 0.01, 0)
+    judged = judge(scores({"adamw": np.array([0.5, 0.6, 0.5]), "sgd": np.array([0.9, 1.0, 0.9])}), 0.01)
     assert (judged.verdict, judged.recommended.configuration.optimizer) == ("no_difference", "adamw")
 
 
 def test_equal_values_on_every_seed_do_not_break_anything() -> None:
-    judged = judge(scores({"adamw": np.full(5, 0.97), "sgd": np.full(5, 0.97)}, sign=1), 0.01, 0)
+    judged = judge(scores({"adamw": np.full(5, 0.97), "sgd": np.full(5, 0.97)}, sign=1), 0.01)
     assert judged.verdict == "no_difference"
     assert judged.probability_better == 0.5
 
 
 def test_direction_of_the_metric_is_respected() -> None:
     values = {"adamw": np.array([0.8, 0.81, 0.79, 0.8, 0.8]), "sgd": np.array([0.9, 0.91, 0.89, 0.9, 0.905])}
-    assert judge(scores(values, sign=1), 0.01, 0).verdict == "better"
-    assert judge(scores(values, sign=-1), 0.01, 0).winner.configuration.optimizer == "adamw"
+    assert judge(scores(values, sign=1), 0.01).verdict == "better"
+    assert judge(scores(values, sign=-1), 0.01).winner.configuration.optimizer == "adamw"
 
 
 @given(st.lists(st.floats(-100, 100), min_size=2, max_size=12))

@@ -191,6 +191,9 @@ def test_a_plateau_lowers_the_rate() -> None:
     settled = trace("sgd", "quadratic", start=(0, -2), hyperparameters=hyper, schedule=schedule)
     assert abs(swinging.points[-1, 1]) == pytest.approx(2)
     assert abs(settled.points[-1, 1]) < 1e-6
+    # The warm-up counts steps, not evaluations: the first of ten has a tenth of the rate.
+    rising = trace("sgd", "quadratic", (0, -2), hyperparameters=hyper, schedule={**schedule, "warmup_fraction": 0.5})
+    assert rising.points[1, 1] == pytest.approx(-2 + 0.1 * 4)
 
 
 def test_divergence_is_said_and_survived() -> None:

@@ -406,7 +406,7 @@ def test_orthogonal_steps_have_singular_values_near_one() -> None:
 def test_loss_of_the_whole_is_no_method_for_gradients() -> None:
     with pytest.raises(SpecError, match="needs the loss itself"):
         build_transform("cma_es")
-    with pytest.raises(SpecError, match="unknown optimizer 'lookahead\\(lbfgs\\)'"):
+    with pytest.raises(SpecError, match="lookahead cannot go around lbfgs, which is a full-batch method"):
         build_transform("lookahead(lbfgs)")
 
 

@@ -127,7 +127,11 @@ def test_a_wrapped_method_shows_its_own_formula_and_that_of_its_base(client: Tes
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("adamm", "did you mean 'adam'?"), ("x" * 5000, "unknown optimizer"), ("lookahead(lbfgs)", "unknown optimizer")],
+    [
+        ("adamm", "did you mean 'adam'?"),
+        ("x" * 5000, "unknown optimizer"),
+        ("lookahead(lbfgs)", "cannot go around lbfgs"),
+    ],
 )
 def test_an_unknown_optimizer_is_a_page(client: TestClient, name: str, said: str) -> None:
     page = text_of(client, "/optimizers/" + quote(name), 404)

@@ -30,6 +30,10 @@ def unwrap(name: str) -> tuple[str, str] | None:
     return (found[1], found[2]) if found and found[1] in WRAPPERS else None
 
 
+class _Unfit(KeyError):
+    """Both names are known, but the one cannot go around the other."""
+
+
 class Catalogue(Mapping[str, OptimizerInfo]):
     """Rows by name. Iterating gives the plain names; looking up also understands ``wrapper(base)``."""
 
@@ -47,11 +51,21 @@ class Catalogue(Mapping[str, OptimizerInfo]):
             raise KeyError(name)
         return self._wrapped(*parts)
 
+    def why_not(self, name: str) -> str | None:
+        """Why a wrapper cannot go around the method it names; None for names that exist or mean nothing."""
+        try:
+            self[name]
+        except _Unfit as error:
+            return str(error.args[0])
+        except KeyError:
+            pass
+        return None
+
     def _wrap(self, wrapper: str, base: str) -> OptimizerInfo:
         try:
             return WRAPPERS[wrapper].around(self[base])
         except ValueError as error:
-            raise KeyError(str(error)) from None
+            raise _Unfit(str(error)) from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._rows)

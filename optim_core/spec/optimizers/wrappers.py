@@ -34,10 +34,13 @@ class Wrapper:
         return {"cautious": "tensor", "sam": "model"}.get(self.name, "nothing")  # type: ignore[return-value]
 
     def around(self, base: OptimizerInfo) -> OptimizerInfo:
-        """The row of this wrapper around ``base``. Raises ValueError where that makes no sense."""
+        """The row of this wrapper around ``base``. Raises ValueError, in words, where that makes no sense."""
+        if base.kind != "gradient":
+            kind = base.kind.replace("_", "-")
+            raise ValueError(f"{self.name} cannot go around {base.name}, which is a {kind} method")
         taken = {h.name for h in base.hyperparameters} & {h.name for h in self.hyperparameters}
-        if base.kind != "gradient" or taken or self.title in base.title:
-            raise ValueError(f"{self.name} cannot go around {base.name}")
+        if taken or self.title in base.title:
+            raise ValueError(f"{self.name} cannot go around {base.name}, in which it is already")
         extra = self.state_per_weight
 
         def numbers(shape: Shape, role: Role) -> int:
