@@ -6,7 +6,7 @@ STAMP := $(VENV)/.whichopt-setup
 # Tests and training share two cores in CI; one thread per process is also what makes runs repeatable bit for bit.
 TEST_THREADS ?= 2
 
-.PHONY: help setup run serve test test-slow lint fmt bench clean
+.PHONY: help setup run serve test test-slow lint fmt bench bench-step clean
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -43,6 +43,9 @@ lint: setup ## ruff, pyright, import contracts
 fmt: setup ## format the code
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+bench-step: setup ## step time of every optimizer against torch and pytorch_optimizer (about 4 minutes)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.optimizer_step --out auto
 
 clean: ## remove the environment and caches
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from optim_core.engine.allocator import keep_freed_memory
 from optim_core.engine.batched import BatchedRunner
 from optim_core.engine.direct import DirectRunner
 from optim_core.engine.runner import Runner
@@ -36,6 +37,7 @@ class PackRunner:
     """See ``runner.Runner``. ``form``: how parts are trained and how many trials a part has at most."""
 
     def __init__(self, problem: Problem, trials: Sequence[TrialParams], horizon: int, form: Form) -> None:
+        keep_freed_memory()
         self._problem, self._horizon, self._form = problem, horizon, form
         self._trials = list(trials)
         self._parts = [self._part(rows) for rows in self._rows(range(len(trials)))]

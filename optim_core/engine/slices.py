@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from optim_core.engine.arena import Arena, Weights
 from optim_core.engine.hyper import HyperTable, hyper_table, layout_of, transform_techniques
 from optim_core.spec.trial import TrialParams
-from optim_core.transforms.base import Layout, State, Transform
+from optim_core.transforms.base import Hypers, Layout, State, Transform
 from optim_core.transforms.groups import Groups
 from optim_core.transforms.registry import build_transform
 from optim_core.transforms.rows import METHODS, Rows
@@ -38,8 +38,10 @@ class Slice:
         self._whole = self.transform.shape_free
         if self._whole:
             self.transform = build_transform(name, Layout(batched=True, groups=arena.index), techniques)
-        self.memory: State = self.transform.init(self._own(arena.data), self.table.at(0))
-        self._fused = name if name in METHODS and not techniques and device.type == "cpu" else None
+        self._weights, self._gradients = self._own(arena.data), self._own(arena.gradients)
+        self.memory: State = self.transform.init(self._weights, self.table.at(0))
+        alone = not techniques and not any(group.above or group.head for group in groups.rows)
+        self._fused = name if name in METHODS and alone and device.type == "cpu" else None
         self._rows: Rows | None = None
 
     def _own(self, rows: Tensor) -> Weights:
@@ -49,24 +51,35 @@ class Slice:
     def update(self, step: int, factor: Tensor | None) -> None:
         """One step from the arena's gradients. ``factor``: see ``HyperTable.at``."""
         hypers = self.table.at(step, factor)
-        own = self._own(self._arena.data), self._own(self._arena.gradients)
         if self._fused is None:
-            self.transform.update_(*own, self.memory, hypers, step + 1)
+            self.transform.update_(self._weights, self._gradients, self.memory, hypers, step + 1)
             return
         if self._rows is None:
-            self._rows = Rows(self._fused, *own, self.memory, self._arena.index, hypers)
-        self._rows.update_(hypers, step + 1)
+            self._rows = self._make_rows(self._fused, hypers)
+        rate = hypers[0]["lr"]
+        assert isinstance(rate, Tensor)
+        self._rows.update_(rate, step + 1)
+
+    def _make_rows(self, name: str, hypers: Hypers) -> Rows:
+        """The state of all groups moves into one piece, of which the method's own is views from now on."""
+        groups, whole = self._arena.groups, {}
+        for key in METHODS[name].keys:
+            whole[key] = self._arena.rows_of(self.memory[key])
+            self.memory[key] = self._arena.flat(whole[key])
+        columns = [(part, group) for group, part in groups.items()]
+        data, gradients = self._arena.data[self.span], self._arena.gradients[self.span]
+        return Rows(name, data, gradients, list(whole.values()), columns, hypers)
 
     def answer(self) -> Weights:
         """The weights of these trials that count, by name."""
-        found = self.transform.answer(self._own(self._arena.data), self.memory, self.table.at(0))
+        found = self.transform.answer(self._weights, self.memory, self.table.at(0))
         return self._by_name(found)
 
     def moved(self, step: int, factor: Tensor | None) -> Weights:
         """The point at which the gradient that counts is taken, by name."""
         assert self.transform.perturb is not None
-        own = self._own(self._arena.data), self._own(self._arena.gradients)
-        return self._by_name(self.transform.perturb(*own, self.table.at(step, factor)))
+        moved = self.transform.perturb(self._weights, self._gradients, self.table.at(step, factor))
+        return self._by_name(moved)
 
     def state(self) -> list[State]:
         """What the method remembers of each trial."""

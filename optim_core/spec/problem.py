@@ -61,6 +61,7 @@ class CatalogueModel(Value):
     width: Annotated[int, Field(ge=1, le=1024)] | None = None
     depth: Annotated[int, Field(ge=1, le=32)] | None = None
     heads: Annotated[int, Field(ge=1, le=64)] | None = None
+    stages: Annotated[int, Field(ge=1, le=5)] | None = None
 
 
 class LayersModel(Value):

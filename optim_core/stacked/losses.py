@@ -17,7 +17,7 @@ def cross_entropy(scores: Tensor, y: Tensor, smoothing: Tensor | float) -> tuple
     hit = logs.gather(1, target).squeeze(1)
     smooth = isinstance(smoothing, Tensor) or smoothing != 0
     if not smooth:
-        losses = hit.mean(1).neg_()
+        losses = hit.sum(1).mul_(-1.0 / n)
         share, full = 0.0, torch.full((1, 1, 1), -1.0 / n, dtype=scores.dtype, device=scores.device)
     else:
         share = torch.as_tensor(smoothing, dtype=scores.dtype, device=scores.device).expand(k)

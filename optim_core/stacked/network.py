@@ -7,11 +7,13 @@ from collections.abc import Collection, Mapping
 import torch
 from torch import Tensor, nn
 
-from optim_core.stacked import containers, dense, images, norms, tokens
+from optim_core.stacked import categories, containers, dense, images, norms, recurrent, tokens
 from optim_core.stacked.base import Back, Context, Layer, Rule
 from optim_core.stacked.fallback import vectorised
 from optim_core.tasks.blocks import Attention, FeatureTokens, ImageRows, Mean, Positions, Residual
+from optim_core.tasks.categories import CategoryColumns
 from optim_core.tasks.dropout import SeededDropout
+from optim_core.tasks.recurrent import GRU, LSTM, LastState
 
 # Rules on vectors and tokens with a trial axis; whatever is not here is vectorised by torch.
 STACKED: dict[type[nn.Module], Rule] = {
@@ -25,9 +27,13 @@ STACKED: dict[type[nn.Module], Rule] = {
     FeatureTokens: tokens.feature_tokens,
     Attention: tokens.attention,
     Mean: tokens.mean,
+    GRU: recurrent.gru,
+    LSTM: recurrent.lstm,
+    LastState: recurrent.last_state,
+    CategoryColumns: categories.category_columns,
 }
-# Rules on the images of one trial; whatever is not here goes through autograd.
-ONE_TRIAL: dict[type[nn.Module], Rule] = {
+# Rules on the merged images of a block of trials; whatever is not here is taken apart and vectorised by torch.
+MERGED: dict[type[nn.Module], Rule] = {
     nn.Conv2d: images.conv2d,
     nn.MaxPool2d: images.max_pool2d,
     nn.AvgPool2d: images.avg_pool2d,
@@ -80,10 +86,10 @@ class _Builder:
     def __init__(self, trained: set[str], axes: Mapping[nn.Module, int]) -> None:
         self._trained, self._axes = trained, axes
 
-    def layer(self, module: nn.Module, prefix: str, wants: bool, one_trial: bool) -> Layer:
-        """The module's layer. ``one_trial``: inside a run of image layers."""
+    def layer(self, module: nn.Module, prefix: str, wants: bool, in_images: bool) -> Layer:
+        """The module's layer. ``in_images``: inside a run of image layers."""
         if isinstance(module, nn.Sequential):
-            children = self._in_order(module, prefix, wants, one_trial)
+            children = self._in_order(module, prefix, wants, in_images)
             last = children[-1] if children else None
             return Layer(
                 module,
@@ -96,19 +102,15 @@ class _Builder:
             )
         fresh, overwrites = isinstance(module, _FRESH), isinstance(module, nn.ReLU)
         if isinstance(module, Residual):
-            children = [self.layer(module.body, f"{prefix}body.", wants, one_trial)]
+            children = [self.layer(module.body, f"{prefix}body.", wants, in_images)]
             if not isinstance(module.shortcut, nn.Identity):
-                children.append(self.layer(module.shortcut, f"{prefix}shortcut.", wants, one_trial))
+                children.append(self.layer(module.shortcut, f"{prefix}shortcut.", wants, in_images))
             return Layer(module, prefix, wants, fresh=fresh, children=children, rule=containers.residual)
-        rule = (ONE_TRIAL if one_trial else STACKED).get(type(module))
-        if isinstance(module, nn.Conv2d) and isinstance(module.padding, str):
+        rule = (MERGED if in_images else STACKED).get(type(module))
+        if isinstance(module, nn.Conv2d) and (isinstance(module.padding, str) or module.groups > 1):
             rule = None
         if rule is None:
-            return (
-                Layer(module, prefix, wants, rule=images.by_autograd)
-                if one_trial
-                else self.unknown(module, prefix, wants)
-            )
+            return self.unknown(module, prefix, wants, in_images)
         children = []
         if isinstance(module, Attention):
             children = [
@@ -117,20 +119,20 @@ class _Builder:
             children.append(self.layer(module.out, f"{prefix}out.", True, False))
         return Layer(module, prefix, wants, fresh=fresh, overwrites=overwrites, children=children, rule=rule)
 
-    def unknown(self, module: nn.Module, prefix: str, wants: bool) -> Layer:
+    def unknown(self, module: nn.Module, prefix: str, wants: bool, in_images: bool = False) -> Layer:
         """A layer without a rule of its own."""
-        return Layer(module, prefix, wants, rule=vectorised)
+        return Layer(module, prefix, wants, rule=images.unknown if in_images else vectorised)
 
-    def _in_order(self, module: nn.Sequential, prefix: str, wants: bool, one_trial: bool) -> list[Layer]:
+    def _in_order(self, module: nn.Sequential, prefix: str, wants: bool, in_images: bool) -> list[Layer]:
         found: list[Layer] = []
         for name, child in _pooled_first(list(module.named_children())):
-            images_here = not one_trial and self._is_image_layer(child)
-            layer = self.layer(child, f"{prefix}{name}.", wants, one_trial or images_here)
+            images_here = not in_images and self._is_image_layer(child)
+            layer = self.layer(child, f"{prefix}{name}.", wants, in_images or images_here)
             wants = wants or self._trains(child, f"{prefix}{name}.")
-            if images_here and found and isinstance(found[-1].rule, images.EachTrial):
+            if images_here and found and isinstance(found[-1].rule, images.ImageRun):
                 self._append(found[-1].children, layer)
             elif images_here:
-                found.append(Layer(module, prefix, layer.wants, children=[layer], rule=images.EachTrial([])))
+                found.append(Layer(module, prefix, layer.wants, children=[layer], rule=images.ImageRun([], [])))
             else:
                 self._append(found, layer)
         return [self._finished(layer) for layer in found]
@@ -145,13 +147,13 @@ class _Builder:
         layers.append(layer)
 
     def _finished(self, layer: Layer) -> Layer:
-        if not isinstance(layer.rule, images.EachTrial):
+        if not isinstance(layer.rule, images.ImageRun):
             return layer
         first = layer.children[0]
         if len(layer.children) == 1 and isinstance(first.module, nn.Flatten):
             return Layer(first.module, first.prefix, first.wants, rule=images.stacked_flatten)
         names = [f"{c.prefix}{name}" for c in layer.children for name in c.module.state_dict(keep_vars=True)]
-        layer.rule = images.EachTrial(names)
+        layer.rule = images.ImageRun(names, [c.module for c in layer.children])
         return layer
 
     def _is_image_layer(self, module: nn.Module) -> bool:

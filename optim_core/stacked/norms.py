@@ -11,30 +11,56 @@ from optim_core.stacked.dense import aten
 
 def layer_norm(layer: Layer, x: Tensor, context: Context) -> tuple[Tensor, Back | None]:
     """Over the features of vectors, over the width of tokens. Ba et al. 2016 (arXiv 1607.06450)."""
+    if x.ndim == 4:
+        return _layer_norm_of_tokens(layer, x, context)
     module = layer.module
     assert isinstance(module, nn.LayerNorm)
-    axis, shape = (1, (-1, x.shape[1], 1)) if x.ndim == 3 else (-1, (-1, 1, 1, x.shape[-1]))
-    variance, mean = torch.var_mean(x, axis, correction=0, keepdim=True)
-    rstd = variance.add_(module.eps).rsqrt_()
-    normal = (x - mean).mul_(rstd)
-    weight = context.tensor(layer.names["weight"]).view(shape)
-    y = torch.addcmul(context.tensor(layer.names["bias"]).view(shape), normal, weight)
+    n = x.shape[1]
+    mean = x.mean(1, keepdim=True)
+    normal = x - mean
+    rstd = normal.square().mean(1, keepdim=True).add_(module.eps).rsqrt_()
+    normal.mul_(rstd)
+    weight, bias = (context.tensor(layer.names[name]).unsqueeze(-1) for name in ("weight", "bias"))
+    y = torch.addcmul(bias, normal, weight)
     if context.slots is None:
         return y, None
-    others = [axis_ for axis_ in range(1, x.ndim) if axis_ != axis % x.ndim]
-    size = x.shape[axis]
 
     def back(dy: Tensor) -> Tensor | None:
         if (slot := context.slot(layer.names["bias"])) is not None:
-            torch.sum(dy, others, out=slot)
+            torch.sum(dy, 2, out=slot)
         if (slot := context.slot(layer.names["weight"])) is not None:
-            torch.sum(dy * normal, others, out=slot)
+            torch.sum(dy * normal, 2, out=slot)
         if not layer.wants:
             return None
         inner = dy * weight
-        along = (inner * normal).sum(axis, keepdim=True).div_(-size)
-        inner.sub_(inner.mean(axis, keepdim=True)).addcmul_(normal, along)
+        along = (inner * normal).sum(1, keepdim=True).div_(-n)
+        inner.sub_(inner.mean(1, keepdim=True)).addcmul_(normal, along)
         return inner.mul_(rstd)
+
+    return y, back
+
+
+def _layer_norm_of_tokens(layer: Layer, x: Tensor, context: Context) -> tuple[Tensor, Back | None]:
+    """torch's kernel for what all trials share, the normalization; each trial's weights around it."""
+    module = layer.module
+    assert isinstance(module, nn.LayerNorm)
+    shape = [x.shape[-1]]
+    x = x.contiguous()
+    normal, mean, rstd = aten.native_layer_norm(x, shape, None, None, module.eps)
+    weight, bias = (context.tensor(layer.names[name])[:, None, None] for name in ("weight", "bias"))
+    y = torch.addcmul(bias, normal, weight)
+    if context.slots is None:
+        return y, None
+
+    def back(dy: Tensor) -> Tensor | None:
+        if (slot := context.slot(layer.names["bias"])) is not None:
+            torch.sum(dy, (1, 2), out=slot)
+        if (slot := context.slot(layer.names["weight"])) is not None:
+            torch.sum(dy * normal, (1, 2), out=slot)
+        if not layer.wants:
+            return None
+        inner = dy * weight
+        return aten.native_layer_norm_backward(inner, x, shape, mean, rstd, None, None, [True, False, False])[0]
 
     return y, back
 
@@ -79,8 +105,3 @@ def batch_norm(layer: Layer, x: Tensor, context: Context) -> tuple[Tensor, Back 
         return inner.mul_(rstd)
 
     return y, back
-
-
-def softmax_back(dy: Tensor, y: Tensor) -> Tensor:
-    """Back through a softmax over the last axis."""
-    return aten._softmax_backward_data(dy, y, -1, y.dtype)

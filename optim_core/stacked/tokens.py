@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from optim_core.stacked.base import Back, Context, Layer
-from optim_core.stacked.norms import softmax_back
+from optim_core.stacked.dense import aten
 from optim_core.tasks.blocks import Attention, Mean
 
 
@@ -68,37 +70,49 @@ def mean(layer: Layer, x: Tensor, context: Context) -> tuple[Tensor, Back | None
 def attention(layer: Layer, x: Tensor, context: Context) -> tuple[Tensor, Back | None]:
     """Multi-head self-attention (Vaswani et al. 2017, arXiv 1706.03762). Children: query, key, value, out."""
     assert isinstance(layer.module, Attention)
-    heads, size = layer.module.heads, x.shape
-    scale = (size[-1] // heads) ** -0.5
+    heads = layer.module.heads
     *inward, outward = layer.children
-
-    def split(y: Tensor) -> Tensor:
-        """(K, batch, tokens, width) → (K·batch·heads, tokens, width per head)."""
-        return y.unflatten(-1, (heads, -1)).transpose(2, 3).flatten(0, 2)
-
-    def merge(y: Tensor) -> Tensor:
-        return y.unflatten(0, (-1, size[1], heads)).transpose(2, 3).flatten(3)
-
     runs = [child.run(x, context) for child in inward]
-    query, key, value = (split(y) for y, _ in runs)
-    weights = torch.bmm(query, key.mT).mul_(scale).softmax(-1)
-    y, back_out = outward.run(merge(torch.bmm(weights, value)), context)
+    # (K·batch, heads, tokens, width per head): trials are more of the same to the kernel.
+    parts = [y.flatten(0, 1).unflatten(-1, (heads, -1)).transpose(1, 2) for y, _ in runs]
+    mixed, kernel_back = (_fused if x.device.type == "cpu" else _written_out)(*parts)
+    y, back_out = outward.run(mixed.transpose(1, 2).flatten(2).unflatten(0, (-1, x.shape[1])), context)
     if context.slots is None:
         return y, None
     assert back_out is not None
 
     def back(dy: Tensor) -> Tensor | None:
-        mixed = back_out(dy)
-        assert mixed is not None
-        mixed = split(mixed)
-        of_value = torch.bmm(weights.mT, mixed)
-        scores = softmax_back(torch.bmm(mixed, value.mT), weights).mul_(scale)
-        gradients = torch.bmm(scores, key), torch.bmm(scores.mT, query), of_value
+        of_mixed = back_out(dy)
+        assert of_mixed is not None
+        gradients = kernel_back(of_mixed.flatten(0, 1).unflatten(-1, (heads, -1)).transpose(1, 2))
         total: Tensor | None = None
         for (_, way), gradient in zip(runs, gradients, strict=True):
             assert way is not None
-            part = way(merge(gradient))
+            part = way(gradient.transpose(1, 2).flatten(2).unflatten(0, (-1, dy.shape[1])))
             total = part if total is None or part is None else total.add_(part)
         return total
 
     return y, back
+
+
+# Query, key, value → what attention gives, and the way back to the three.
+KernelBack = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
+
+
+def _fused(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, KernelBack]:
+    """torch's kernel for CPUs, forward and back."""
+    forward = aten._scaled_dot_product_flash_attention_for_cpu
+    backward = aten._scaled_dot_product_flash_attention_for_cpu_backward
+    y, log_sums = forward(query, key, value)
+    return y, lambda dy: backward(dy, query, key, value, y, log_sums, 0.0, False)
+
+
+def _written_out(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, KernelBack]:
+    scale = query.shape[-1] ** -0.5
+    weights = (query @ key.mT).mul_(scale).softmax(-1)
+
+    def back(dy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        scores = aten._softmax_backward_data(dy @ value.mT, weights, -1, weights.dtype).mul_(scale)
+        return scores @ key, scores.mT @ query, weights.mT @ dy
+
+    return weights @ value, back

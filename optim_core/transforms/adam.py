@@ -55,7 +55,9 @@ def adam(p: Array, g: Array, s: Own, n: Mapping[str, Scalar]) -> None:
 def adamw(p: Array, g: Array, s: Own, n: Mapping[str, Scalar]) -> None:
     """Loshchilov & Hutter 2019 (arXiv 1711.05101): p *= 1 − lr·wd, then Adam. Equals ``torch.optim.AdamW``."""
     moments_(g, s, n)
-    add_ratio_(shrink_(p, n), s["mean"], denominator(s["square"], n), n["down_root"])
+    # The root while the square is in the cache, and the weight's two passes one after the other.
+    root = denominator(s["square"], n)
+    add_ratio_(shrink_(p, n), s["mean"], root, n["down_root"])
 
 
 def amsgrad(p: Array, g: Array, s: Own, n: Mapping[str, Scalar]) -> None:
@@ -70,7 +72,8 @@ def nadamw(p: Array, g: Array, s: Own, n: Mapping[str, Scalar]) -> None:
     Not ``torch.optim.NAdam``, whose momentum follows a schedule of its own.
     """
     moments_(g, s, n)
-    add_ratio_(shrink_(p, n), mix(s["mean"], g, n["new1"]), denominator(s["square"], n), n["down_root"])
+    above, root = mix(s["mean"], g, n["new1"]), denominator(s["square"], n)
+    add_ratio_(shrink_(p, n), above, root, n["down_root"])
 
 
 def adamax(p: Array, g: Array, s: Own, n: Mapping[str, Scalar]) -> None:

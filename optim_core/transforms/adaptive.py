@@ -80,6 +80,6 @@ def adadelta(p: Array, g: Array, s: Own, n: Mapping[str, Scalar]) -> None:
     """v = ρv + (1 − ρ)g²; d = √((a + ε)/(v + ε))·g; a = ρa + (1 − ρ)d²; p −= lr·d (Zeiler 2012, arXiv 1212.5701)."""
     g = with_l2(p, g, n)
     average_squares_(s["square"], g, n["keep"], n["new"])
-    step = (s["steps"] + n["eps"]).sqrt_().div_((s["square"] + n["eps"]).sqrt_()).mul_(g)
+    step = (s["steps"] + n["eps"]).div_(s["square"] + n["eps"]).sqrt_().mul_(g)
     average_squares_(s["steps"], step, n["keep"], n["new"])
     add_(p, step, n["down"])

@@ -15,6 +15,9 @@ from optim_core.transforms.registry import build_transform
 # Entries of a weight's state in torch's sense.
 STEP = "step"
 TRAINED = "trained_weights"
+# On the CPU a weight of so many numbers does all its operations before the next weight's turn: calls no longer matter, but
+# what an operation leaves in the cache does.
+ALONE = 1 << 17
 
 
 class Member(NamedTuple):
@@ -58,7 +61,10 @@ class Arena:
         if self._flat:
             return f"group{member.group}"
         bundle = _bundle_of(method, member)
-        return f"weight{i}" if bundle is None else f"group{member.group}/{bundle}"
+        if bundle is None:
+            return f"weight{i}"
+        alone = member.p.is_cpu and member.p.numel() >= ALONE
+        return f"group{member.group}/{bundle}" + (f"/{i}" if alone else "")
 
     def step(self, hypers: Hypers) -> None:
         """One update of all weights from their gradients."""

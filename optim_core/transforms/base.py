@@ -172,7 +172,7 @@ def own_dot(x: Any, y: Any, lead: int) -> Tensor:
 def own_size(x: Any, lead: int) -> Tensor:
     """Sum of absolute values over a weight's own axes, float64: (K,) or ()."""
     if isinstance(x, Bundle):
-        return x.norms(1).sum(dtype=torch.float64)
+        return x.sizes().sum(dtype=torch.float64)
     return (x.abs().flatten(lead).sum(-1) if x.ndim > lead else x.abs()).double()
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 class Bundle:
     """Weights (or gradients, or their state) in a fixed order. Has the methods of a tensor that optimizers use.
 
-    Operands are floats, bundles of the same weights, or a vector of one number per weight; methods that end with an
+    Operands are floats, bundles of the same weights, or tensors of one number per weight or for all; methods that end with an
     underscore change the tensors themselves. Built on ``torch._foreach_*``, as torch's own optimizers are.
     """
 
@@ -52,13 +52,29 @@ class Bundle:
         torch._foreach_copy_(self.tensors, other.tensors)
         return self
 
-    def norms(self, order: float = 2) -> Tensor:
-        """The norm of each weight: a vector."""
-        return torch.stack(torch._foreach_norm(self.tensors, order))
+    def stacked(self) -> Tensor:
+        """Weights of one shape along a new first axis; a view where there is only one."""
+        return self.tensors[0].unsqueeze(0) if len(self.tensors) == 1 else torch.stack(self.tensors)
+
+    def unstack_(self, whole: Tensor) -> Bundle:
+        """Write what ``stacked`` gave, changed since, back into the tensors."""
+        if whole.data_ptr() != self.tensors[0].data_ptr():
+            torch._foreach_copy_(self.tensors, list(whole.unbind()))
+        return self
+
+    def norms(self) -> Tensor:
+        """The Euclidean norm of each weight: a vector."""
+        return torch.stack(torch._foreach_norm(self.tensors))
+
+    def sizes(self) -> Tensor:
+        """The sum of absolute values of each weight: a vector. A norm of order 1 takes twice as long on the CPU."""
+        return torch.stack([x.abs().sum() for x in self.tensors])
 
     def dot(self, other: Bundle) -> Tensor:
         """The inner product over all weights, float64."""
-        parts = [torch.dot(a.reshape(-1), b.reshape(-1)) for a, b in zip(self.tensors, other.tensors, strict=True)]
+        if other is self:
+            return self.norms().square().sum(dtype=torch.float64)
+        parts = [a.reshape(-1) @ b.reshape(-1) for a, b in zip(self.tensors, other.tensors, strict=True)]
         return torch.stack(parts).sum(dtype=torch.float64)
 
     def lerp(self, other: Bundle, weight: float) -> Bundle:
@@ -75,12 +91,12 @@ class Bundle:
         if isinstance(other, Bundle):
             torch._foreach_add_(self.tensors, other.tensors, alpha=alpha)
         else:
-            torch._foreach_add_(self.tensors, float(other) * alpha)
+            torch._foreach_add_(self.tensors, self._operand(other * alpha))
         return self
 
-    def addcmul_(self, a: Bundle, b: Bundle, value: float = 1.0) -> Bundle:
-        """self += value·a·b."""
-        torch._foreach_addcmul_(self.tensors, a.tensors, b.tensors, value)
+    def addcmul_(self, a: Bundle, b: Bundle | Tensor, value: float = 1.0) -> Bundle:
+        """self += value·a·b; ``b`` may also be one number per weight, or for all."""
+        torch._foreach_addcmul_(self.tensors, a.tensors, self._operand(b), value)
         return self
 
     def addcdiv_(self, a: Bundle, b: Bundle, value: float = 1.0) -> Bundle:
@@ -90,20 +106,29 @@ class Bundle:
 
     def mul_(self, other: Any) -> Bundle:
         """self *= other."""
-        torch._foreach_mul_(self.tensors, _plain(other))
+        torch._foreach_mul_(self.tensors, self._operand(other))
         return self
 
     def div_(self, other: Any) -> Bundle:
         """self /= other."""
-        torch._foreach_div_(self.tensors, _plain(other))
+        torch._foreach_div_(self.tensors, self._operand(other))
         return self
 
-    def maximum_(self, other: Any) -> Bundle:
+    def turn_into_ratio_(self, above: Bundle) -> Bundle:
+        """self = above/self."""
+        if self.tensors[0].is_cpu:
+            for a, x in zip(above.tensors, self.tensors, strict=True):
+                torch.div(a, x, out=x)
+        else:
+            self.tensors = list(torch._foreach_div(above.tensors, self.tensors))
+        return self
+
+    def maximum_(self, other: Bundle | float) -> Bundle:
         """self = max(self, other)."""
         torch._foreach_maximum_(self.tensors, _plain(other))
         return self
 
-    def minimum_(self, other: Any) -> Bundle:
+    def minimum_(self, other: Bundle | float) -> Bundle:
         """self = min(self, other)."""
         torch._foreach_minimum_(self.tensors, _plain(other))
         return self
@@ -136,21 +161,37 @@ class Bundle:
         return Bundle(torch._foreach_abs(self.tensors))
 
     def __mul__(self, other: Any) -> Bundle:
-        return Bundle(torch._foreach_mul(self.tensors, _plain(other)))
+        return Bundle(torch._foreach_mul(self.tensors, self._operand(other)))
 
     __rmul__ = __mul__
 
     def __truediv__(self, other: Any) -> Bundle:
-        return Bundle(torch._foreach_div(self.tensors, _plain(other)))
+        return Bundle(torch._foreach_div(self.tensors, self._operand(other)))
 
     def __add__(self, other: Any) -> Bundle:
-        return Bundle(torch._foreach_add(self.tensors, _plain(other)))
+        return Bundle(torch._foreach_add(self.tensors, self._operand(other)))
 
     def __sub__(self, other: Any) -> Bundle:
-        return Bundle(torch._foreach_sub(self.tensors, _plain(other)))
+        return Bundle(torch._foreach_sub(self.tensors, self._operand(other)))
+
+    def _operand(self, other: Any) -> Any:
+        """``other`` as a multi-tensor call takes it fastest.
+
+        On the CPU such a call wraps a float once per weight, which costs more than the arithmetic on a small one; a tensor
+        is ready. Half precision keeps the float: rounded to eight bits 0.999 would be 1.
+        """
+        if isinstance(other, Bundle):
+            return other.tensors
+        first = self.tensors[0]
+        if not isinstance(other, Tensor):
+            if not (first.is_cpu and first.dtype in _EXACT):
+                return float(other)
+            other = torch.tensor(float(other), dtype=first.dtype)
+        return list(other.unbind()) if other.ndim else [other] * len(self.tensors)
 
 
-def _plain(other: Any) -> Any:
-    if isinstance(other, Bundle):
-        return other.tensors
-    return list(other.unbind()) if isinstance(other, Tensor) and other.ndim else float(other)
+_EXACT = {torch.float32, torch.float64}
+
+
+def _plain(other: Bundle | float) -> Any:
+    return other.tensors if isinstance(other, Bundle) else float(other)

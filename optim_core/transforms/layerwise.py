@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from optim_core.transforms.adam import denominator, moment_numbers, moments_
-from optim_core.transforms.arithmetic import Array, add_, norms
+from optim_core.transforms.arithmetic import Array, add_, norms, ratio_
 from optim_core.transforms.base import Hyper, Numbers, Own, Scalar, is_zero, smallest
+from optim_core.transforms.bundle import Bundle
 from optim_core.transforms.decay import coupled, decoupled, shrink_, with_l2
 
 
@@ -17,7 +18,13 @@ def lamb_numbers(hyper: Hyper, t: int) -> Numbers:
     """Adam's, with −lr apart from the correction of the mean, and the decay that joins the step before it is scaled."""
     n = moment_numbers(hyper, t)
     scale = n["root"] / (1 - hyper["beta1"] ** t)
-    return {**n, "rate": -hyper["lr"], "mean_scale": scale, **coupled(hyper)}
+    return {
+        **n,
+        "rate": -hyper["lr"],
+        "mean_scale": scale,
+        **coupled(hyper),
+        "l2_scaled": hyper["weight_decay"] / scale,
+    }
 
 
 def lamb(p: Array, g: Array, s: Own, n: Mapping[str, Scalar], lead: int) -> None:
@@ -26,16 +33,17 @@ def lamb(p: Array, g: Array, s: Own, n: Mapping[str, Scalar], lead: int) -> None
     As timm with ``always_adapt`` and no clipping of its own: libraries that skip the ratio where wd = 0 turn into Adam.
     """
     moments_(g, s, n)
-    u = (s["mean"] * n["mean_scale"]).div_(denominator(s["square"], n))
+    # u/mean_scale: the ratio takes the factor out again, so only a step without a ratio needs it.
+    u = ratio_(s["mean"], denominator(s["square"], n))
     if not is_zero(n["l2"]):
-        add_(u, p, n["l2"])
-    p.add_(u.mul_(_ratio(norms(p, lead), norms(u, lead)).mul_(n["rate"])))
+        add_(u, p, n["l2_scaled"])
+    add_(p, u, _ratio(norms(p, lead), norms(u, lead), n["mean_scale"]).mul_(n["rate"]))
 
 
-def _ratio(above: Tensor, below: Tensor) -> Tensor:
-    """above/below, 1 where either is 0. NaN stays NaN: a diverged trial must not look healthy."""
+def _ratio(above: Tensor, below: Tensor, otherwise: Scalar) -> Tensor:
+    """above/below, ``otherwise`` where either is 0. NaN stays NaN: a diverged trial must not look healthy."""
     usable = (above > 0) & (below > 0)
-    return torch.where(usable | above.isnan() | below.isnan(), above / below, 1.0)
+    return torch.where(usable | above.isnan() | below.isnan(), above / below, otherwise)
 
 
 def lars_numbers(hyper: Hyper, t: int) -> Numbers:
@@ -52,7 +60,7 @@ def lars_numbers(hyper: Hyper, t: int) -> Numbers:
 def lars(p: Array, g: Array, s: Own, n: Mapping[str, Scalar], lead: int) -> None:
     """r = c·‖p‖/(‖g‖ + wd·‖p‖ + ε); b = μb + r·(g + wd·p); p −= lr·b (You et al. 2017, arXiv 1708.03888)."""
     ratio = _trust(norms(p, lead), norms(g, lead), n)
-    s["buffer"].mul_(n["mu"]).add_(with_l2(p, g, n) * ratio)
+    add_(s["buffer"].mul_(n["mu"]), with_l2(p, g, n), ratio)
     add_(p, s["buffer"], n["down"])
 
 
@@ -61,8 +69,11 @@ def _trust(w: Tensor, d: Tensor, n: Mapping[str, Scalar]) -> Tensor:
     return torch.where(usable, n["trust"] * w / (d + n["l2"] * w + n["eps"]), 1.0)
 
 
-def adafactor_start(p: Tensor, hyper: Hyper, lead: int) -> Own:
+def adafactor_start(p: Array, hyper: Hyper, lead: int) -> Own:
     """Row and column means of the squares for a matrix (last two axes); the squares themselves for a vector."""
+    if isinstance(p, Bundle):
+        each = [adafactor_start(x, hyper, lead) for x in p.tensors]
+        return {key: Bundle(own[key] for own in each) for key in each[0]}
     if p.ndim - lead < 2:
         return {"square": torch.zeros_like(p)}
     return {"row": torch.zeros_like(p[..., :1]), "column": torch.zeros_like(p[..., :1, :])}
@@ -87,13 +98,14 @@ def adafactor(p: Tensor, g: Tensor, s: Own, n: Mapping[str, Scalar], lead: int) 
     tiny, count = torch.finfo(p.dtype).eps, max(1, p[(0,) * lead].numel())
     squares = g * g
     if "square" in s:
-        estimate = s["square"].lerp_(squares, n["new2"])
+        estimate = s["square"].lerp_(squares, n["new2"]).clamp(min=tiny * tiny)
     else:
         row = s["row"].lerp_(squares.mean(-1, keepdim=True), n["new2"])
         column = s["column"].lerp_(squares.mean(-2, keepdim=True), n["new2"])
-        estimate = (row @ column).div_(row.mean(-2, keepdim=True).clamp(min=tiny))
-    u = estimate.clamp(min=tiny * tiny).rsqrt_().mul_(g)
+        scaled = row / row.mean(-2, keepdim=True).clamp(min=tiny)
+        estimate = torch.mul(scaled, column, out=squares).clamp_(min=tiny * tiny)
+    u = ratio_(g, estimate.sqrt_())
     floor = torch.as_tensor(n["floor"], dtype=p.dtype, device=p.device)
     size = torch.maximum(norms(p, lead) / count**0.5, floor)
     clip = (norms(u, lead) / (count**0.5 * n["threshold"])).clamp(min=1.0)
-    shrink_(p, n).sub_(u.mul_(n["relative"] * size / clip))
+    add_(shrink_(p, n), u, size / clip * -n["relative"])

@@ -27,6 +27,7 @@ from optim_core.transforms.base import (
     pure,
     start_of_trial,
 )
+from optim_core.transforms.bundle import Bundle
 
 # (hyperparameters, step counted from 1) → every number that all weights of a group share: floats or (K,) float64.
 NumbersOf = Callable[[Hyper, int], Numbers]
@@ -66,6 +67,23 @@ def carrying(start: Start, numbers: CarriedNumbersOf, rule: Rule, carried: tuple
 def per_tensor(start: Start, numbers: NumbersOf, rule: TensorRule, bundles: Bundling | None = None) -> Builder:
     """A method whose rule depends on a weight's shape or norms. ``bundles``: which weights the rule also takes bundled."""
     return lambda layout: _Lifted(layout, start, lambda h, t, _: numbers(h, t), rule, ()).transform(bundles, False)
+
+
+def stacking(rule: TensorRule) -> TensorRule:
+    """The rule for bundles of one shape besides: they are stacked, and what leads is then the axis of weights."""
+
+    def of_any(p: Array, g: Array, s: Own, n: Mapping[str, Scalar], lead: int) -> None:
+        if not isinstance(p, Bundle):
+            rule(p, g, s, n, lead)
+            return
+        wholes = {key: x.stacked() for key, x in s.items()}
+        whole = p.stacked()
+        rule(whole, g.stacked(), wholes, n, 1)
+        p.unstack_(whole)
+        for key, x in s.items():
+            x.unstack_(wholes[key])
+
+    return of_any
 
 
 def split(matrices: Builder, others: Builder, fits: Callable[[Role, tuple[int, ...]], bool]) -> Builder:

@@ -8,7 +8,16 @@ from math import exp, log
 from torch import Tensor
 
 from optim_core.transforms.adam import decoupled_numbers, denominator, moments_
-from optim_core.transforms.arithmetic import Array, add_, add_product_, add_ratio_, clamp_, clamp_below_, norms
+from optim_core.transforms.arithmetic import (
+    Array,
+    add_,
+    add_ratio_,
+    average_squares_,
+    clamp_,
+    clamp_below_,
+    norms,
+    ratio_,
+)
 from optim_core.transforms.base import Hyper, Numbers, Own, Scalar, smallest, sqrt, where
 from optim_core.transforms.decay import decoupled, shrink_
 
@@ -17,8 +26,9 @@ def adabelief(p: Array, g: Array, s: Own, n: Mapping[str, Scalar]) -> None:
     """AdamW with s = β₂s + (1 − β₂)(g − m)² + ε in place of v (Zhuang et al. 2020, arXiv 2010.07468; not rectified)."""
     s["mean"].lerp_(g, n["new1"])
     surprise = g - s["mean"]
-    add_product_(s["square"].mul_(n["keep2"]), surprise, surprise, n["new2"]).add_(n["eps"])
-    add_ratio_(shrink_(p, n), s["mean"], denominator(s["square"], n), n["down_root"])
+    average_squares_(s["square"], surprise, n["keep2"], n["new2"]).add_(n["eps"])
+    root = denominator(s["square"], n)
+    add_ratio_(shrink_(p, n), s["mean"], root, n["down_root"])
 
 
 def laprop_numbers(hyper: Hyper, t: int, last: Mapping[str, Scalar]) -> Numbers:
@@ -33,7 +43,7 @@ def laprop_numbers(hyper: Hyper, t: int, last: Mapping[str, Scalar]) -> Numbers:
 
 def laprop(p: Array, g: Array, s: Own, n: Mapping[str, Scalar]) -> None:
     """m = β₁m + (1 − β₁)·lr·g/(√v̂ + ε); p −= m/(1 − β₁ᵗ); p *= 1 − lr·wd (Liu et al. 2020, arXiv 2002.04839)."""
-    add_product_(s["square"].mul_(n["keep2"]), g, g, n["new2"])
+    average_squares_(s["square"], g, n["keep2"], n["new2"])
     add_ratio_(s["mean"].mul_(n["keep1"]), g, denominator(s["square"], n), n["inner"])
     shrink_(add_(p, s["mean"], n["correction"]), n)
 
@@ -60,7 +70,7 @@ def adan(p: Array, g: Array, s: Own, n: Mapping[str, Scalar]) -> None:
     s["mean"].lerp_(g, n["new1"])
     s["change"].lerp_(change, n["new2"])
     ahead = change.mul_(n["keep2"]).add_(g)
-    add_product_(s["square"].mul_(n["keep3"]), ahead, ahead, n["new3"])
+    average_squares_(s["square"], ahead, n["keep3"], n["new3"])
     root = denominator(s["square"], n)
     add_ratio_(p, s["mean"], root, n["on_mean"])
     add_ratio_(p, s["change"], root, n["on_change"])
@@ -114,10 +124,10 @@ def adopt(p: Array, g: Array, s: Own, n: Mapping[str, Scalar]) -> None:
     arXiv 2411.02853): the gradient is divided by a v that has not seen it. The first step only sets v = g².
     """
     clip = float(n["clip"])
-    normalised = clamp_(g / clamp_below_(s["square"].sqrt(), n["eps"]), -clip, clip)
-    s["mean"].lerp_(normalised, n["new1"])
+    root = clamp_below_(s["square"].sqrt(), n["eps"])
+    average_squares_(s["square"], g, n["keep2"], n["new2"])
+    s["mean"].lerp_(clamp_(ratio_(g, root), -clip, clip), n["new1"])
     add_(shrink_(p, n), s["mean"], n["down"])
-    add_product_(s["square"].mul_(n["keep2"]), g, g, n["new2"])
 
 
 def mars_numbers(hyper: Hyper, t: int) -> Numbers:
@@ -132,5 +142,6 @@ def mars(p: Array, g: Array, s: Own, n: Mapping[str, Scalar], lead: int) -> None
     c = add_(s["previous"].mul_(n["on_old"]), g, n["on_new"])
     c.div_(clamp_below_(norms(c, lead), 1.0))
     moments_(c, s, n)
-    add_ratio_(shrink_(p, n), s["mean"], denominator(s["square"], n), n["down_root"])
+    root = denominator(s["square"], n)
+    add_ratio_(shrink_(p, n), s["mean"], root, n["down_root"])
     s["previous"].copy_(g)

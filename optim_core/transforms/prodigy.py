@@ -51,40 +51,44 @@ class _Prodigy:
         return {**zeros, "start": {n: p.clone() for n, p in params.items()}, TRIAL: trial}
 
     def update_(self, params: Params, grads: Params, state: State, hypers: Hypers, t: int) -> None:
-        lead = self.layout.lead
         shared = hypers[self.layout.group(next(iter(params)))]
         lr: Scalar = shared["lr"]
         for hyper in hypers:
             lr = largest(lr, hyper["lr"])
-        d = state[TRIAL]["d"]
+        held = state[TRIAL]["d"]
+        d = held if self.layout.batched else float(held)
         step = d * lr * _correction(shared, t)
-        numerator = self._average_(params, grads, state, shared, d, step)
-        denominator = torch.stack([own_size(s, lead) for s in state["distance"].values()]).sum(0).to(d.device)
+        numerator, denominator = self._estimate_(params, grads, state, shared, d, step)
         # Without any gradient so far there is nothing to estimate from.
         found = torch.where(denominator > 0, shared["d_coef"] * numerator / denominator, d)
-        new_d = torch.maximum(d, found)
+        new_d = torch.maximum(held, found)
+        eps = new_d * shared["eps"]
         for name, p in params.items():
+            root = state["square"][name].sqrt().add_(self._number(eps, p))
             wd = hypers[self.layout.group(name)]["weight_decay"]
             if not is_zero(wd):
                 p.mul_(self._number(1 - step * wd, p))
-            root = state["square"][name].sqrt().add_(self._number(new_d * shared["eps"], p))
             add_ratio_(p, state["mean"][name], root, self._number(-step, p))
         state[TRIAL]["d"], state[TRIAL]["numerator"] = new_d, numerator
 
-    def _average_(self, params: Params, grads: Params, state: State, hyper: Hyper, d: Tensor, step: Tensor) -> Tensor:
-        """Update the averages in place; the new numerator of the estimate."""
-        b1, b2 = hyper["beta1"], hyper["beta2"]
+    def _estimate_(
+        self, params: Params, grads: Params, state: State, hyper: Hyper, d: Scalar, step: Scalar
+    ) -> tuple[Tensor, Tensor]:
+        """Numerator and denominator of the estimate of d; updates the averages in place."""
+        lead, b1, b2 = self.layout.lead, hyper["beta1"], hyper["beta2"]
         b3 = sqrt(b2)
         weight = d / D0 * where(hyper["safeguard_warmup"], d, step)
         numerator = b3 * state[TRIAL]["numerator"]
+        denominator = torch.zeros_like(numerator)
         for name, p in params.items():
-            g = grads[name]
-            along = own_dot(g, state["start"][name] - p, self.layout.lead).to(d.device)
+            g, distance = grads[name], state["distance"][name]
+            along = own_dot(g, state["start"][name] - p, lead).to(numerator.device)
             numerator = numerator + d / D0 * step * along
             add_(state["mean"][name].mul_(self._number(b1, p)), g, self._number((1 - b1) * d, p))
             average_squares_(state["square"][name], g, self._number(b2, p), self._number((1 - b2) * d * d, p))
-            add_(state["distance"][name].mul_(self._number(b3, p)), g, self._number(weight, p))
-        return numerator
+            add_(distance.mul_(self._number(b3, p)), g, self._number(weight, p))
+            denominator = denominator + own_size(distance, lead).to(numerator.device)
+        return numerator, denominator
 
     def _number(self, value: Scalar, like: object) -> Scalar:
         """Ready to multiply a weight: shaped for K trials, a float for one."""

@@ -9,8 +9,8 @@ from optim_core.spec.optimizers import OPTIMIZERS, OptimizerInfo, unwrap
 from optim_core.spec.optimizers.roles import many_axes
 from optim_core.spec.problem import unknown_name
 from optim_core.transforms import adam, adaptive, bounded, kronecker, layerwise, modern, momentum, muon, sign, wrappers
-from optim_core.transforms.base import Builder, Layout, Transform, all_alike
-from optim_core.transforms.lift import carrying, elementwise, per_tensor, split, zeros
+from optim_core.transforms.base import Builder, Layout, Transform, all_alike, by_shape
+from optim_core.transforms.lift import carrying, elementwise, per_tensor, split, stacking, zeros
 from optim_core.transforms.prodigy import prodigy
 from optim_core.transforms.schedule_free import schedule_free_adamw, schedule_free_sgd
 from optim_core.transforms.swats import swats
@@ -42,7 +42,9 @@ BUILDERS: dict[str, Builder] = {
     "schedule_free_sgd": schedule_free_sgd,
     "schedule_free_adamw": schedule_free_adamw,
     "prodigy": prodigy,
-    "adafactor": per_tensor(layerwise.adafactor_start, layerwise.adafactor_numbers, layerwise.adafactor),
+    "adafactor": per_tensor(
+        layerwise.adafactor_start, layerwise.adafactor_numbers, stacking(layerwise.adafactor), by_shape
+    ),
     "muon": muon.muon,
     "soap": kronecker.soap,
     "shampoo": kronecker.shampoo,

@@ -11,17 +11,19 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from optim_core.transforms.base import Hypers, Params, State
+from optim_core.transforms.base import Hypers, Scalar, is_any
 
 Numbers = Mapping[str, float]
 
 
 class RowsMethod(NamedTuple):
-    """``keys``: the state that the kernel changes, as the transform of that name calls it. ``step(p, g, state, t, lr, n)``:
-    one kernel call; tensors in lists of one, ``t`` a float32 scalar tensor, ``n`` the hyperparameters.
+    """``keys``: the state that the kernel changes, as the transform of that name calls it. ``decoupled``: how weight decay
+    acts. ``step(p, g, state, t, lr, n)``: one kernel call; tensors in lists of one, ``t`` a float32 scalar tensor, ``n`` the
+    hyperparameters.
     """
 
     keys: tuple[str, ...]
+    decoupled: bool
     step: Callable[[list[Tensor], list[Tensor], list[list[Tensor]], list[Tensor], float, Numbers], Any]
 
 
@@ -48,12 +50,12 @@ def _sgd(*, nesterov: bool = False) -> Callable[..., Any]:
 
 
 METHODS: dict[str, RowsMethod] = {
-    "adam": RowsMethod(("mean", "square"), _adam(torch._fused_adam_)),
-    "adamw": RowsMethod(("mean", "square"), _adam(torch._fused_adamw_)),
-    "amsgrad": RowsMethod(("mean", "square", "highest"), _adam(torch._fused_adam_, largest=True)),
-    "sgd": RowsMethod((), _sgd()),
-    "momentum": RowsMethod(("buffer",), _sgd()),
-    "nesterov": RowsMethod(("buffer",), _sgd(nesterov=True)),
+    "adam": RowsMethod(("mean", "square"), False, _adam(torch._fused_adam_)),
+    "adamw": RowsMethod(("mean", "square"), True, _adam(torch._fused_adam_)),
+    "amsgrad": RowsMethod(("mean", "square", "highest"), False, _adam(torch._fused_adam_, largest=True)),
+    "sgd": RowsMethod((), False, _sgd()),
+    "momentum": RowsMethod(("buffer",), False, _sgd()),
+    "nesterov": RowsMethod(("buffer",), False, _sgd(nesterov=True)),
 }
 
 
@@ -65,39 +67,51 @@ class _Row(NamedTuple):
 
 
 class Rows:
-    """The update of K trials with ``METHODS[name]``. ``params``, ``grads``, ``memory``: (K, n) by group, updated in place;
-    they stay the same tensors. ``groups``: name → index into ``hypers``, whose numbers other than lr stay as they are.
+    """The update of K trials with ``METHODS[name]``, whose weights, gradients and state are rows (K, n) of one piece each.
+
+    ``groups``: (columns, index into ``hypers``) of weights that differ in nothing but weight decay. Numbers other than lr stay
+    as they are from step to step.
     """
 
     def __init__(
-        self, name: str, params: Params, grads: Params, memory: State, groups: Mapping[str, int], hypers: Hypers
+        self,
+        name: str,
+        params: Tensor,
+        gradients: Tensor,
+        state: Sequence[Tensor],
+        groups: Sequence[tuple[slice, int]],
+        hypers: Hypers,
     ) -> None:
         method = METHODS[name]
-        self._step, self._groups = method.step, groups
+        self._step, self._decoupled = method.step, method.decoupled
         self._t = torch.zeros((), dtype=torch.float32)
-        self._rows = {group: self._cut(method, group, params, grads, memory, hypers) for group in params}
-
-    def _cut(
-        self, method: RowsMethod, group: str, params: Params, grads: Params, memory: State, hypers: Hypers
-    ) -> Sequence[_Row]:
-        p, g, states = params[group], grads[group], [memory[key][group] for key in method.keys]
-        constants = hypers[self._groups[group]]
-        numbers = {
-            key: v.tolist() if isinstance(v, Tensor) else [float(v)] * len(p)
-            for key, v in constants.items()
-            if key not in ("lr", "base_lr")
-        }
-        return [
-            _Row([p[k]], [g[k]], [[s[k]] for s in states], {key: values[k] for key, values in numbers.items()})
-            for k in range(len(p))
+        constants = {key: v for key, v in hypers[groups[0][1]].items() if key not in ("lr", "base_lr")}
+        # Decay is done for all trials at once: the kernel knows one number for a whole row.
+        constants["weight_decay"] = 0.0
+        lists = {key: _list(v, len(params)) for key, v in constants.items()}
+        self._rows = [
+            _Row([params[k]], [gradients[k]], [[s[k]] for s in state], {key: v[k] for key, v in lists.items()})
+            for k in range(len(params))
+        ]
+        decays = [(columns, hypers[index]["weight_decay"]) for columns, index in groups]
+        self._decays = [
+            (params[:, columns], gradients[:, columns], torch.as_tensor(wd, dtype=torch.float64).view(-1, 1))
+            for columns, wd in decays
+            if is_any(wd)
         ]
 
-    def update_(self, hypers: Hypers, t: int) -> None:
-        """Step ``t``, from 1."""
+    def update_(self, lr: Tensor, t: int) -> None:
+        """Step ``t``, from 1, with learning rates (K,)."""
         self._t.fill_(t)
         steps, step = [self._t], self._step
-        for group, rows in self._rows.items():
-            lr = hypers[self._groups[group]]["lr"]
-            assert isinstance(lr, Tensor)
-            for row, rate in zip(rows, lr.tolist(), strict=True):
-                step(row.p, row.g, row.state, steps, rate, row.numbers)
+        for p, g, decay in self._decays:
+            if self._decoupled:
+                p.mul_((1 - lr.unsqueeze(1) * decay).to(p.dtype))
+            else:
+                g.addcmul_(p, decay.to(p.dtype))
+        for row, rate in zip(self._rows, lr.tolist(), strict=True):
+            step(row.p, row.g, row.state, steps, rate, row.numbers)
+
+
+def _list(value: Scalar, k: int) -> list[float]:
+    return value.tolist() if isinstance(value, Tensor) else [float(value)] * k

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from optim_core.transforms.adam import denominator
-from optim_core.transforms.arithmetic import Array, add_, average_squares_, zeros_like
+from optim_core.transforms.arithmetic import Array, add_, average_squares_, ratio_, zeros_like
 from optim_core.transforms.base import (
     Builder,
     Hyper,
@@ -74,7 +74,7 @@ def sgd(p: Array, g: Array, s: Own, n: Mapping[str, Scalar]) -> None:
 def adamw(p: Array, g: Array, s: Own, n: Mapping[str, Scalar]) -> None:
     """The same with g/(√v̂ + ε) + wd·y as the direction; there is no first moment."""
     average_squares_(s["square"], g, n["keep2"], n["new2"])
-    direction = g / denominator(s["square"], n)
+    direction = ratio_(g, denominator(s["square"], n))
     if not is_zero(n["l2"]):
         add_(direction, p, n["l2"])
     _move_(p, s["z"], direction, n)

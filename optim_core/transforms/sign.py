@@ -29,4 +29,6 @@ def signum_numbers(hyper: Hyper, t: int) -> Numbers:
 def signum(p: Array, g: Array, s: Own, n: Mapping[str, Scalar]) -> None:
     """p *= 1 − lr·wd; m = μm + (1 − μ)g; p −= lr·sign(m) (Bernstein et al. 2018, arXiv 1802.04434)."""
     s["mean"].lerp_(g, n["new"])
-    add_(shrink_(p, n), s["mean"].sign(), n["down"])
+    # The sign while the mean is in the cache, and the weight's two passes one after the other.
+    direction = s["mean"].sign()
+    add_(shrink_(p, n), direction, n["down"])

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from optim_core.transforms.adam import moments_
-from optim_core.transforms.arithmetic import Array, add_, zeros_like
+from optim_core.transforms.arithmetic import Array, add_, ratio_, zeros_like
 from optim_core.transforms.base import (
     TRIAL,
     Hyper,
@@ -61,33 +61,33 @@ class _Swats:
             n = {key: per_trial(v, p) if self.layout.batched else float(v) for key, v in n.items()}
             g = with_l2(p, grads[name], n)
             own = {key: state[key][name] for key in KEYS}
-            if self.layout.batched:
-                step = _both_steps_(g, own, n)
-            else:
-                step = _adam_step_(g, own, n) if n["switched"] == 0 else _sgd_step_(g, own, n)
-            if self.layout.batched or n["switched"] == 0:
-                # Of trials that have switched nothing is decided any more.
-                square = square + own_dot(step, step, lead).to(square.device)
-                along = along + own_dot(step, g, lead).to(square.device)
-            p.add_(step)
+            if not self.layout.batched and n["switched"] > 0:
+                _sgd_step_(p, g, own, n)
+                continue
+            # The step is ``scale`` times this. Of trials that have switched nothing is decided any more.
+            step, scale = _both_steps_(g, own, n) if self.layout.batched else (_adam_step_(g, own, n), n["adam"])
+            size, direction = (own_dot(step, x, lead).to(square.device) for x in (step, g))
+            square, along = square + size * (scale * scale), along + direction * scale
+            add_(p, step, scale)
         state[TRIAL] |= _decide(last, hypers[self.layout.group(next(iter(params)))], square, along, t)
 
 
 def _adam_step_(g: Array, s: Own, n: Mapping[str, Scalar]) -> Array:
+    """Adam's step without its factor ``n["adam"]``."""
     moments_(g, s, n)
-    return (s["mean"] * n["adam"]).div_(s["square"].sqrt().add_(n["eps"]))
+    return ratio_(s["mean"], s["square"].sqrt().add_(n["eps"]))
 
 
-def _sgd_step_(g: Array, s: Own, n: Mapping[str, Scalar]) -> Array:
-    return s["buffer"].mul_(n["keep1"]).add_(g) * n["sgd"]
+def _sgd_step_(p: Array, g: Array, s: Own, n: Mapping[str, Scalar]) -> None:
+    add_(p, s["buffer"].mul_(n["keep1"]).add_(g), n["sgd"])
 
 
-def _both_steps_(g: Tensor, s: Own, n: Mapping[str, Scalar]) -> Tensor:
+def _both_steps_(g: Tensor, s: Own, n: Mapping[str, Scalar]) -> tuple[Tensor, float]:
     switched = torch.as_tensor(n["switched"]) > 0
-    adam_step = _adam_step_(g, s, n)
+    adam_step = _adam_step_(g, s, n) * n["adam"]
     moved = add_(s["buffer"] * n["keep1"], g, 1.0)
     s["buffer"].copy_(torch.where(switched, moved, s["buffer"]))
-    return torch.where(switched, s["buffer"] * n["sgd"], adam_step)
+    return torch.where(switched, s["buffer"] * n["sgd"], adam_step), 1.0
 
 
 def _numbers(hyper: Hyper, t: int, last: Mapping[str, Tensor]) -> Numbers:

@@ -1,4 +1,8 @@
-"""Where torch.optim has the same method, its own class: fused or foreach, known to everyone. A test proves each equal."""
+"""Where torch.optim's own class takes the fastest step, that class: fused, known to everyone. A test proves each equal.
+
+Its foreach classes (RMSprop, Adadelta, Adamax, NAdam, RAdam, Adafactor) take as long as ours or up to three times as long
+(``benchmarks/optimizer_step.py``), so those methods are not here.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,15 @@ from torch import nn
 
 Values = dict[str, Any]
 
-_FUSED = {torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW}
+# Class → where its fused form exists.
+_FUSED = {
+    torch.optim.SGD: ("cpu", "cuda"),
+    torch.optim.Adam: ("cpu", "cuda"),
+    torch.optim.AdamW: ("cpu", "cuda"),
+    torch.optim.Adagrad: ("cpu",),
+}
+# Fused forms refuse sparse gradients; these classes take them otherwise.
+_TAKES_SPARSE = {torch.optim.SGD, torch.optim.Adagrad}
 
 
 def _plain(values: Values) -> Values:
@@ -22,37 +34,33 @@ def _betas(values: Values) -> Values:
     return {**rest, "betas": (values["beta1"], values["beta2"])}
 
 
-def _adafactor(values: Values) -> Values:
-    return {**values, "eps": (None, values["eps"])}
-
-
-# Not NAdam: torch loads the product of its momenta in another precision than it was saved in.
 # name → (class, catalogue's hyperparameters → the class's, switches)
 CLASSES: dict[str, tuple[type[torch.optim.Optimizer], Callable[[Values], Values], Values]] = {
     "sgd": (torch.optim.SGD, _plain, {}),
     "momentum": (torch.optim.SGD, _plain, {}),
     "nesterov": (torch.optim.SGD, _plain, {"nesterov": True}),
     "adagrad": (torch.optim.Adagrad, _plain, {}),
-    "rmsprop": (torch.optim.RMSprop, _plain, {}),
-    "adadelta": (torch.optim.Adadelta, _plain, {}),
     "adam": (torch.optim.Adam, _betas, {}),
     "adamw": (torch.optim.AdamW, _betas, {}),
     "amsgrad": (torch.optim.Adam, _betas, {"amsgrad": True}),
-    "adamax": (torch.optim.Adamax, _betas, {}),
-    "radam": (torch.optim.RAdam, _betas, {}),
-    "adafactor": (torch.optim.Adafactor, _adafactor, {}),
 }
 
 
-def native(name: str, groups: list[dict[str, Any]], values: Values) -> torch.optim.Optimizer | None:
-    """torch's optimizer for these param groups, or None when torch has no such method (or cannot with these settings)."""
+def native(
+    name: str, groups: list[dict[str, Any]], values: Values, sparse: bool = False
+) -> torch.optim.Optimizer | None:
+    """torch's optimizer for these param groups, or None when ours is to be taken (or torch cannot with these settings).
+
+    ``sparse``: whether some gradients are known to be.
+    """
     if name not in CLASSES or (name == "nesterov" and values["momentum"] == 0):
         return None
     cls, translate, switches = CLASSES[name]
     weights = [p for group in groups for p in group["params"]]
-    speed = {"fused": True} if cls in _FUSED and _fusable(weights) else {"foreach": True}
+    fused = _fusable(cls, weights) and not (sparse and cls in _TAKES_SPARSE)
+    speed = {"fused": True} if fused else {"foreach": True}
     return cls(groups, **translate(values), **switches, **speed)  # type: ignore[arg-type]
 
 
-def _fusable(weights: list[nn.Parameter]) -> bool:
-    return all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in weights)
+def _fusable(cls: type[torch.optim.Optimizer], weights: list[nn.Parameter]) -> bool:
+    return all(p.device.type in _FUSED[cls] and p.is_floating_point() for p in weights)

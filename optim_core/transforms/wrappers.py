@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from optim_core.transforms.arithmetic import add_
 from optim_core.transforms.base import (
     Builder,
     Hypers,
@@ -104,10 +105,10 @@ def sam(base: Builder) -> Builder:
         def perturb(params: Params, grads: Params, hypers: Hypers) -> Params:
             norm = global_norm(list(grads.values()), layout.lead) + 1e-12
             return {
-                name: p + per_trial(hypers[layout.group(name)]["rho"] / norm, p) * grads[name]
+                name: add_(p.clone(), grads[name], per_trial(hypers[layout.group(name)]["rho"] / norm, p))
                 for name, p in params.items()
             }
 
-        return inner._replace(perturb=perturb, bundles=_alone)
+        return inner._replace(perturb=perturb)
 
     return build

@@ -392,7 +392,7 @@ def test_threads_end_with_their_runner() -> None:
     runner = DirectRunner(task, everyone())
     runner.advance(0, 60)
     assert minimizer_threads() == len(MINIMIZERS)
-    runner.restore({"step": 30})
+    runner.restore([{"step": 30}] * len(MINIMIZERS))
     assert minimizer_threads() == len(MINIMIZERS)
     del runner
     assert minimizer_threads() == 0

@@ -36,7 +36,7 @@ def build_catalogue(spec: CatalogueModel, rows: Rows, outputs: int, *, always_dr
     Raises SpecError ``option_not_applicable``, ``shape_mismatch``, ``model_too_large``.
     """
     builder, options = MODELS[spec.name]
-    given = {"hidden", "width", "depth", "heads"} & {k for k, v in spec.model_dump().items() if v is not None}
+    given = {"hidden", "width", "depth", "heads", "stages"} & {k for k, v in spec.model_dump().items() if v is not None}
     given |= {"activation"} if spec.activation != "relu" else set()
     given |= {"dropout"} if spec.dropout else set()
     for name in sorted(given - options):
@@ -98,12 +98,20 @@ def _cnn(spec: CatalogueModel, rows: Rows, outputs: int) -> list[nn.Module]:
 
 
 def _resnet(spec: CatalogueModel, rows: Rows, outputs: int) -> list[nn.Module]:
-    """Two stages of ``depth`` (1) pre-activation residual blocks, GroupNorm; channels ``width`` (16), then twice."""
+    """``stages`` (2) of ``depth`` (1) pre-activation residual blocks, GroupNorm; channels ``width`` (16) doubling.
+
+    Each stage but the first halves the image. Three stages of one block are the eight layers of ResNet-8 (arXiv 1512.03385,
+    1603.05027).
+    """
     shape = _image(rows, "resnet")
     width, depth, act = spec.width or 16, spec.depth or 1, ACTIVATIONS[spec.activation]
+    stages, side = spec.stages or 2, min(shape[1:])
+    if side >> (stages - 1) < 1:
+        message = f"{stages} stages halve the image {stages - 1} times; {shape[1]} x {shape[2]} pixels are too few"
+        raise SpecError(message, code="shape_mismatch", pointer="/model/stages")
     layers: list[nn.Module] = [nn.Conv2d(shape[0], width, 3, padding=1, bias=False)]
     channels = width
-    for stage in range(2):
+    for stage in range(stages):
         for block in range(depth):
             out, stride = width << stage, 2 if stage and not block else 1
             body = nn.Sequential(
@@ -164,7 +172,7 @@ MODELS: dict[str, tuple[Builder, frozenset[str]]] = {
     "linear": (_linear, frozenset()),
     "mlp": (_mlp, frozenset({"hidden", "activation", "dropout"})),
     "cnn": (_cnn, frozenset({"width", "depth", "activation", "dropout"})),
-    "resnet": (_resnet, frozenset({"width", "depth", "activation", "dropout"})),
+    "resnet": (_resnet, frozenset({"width", "depth", "stages", "activation", "dropout"})),
     "gru": (_gru, frozenset({"width", "depth", "dropout"})),
     "lstm": (_lstm, frozenset({"width", "depth", "dropout"})),
     "transformer": (_transformer, frozenset({"width", "depth", "heads", "activation", "dropout"})),

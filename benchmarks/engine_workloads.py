@@ -1,0 +1,107 @@
+"""What the engine is timed on: seven small training tasks with random data, each as the engine sees it and as plain torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from optim_core.spec.problem import StudySpec
+from optim_core.tasks.blocks import Attention
+from optim_core.tasks.build import Problem, Split
+from optim_core.tasks.models import make_network
+from optim_core.tasks.recurrent import GRU
+
+ROWS, CLASSES = 4096, 10
+CATEGORIES = (50, 50, 20, 20, 10, 10, 5, 5)
+NUMBERS = 10
+
+# name → (model, shape of a row, batch)
+WORKLOADS: dict[str, tuple[dict[str, Any], tuple[int, ...], int]] = {
+    "mlp 64-128-10, batch 128": ({"name": "mlp", "hidden": [128]}, (64,), 128),
+    "mlp 64-128-10, batch 32": ({"name": "mlp", "hidden": [128]}, (64,), 32),
+    "cnn 16-32 on 8x8, batch 128": ({"name": "cnn"}, (1, 8, 8), 128),
+    "resnet-8 on 8x8, batch 32": ({"name": "resnet", "stages": 3}, (1, 8, 8), 32),
+    "gru 64, 32 steps, batch 16": ({"name": "gru", "width": 64}, (1, 32, 64), 16),
+    "transformer block 64, 32 tokens, batch 16": (
+        {"name": "transformer", "width": 64, "heads": 4, "depth": 1}, (1, 32, 64), 16,
+    ),
+    "tabular 10 + 8 categories, batch 64": ({"name": "tabular"}, (NUMBERS + len(CATEGORIES),), 64),
+}  # fmt: skip
+
+
+def make_problem(name: str, device: str = "cpu") -> Problem:
+    """The workload ``name`` as the engine trains it."""
+    model, shape, batch = WORKLOADS[name]
+    spec = StudySpec.model_validate(
+        {
+            "model": {"kind": "catalogue", **model},
+            "dataset": {"kind": "builtin", "name": "digits"},
+            "training": {"batch_size": batch},
+        }
+    )
+    tabular = model["name"] == "tabular"
+    cardinalities = CATEGORIES if tabular else ()
+    rows = Split(_rows(shape, cardinalities).to(device), torch.randint(0, CLASSES, (ROWS,)).to(device))
+    few = Split(rows.x[:256], rows.y[:256])
+    network = make_network(spec.model, shape, CLASSES, 0, torch.float32, "cpu", cardinalities=cardinalities)
+    return Problem(
+        spec=spec, task="classification", metric="accuracy", train=rows, validation=few, test=few,
+        classes=[str(i) for i in range(CLASSES)], y_scale=(0.0, 1.0), data_report=[], data_hash=name,
+        parameter_count=sum(p.numel() for p in network.parameters()), dtype=torch.float32, device=torch.device(device),
+        cardinalities=cardinalities,
+    )  # fmt: skip
+
+
+def _rows(shape: tuple[int, ...], cardinalities: tuple[int, ...]) -> Tensor:
+    x = torch.randn(ROWS, *shape)
+    first = 0
+    for i, size in enumerate(cardinalities):
+        x[:, NUMBERS + i] = torch.randint(first, first + size, (ROWS,)).float()
+        first += size
+    return x
+
+
+def plain_model(problem: Problem) -> nn.Module:
+    """The network as a user of plain torch would have it: torch's own recurrent and attention kernels."""
+    return _with(problem.make_model(0), (GRU, _plain_gru), (Attention, _FusedAttention))
+
+
+def _with(module: nn.Module, *swaps: tuple[type[nn.Module], Callable[[Any], nn.Module]]) -> nn.Module:
+    for name, child in module.named_children():
+        for kind, make in swaps:
+            if isinstance(child, kind):
+                setattr(module, name, make(child))
+                break
+        else:
+            _with(child, *swaps)
+    return module
+
+
+def _plain_gru(cell: GRU) -> nn.Module:
+    return _FirstOutput(nn.GRU(cell.inputs, cell.width, batch_first=True))
+
+
+class _FirstOutput(nn.Module):
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x)[0]
+
+
+class _FusedAttention(nn.Module):
+    def __init__(self, own: Attention) -> None:
+        super().__init__()
+        self.heads = own.heads
+        self.query, self.key, self.value, self.out = own.query, own.key, own.value, own.out
+
+    def forward(self, x: Tensor) -> Tensor:
+        shape = (*x.shape[:2], self.heads, -1)
+        query, key, value = (layer(x).view(shape).transpose(1, 2) for layer in (self.query, self.key, self.value))
+        mixed = F.scaled_dot_product_attention(query, key, value)
+        return self.out(mixed.transpose(1, 2).flatten(2))
