@@ -12,14 +12,18 @@ from optim_core.stacked.base import Back, Context, Layer
 from optim_core.tasks.dropout import RATE, SEED, STEP, SeededDropout
 
 aten = torch.ops.aten
+# Numbers of a gradient up to which a copy costs less than a product for each trial.
+SMALL = 4096
 
 
 def linear(layer: Layer, x: Tensor, context: Context) -> tuple[Tensor, Back | None]:
     """y = W·x + b for vectors (K, i, n), y = x·Wᵀ + b for tokens (K, batch, tokens, i)."""
     if x.ndim == 4:
         return _linear_of_tokens(layer, x, context)
-    weight, wide = context.tensor(layer.names["weight"]), _expanded(x, context.tensor(layer.names["weight"]))
-    y = torch.bmm(weight, wide)
+    weight = context.tensor(layer.names["weight"])
+    wide = _expanded(x, weight)
+    # Rows that all trials share are turned around once; rows of each trial are not worth it.
+    y = torch.bmm(weight, wide if len(x) == len(weight) else x.contiguous().expand_as(wide))
     if "bias" in layer.names:
         y.add_(context.tensor(layer.names["bias"]).unsqueeze(-1))
     if context.slots is None:
@@ -27,7 +31,7 @@ def linear(layer: Layer, x: Tensor, context: Context) -> tuple[Tensor, Back | No
 
     def back(dy: Tensor) -> Tensor | None:
         if (slot := context.slot(layer.names["weight"])) is not None:
-            torch.bmm(dy, wide.mT, out=slot)
+            product_into(slot, dy, wide.mT)
         if "bias" in layer.names and (slot := context.slot(layer.names["bias"])) is not None:
             torch.sum(dy, 2, out=slot)
         return torch.bmm(weight.mT, dy) if layer.wants else None
@@ -48,12 +52,20 @@ def _linear_of_tokens(layer: Layer, x: Tensor, context: Context) -> tuple[Tensor
     def back(dy: Tensor) -> Tensor | None:
         dy = dy.flatten(1, 2)
         if (slot := context.slot(layer.names["weight"])) is not None:
-            torch.bmm(dy.mT, rows, out=slot)
+            product_into(slot, dy.mT, rows)
         if "bias" in layer.names and (slot := context.slot(layer.names["bias"])) is not None:
             torch.sum(dy, 1, out=slot)
         return torch.bmm(dy, weight).unflatten(1, shape) if layer.wants else None
 
     return y.unflatten(1, shape), back
+
+
+def product_into(slot: Tensor, left: Tensor, right: Tensor) -> None:
+    """slot = left·right per trial. Into a view of an arena torch multiplies trial by trial, which small ones feel."""
+    if slot[0].numel() < SMALL:
+        slot.copy_(torch.bmm(left, right))
+    else:
+        torch.bmm(left, right, out=slot)
 
 
 def _expanded(x: Tensor, weight: Tensor) -> Tensor:

@@ -15,19 +15,13 @@ def cross_entropy(scores: Tensor, y: Tensor, smoothing: Tensor | float) -> tuple
     logs = scores.log_softmax(1)
     target = y.expand(k, n).unsqueeze(1)
     hit = logs.gather(1, target).squeeze(1)
-    smooth = isinstance(smoothing, Tensor) or smoothing != 0
-    if not smooth:
+    if isinstance(smoothing, float) and smoothing == 0:
         losses = hit.sum(1).mul_(-1.0 / n)
-        share, full = 0.0, torch.full((1, 1, 1), -1.0 / n, dtype=scores.dtype, device=scores.device)
-    else:
-        share = torch.as_tensor(smoothing, dtype=scores.dtype, device=scores.device).expand(k)
-        losses = -((1 - share) * hit.mean(1) + share * logs.mean((1, 2)))
-        full = (-(1 - share) / n).view(k, 1, 1)
-    gradient = logs.exp_().mul_(1.0 / n)
-    if smooth:
-        assert isinstance(share, Tensor)
-        gradient.sub_((share / (n * classes)).view(k, 1, 1))
-    gradient.scatter_add_(1, target, full.expand(k, 1, n))
+        return losses, logs.exp_().mul_(1.0 / n).scatter_(1, target, -1.0 / n, reduce="add")
+    share = torch.as_tensor(smoothing, dtype=scores.dtype, device=scores.device).expand(k)
+    losses = -((1 - share) * hit.mean(1) + share * logs.mean((1, 2)))
+    gradient = logs.exp_().mul_(1.0 / n).sub_((share / (n * classes)).view(k, 1, 1))
+    gradient.scatter_add_(1, target, (-(1 - share) / n).view(k, 1, 1).expand(k, 1, n))
     return losses, gradient
 
 

@@ -8,6 +8,9 @@ from torch import Tensor, nn
 from optim_core.stacked.base import Back, Context, Layer
 from optim_core.stacked.dense import aten
 
+# Numbers of one trial from which its passes over memory cost more than a call of its own.
+LARGE = 8192
+
 
 def layer_norm(layer: Layer, x: Tensor, context: Context) -> tuple[Tensor, Back | None]:
     """Over the features of vectors, over the width of tokens. Ba et al. 2016 (arXiv 1607.06450)."""
@@ -46,6 +49,8 @@ def _layer_norm_of_tokens(layer: Layer, x: Tensor, context: Context) -> tuple[Te
     assert isinstance(module, nn.LayerNorm)
     shape = [x.shape[-1]]
     x = x.contiguous()
+    if x[0].numel() >= LARGE:
+        return _layer_norm_each(layer, x, context)
     normal, mean, rstd = aten.native_layer_norm(x, shape, None, None, module.eps)
     weight, bias = (context.tensor(layer.names[name])[:, None, None] for name in ("weight", "bias"))
     y = torch.addcmul(bias, normal, weight)
@@ -61,6 +66,39 @@ def _layer_norm_of_tokens(layer: Layer, x: Tensor, context: Context) -> tuple[Te
             return None
         inner = dy * weight
         return aten.native_layer_norm_backward(inner, x, shape, mean, rstd, None, None, [True, False, False])[0]
+
+    return y, back
+
+
+def _layer_norm_each(layer: Layer, x: Tensor, context: Context) -> tuple[Tensor, Back | None]:
+    """torch's kernel for one trial after the other, which spares several passes over memory where a trial fills the cache."""
+    module = layer.module
+    assert isinstance(module, nn.LayerNorm)
+    names = [layer.names[name] for name in ("weight", "bias")]
+    weights, biases = (context.tensor(name).unbind() for name in names)
+    inputs = x.unbind() if len(x) == len(weights) else x.unbind() * len(weights)
+    shape = [x.shape[-1]]
+    each = [
+        aten.native_layer_norm(own, shape, weight, bias, module.eps)
+        for own, weight, bias in zip(inputs, weights, biases, strict=True)
+    ]
+    y = torch.stack([one[0] for one in each])
+    if context.slots is None:
+        return y, None
+    wanted = [layer.wants, *(context.slot(name) is not None for name in names)]
+    moments = [one[1:] for one in each]
+
+    def back(dy: Tensor) -> Tensor | None:
+        found = [
+            aten.native_layer_norm_backward(own_dy, own, shape, mean, rstd, weight, bias, wanted)
+            for own_dy, own, (mean, rstd), weight, bias in zip(
+                dy.contiguous().unbind(), inputs, moments, weights, biases, strict=True
+            )
+        ]
+        for i, name in enumerate(names, 1):
+            if (slot := context.slot(name)) is not None:
+                torch.stack([one[i] for one in found], out=slot)
+        return torch.stack([one[0] for one in found]) if layer.wants else None
 
     return y, back
 

@@ -100,7 +100,8 @@ def _gru_cell(projected: Tensor, around: Tensor, bias: Tensor, width: int) -> _R
     two = 2 * width
     # What the bias of the state adds to the gates does not wait for it either.
     projected[..., :two] += bias[:, None, None, :two]
-    bias_new, recurrent = bias[:, None, two:], around.mT
+    # Used in every step: in the order that its product likes.
+    bias_new, recurrent = bias[:, None, two:], around.mT.contiguous()
     states, gates = projected.new_empty(k, steps, batch, width), projected.new_empty(k, steps, batch, two)
     # Views of every step, made at once: one by one they would cost as much as the arithmetic.
     at_gates, resets, updates = (part.unbind(1) for part in (gates, gates[..., :width], gates[..., width:]))
@@ -141,7 +142,7 @@ def _lstm_cell(projected: Tensor, around: Tensor, bias: Tensor, width: int) -> _
     projected = projected + bias.view(k, 1, 1, -1)
     states, gates = projected.new_empty(k, steps, batch, width), torch.empty_like(projected)
     cells, squashed = torch.empty_like(states), torch.empty_like(states)
-    recurrent = around.mT
+    recurrent = around.mT.contiguous()
     h = c = projected.new_zeros(k, batch, width)
     for t in range(steps):
         gate = gates[:, t].copy_(torch.baddbmm(projected[:, t], h, recurrent))
