@@ -53,8 +53,9 @@ def read_settings(**given: object) -> Settings:
 def open_local(workers: bool) -> Iterator[Local]:
     """The embedded stack for one command."""
     from workers.embedded import embedded
+    from workers.local import usual_workers
 
-    with embedded(read_settings(), workers=1 if workers else 0, wait_for_focus=True) as stack:
+    with embedded(read_settings(), workers=usual_workers() if workers else 0, wait_for_focus=True) as stack:
         yield stack
 
 

@@ -26,6 +26,16 @@ MOST_QUICK_DEATHS = 3
 LONGEST_RESTART_S = 30.0
 
 
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def usual_workers() -> int:
+    """How many workers one machine starts: a study's packs come in twos, and each worker uses its share of the cores."""
+    return min(2, cores())
+
+
 def worker_name() -> str:
     """A name for this process that no other worker has at this time."""
     return f"{socket.gethostname()}-{os.getpid()}"
@@ -34,17 +44,19 @@ def worker_name() -> str:
 class LocalProcess:
     """A local worker as a child process. It starts importing at once, but waits for ``go`` before it opens the database.
 
+    ``threads``: what torch may use, unless the environment says otherwise.
+
     The child stops when our end of its standard input closes, so it never outlives us, however we die.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, threads: int = 1) -> None:
         self._begun = False
         # -P: a folder named like one of our packages in the current directory must not be imported instead.
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "workers.local", "--follow-stdin"],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
-            env={**os.environ, **as_environment(settings)},
+            env={"OMP_NUM_THREADS": str(threads), **os.environ, **as_environment(settings)},
             # Ctrl-C goes to the parent alone, which first stores that the study is paused.
             start_new_session=True,
         )
@@ -88,11 +100,12 @@ class LocalPool:
 
     def __init__(self, settings: Settings, size: int) -> None:
         self._settings = settings
+        self._threads = max(1, cores() // size) if size else 1
         self._orders: list[str | None] = []
         self._quick_deaths = 0
         self._lock, self._closing = threading.Lock(), threading.Event()
         self._started = time.monotonic()
-        self.processes = [LocalProcess(settings) for _ in range(size)]
+        self.processes = [LocalProcess(settings, self._threads) for _ in range(size)]
         self._watcher = threading.Thread(target=self._watch, name="local-pool", daemon=True)
         self._watcher.start()
 
@@ -134,7 +147,7 @@ class LocalPool:
             if not process.alive():
                 log.error("local worker %s ended; starting another", process.pid)
                 process.stop()
-                self.processes[index] = LocalProcess(self._settings)
+                self.processes[index] = LocalProcess(self._settings, self._threads)
                 for order in self._orders:
                     self.processes[index].go(order)
 

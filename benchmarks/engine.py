@@ -1,0 +1,170 @@
+"""Trial-steps per second of the engine against plain torch, compiled torch, two processes and torch.func, in one run.
+
+python -m benchmarks.engine [--quick] [--device cuda] [--only mlp,gru] [--rounds 7] [--no-compile] [--out FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.engine_limits import floor_seconds, machine, needs
+from benchmarks.engine_rivals import Ensemble, Ours, Plain, Processes, interleaved
+from benchmarks.engine_workloads import WORKLOADS, make_problem
+from benchmarks.optimizer_step import RESULTS, device, device_slug
+from optim_core.engine.forms import fastest_form
+from optim_core.engine.memory import LARGEST_PACK
+from optim_core.spec.trial import Form
+
+KS = (1, 4, 16, 64, 256)
+ENSEMBLE_K = 16
+# Memory is the difference between two packs, so that what a process needs anyway does not count.
+MEMORY_KS = (16, 64)
+
+
+def measure(name: str, ks: tuple[int, ...], rounds: int, seconds: float, compiled: bool, on: str) -> dict[str, Any]:
+    """One workload on one thread (or one GPU)."""
+    problem = make_problem(name, on)
+    forms = {k: fastest_form(problem, min(k, LARGEST_PACK)).form for k in ks}
+    rivals: dict[str, Any] = {"plain": Plain(problem), "torch.func": Ensemble(problem, min(ENSEMBLE_K, max(ks)))}
+    if compiled:
+        rivals["compiled"] = Plain(problem, compiled=True)
+    for k in ks:
+        rivals[f"K={k}"] = Ours(problem, k, forms[k], shared=True)
+        rivals[f"K={k} own batches"] = Ours(problem, k, forms[k], shared=False)
+    rates = interleaved(rivals, rounds, seconds)
+    can, need = machine(on), needs(make_problem(name))
+    floor_s, bound = floor_seconds(need, can)
+    best = max((f"K={k}" for k in ks), key=lambda key: statistics.median(rates[key]))
+    reached = {key: floor_s * statistics.median(values) for key, values in rates.items()}
+    return {
+        "workload": name,
+        "parameters": problem.parameter_count,
+        "rates": rates,
+        "ratios": {key: _ratio(values, rates["plain"]) for key, values in rates.items()},
+        "best": best,
+        "forms": {k: form.model_dump() for k, form in forms.items()},
+        "needs": need,
+        "machine": can,
+        "floor_us": floor_s * 1e6,
+        "bound": bound,
+        "reached": reached,
+    }
+
+
+def _ratio(ours: list[float], theirs: list[float]) -> float:
+    return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
+
+
+def whole_machine(name: str, form: Form, rounds: int, seconds: float, cores: int) -> dict[str, Any]:
+    """All cores: as many processes of the engine, as local workers are, against as many of plain torch."""
+    ours, plain = Processes(name, cores, form), Processes(name, cores)
+    pairs = [(ours.rate(seconds), plain.rate(seconds)) for _ in range(rounds)]
+    ours.close()
+    plain.close()
+    rates = {"ours": [a for a, _ in pairs], "plain": [b for _, b in pairs]}
+    return {"cores": cores, **rates, "ratio": _ratio(rates["ours"], rates["plain"])}
+
+
+def memory(name: str) -> dict[str, float]:
+    """Bytes per trial: the growth of a process's largest size from a small to a large pack, against what must be there."""
+    peaks = [_peak(name, k) for k in MEMORY_KS]
+    per_trial = (peaks[1] - peaks[0]) / (MEMORY_KS[1] - MEMORY_KS[0])
+    must = needs(make_problem(name))["resident"]
+    return {"measured": per_trial, "must": must, "ratio": per_trial / must}
+
+
+def _peak(name: str, k: int) -> int:
+    code = (
+        "import sys, torch; torch.set_num_threads(1)\n"
+        "from benchmarks.engine_rivals import Ours; from benchmarks.engine_workloads import make_problem\n"
+        "from optim_core.spec.trial import Form\n"
+        "name, k = sys.argv[1], int(sys.argv[2])\n"
+        "ours = Ours(make_problem(name), k, Form(engine='batched', width=k), shared=True); ours.steps(4)\n"
+        "print(next(l for l in open('/proc/self/status') if l.startswith('VmHWM')).split()[1])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, name, str(k)], capture_output=True, text=True, check=True)
+    return 1024 * int(done.stdout.split()[-1])
+
+
+def show(row: dict[str, Any], ks: tuple[int, ...]) -> None:
+    """One workload's lines of the table."""
+    ratios, reached = row["ratios"], row["reached"]
+    plain = statistics.median(row["rates"]["plain"])
+    print(f"\n{row['workload']}  ({row['parameters']:,} weights; plain torch {plain:,.0f} trial-steps/s = 1.00)")
+    others = [f"{key} {ratios[key]:.2f}" for key in ("compiled", "torch.func") if key in ratios]
+    print("  " + ", ".join(others))
+    for k in ks:
+        form = row["forms"][k]
+        how = "one by one" if form["engine"] == "sequential" else f"width {form['width']}"
+        how += ", vectorised" if form["vectorise"] else ""
+        key = f"K={k}"
+        print(f"  K {k:<4} {ratios[key]:6.2f}   own batches {ratios[key + ' own batches']:6.2f}   {how}")
+    print(
+        f"  floor {row['floor_us']:.1f} us ({row['bound']}); reached {reached[row['best']]:.0%}, plain {reached['plain']:.0%}"
+    )
+    if "whole" in row:
+        print(f"  {row['whole']['cores']} cores against as many processes: {row['whole']['ratio']:.2f}")
+    if "memory" in row:
+        m = row["memory"]
+        print(
+            f"  memory per trial {m['measured'] / 1e3:,.0f} kB, {m['ratio']:.2f} of weights, gradient, state, activations"
+        )
+    sys.stdout.flush()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="beginnings of workloads, separated by commas")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=0.3, help="of one contender in one round")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out, which takes minutes")
+    parser.add_argument(
+        "--quick", action="store_true", help="one small workload, few rounds: only to see that it works"
+    )
+    parser.add_argument(
+        "--out", type=Path, help="write the result here; 'auto': benchmarks/results/engine-<device>.json"
+    )
+    chosen = parser.parse_args(arguments)
+    names = [n for n in WORKLOADS if n.startswith(tuple(chosen.only.split(",")))]
+    ks, rounds, seconds = KS, chosen.rounds, chosen.seconds
+    if chosen.quick:
+        names, ks, rounds, seconds = names[1:2], (1, 4), 2, 0.02
+    torch.set_num_threads(1)
+    warnings.filterwarnings("ignore")
+    cpu = chosen.device == "cpu"
+    where = device()
+    if not cpu:
+        where["gpu"] = torch.cuda.get_device_name(chosen.device)
+    print(
+        f"{where.get('gpu', where['cpu'])}, torch {where['torch']}; ratios of trial-steps per second, above 1 is faster"
+    )
+    rows = []
+    for name in names:
+        row = measure(name, ks, rounds, seconds, not (chosen.no_compile or chosen.quick), chosen.device)
+        if cpu and not chosen.quick:
+            form = Form.model_validate(row["forms"][LARGEST_PACK])
+            row["whole"] = whole_machine(name, form, rounds, seconds, os.cpu_count() or 1)
+            row["memory"] = memory(name)
+        rows.append(row)
+        show(row, ks)
+    if chosen.out:
+        slug = device_slug({**where, "cpu": where.get("gpu", where["cpu"])})
+        out = RESULTS / f"engine-{slug}.json" if str(chosen.out) == "auto" else chosen.out
+        out.write_text(json.dumps({"device": where, "rows": rows}, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
