@@ -143,28 +143,6 @@ def _train(workload: str, form: Form | None, pipe: Connection) -> None:
         pipe.send(rate(rival, seconds))
 
 
-def rate(self, seconds: float) -> float:
-        """Trial-steps per second of all together, over ``seconds``."""
-        for end in self._ends:
-            end.send(seconds)
-        return sum(end.recv() for end in self._ends)
-
-    def close(self) -> None:
-        """End the processes."""
-        for end, child in zip(self._ends, self._children, strict=True):
-            end.send(0.0)
-            child.join(10)
-
-
-def _train(workload: str, pipe: Connection) -> None:
-    torch.set_num_threads(1)
-    plain = Plain(make_problem(workload))
-    plain.steps(5)
-    pipe.send(0.0)
-    while seconds := pipe.recv():
-        pipe.send(rate(plain, seconds))
-
-
 def rate(rival: Any, seconds: float, burst: int = 0) -> float:
     """Trial-steps per second over about ``seconds``; ``burst`` steps between two looks at the clock (0: as many as fit)."""
     n = burst or 1
