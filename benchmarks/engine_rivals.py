@@ -46,7 +46,7 @@ class Ours:
 
 
 # The schedule's table is as long as the run.
-LONGEST = 20_000
+LONGEST = 2_000
 # Trials of the engine in each process.
 PACK = 64
 

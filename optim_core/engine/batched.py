@@ -9,8 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.func import stack_module_state
+from torch import Tensor, nn
 
 from optim_core.engine.arena import Arena, Weights
 from optim_core.engine.hyper import used
@@ -34,18 +33,17 @@ class BatchedRunner:
         self.trials = [trials[i] for i in self._order]
         self._back = torch.tensor(self._order).argsort().to(problem.device)
         self.problem = problem
-        models = [problem.make_model(trial.seed) for trial in self.trials]
-        self.skeleton = models[0]
-        stacked, buffers = stack_module_state(models)  # type: ignore[arg-type]
-        del models
+        self.skeleton, stacked = _stacked(problem, self.trials)
+        names = [name for name, p in self.skeleton.named_parameters() if p.requires_grad]
         # Frozen weights are constants of the network, as buffers are.
-        frozen = {name: p for name, p in stacked.items() if not p.requires_grad}
-        trained = {name: p.detach() for name, p in stacked.items() if p.requires_grad}
-        self._buffers: Weights = {**buffers, **frozen}
+        self._buffers: Weights = {name: x for name, x in stacked.items() if name not in set(names)}
+        trained = {name: stacked.pop(name) for name in names}
+        del stacked
         configurations = [trial.configuration for trial in self.trials]
         groups = groups_of(self.skeleton, [name for name in LAYER_RATES if used(configurations, name)])
         self._arena = Arena(trained, groups)
-        self._network = StackedNetwork(self.skeleton, list(trained), problem.train.x[:2], vectorise=vectorise)
+        trained.clear()
+        self._network = StackedNetwork(self.skeleton, names, problem.train.x[:2], vectorise=vectorise)
         self._slices = [
             Slice(span, self.trials[span], self.skeleton, self._arena, groups, horizon) for span in self._spans()
         ]
@@ -170,3 +168,17 @@ class BatchedRunner:
     def weights(self) -> dict[str, Tensor]:
         frozen = {name: self._buffers[name] for name, _ in self.skeleton.named_parameters() if name in self._buffers}
         return {name: p[self._back] for name, p in {**self._answer(), **frozen}.items()}
+
+
+def _stacked(problem: Problem, trials: list[TrialParams]) -> tuple[nn.Module, Weights]:
+    """The first trial's network, and weights and buffers of all (K, *shape). One network at a time is in memory."""
+    first = problem.make_model(trials[0].seed)
+    stacked = {
+        name: x.detach().new_empty(len(trials), *x.shape) for name, x in first.state_dict(keep_vars=True).items()
+    }
+    model = first
+    for i, trial in enumerate(trials):
+        model = first if i == 0 else problem.make_model(trial.seed)
+        for name, x in model.state_dict().items():
+            stacked[name][i].copy_(x)
+    return first, stacked

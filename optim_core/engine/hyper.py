@@ -81,4 +81,4 @@ def hyper_table(
     rows = [numbers(c, seed, horizon, names) for c, seed in zip(configurations, seeds, strict=True)]
     constants = {key: torch.tensor([r[key] for r in rows], dtype=torch.float64, device=device) for key in rows[0]}
     table = stack_multipliers([c.schedule for c in configurations], horizon).to(device)
-    return HyperTable(constants, table * constants["lr"], groups)
+    return HyperTable(constants, table.mul_(constants["lr"]), groups)

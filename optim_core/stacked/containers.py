@@ -38,7 +38,9 @@ def residual(layer: Layer, x: Tensor, context: Context) -> tuple[Tensor, Back | 
     assert back is not None
 
     def way_back(dy: Tensor) -> Tensor | None:
-        around = shortcut_back(dy) if shortcut_back is not None else dy
+        around = dy
+        if shortcut_back is not None:
+            around = shortcut_back(dy.clone() if shortcut[0].overwrites else dy)
         through = back(dy.clone() if body.overwrites else dy)
         if through is None or around is None:
             return None

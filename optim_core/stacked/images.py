@@ -71,7 +71,7 @@ class ImageRun:
         outputs, backs = [], []
         for start in range(0, k, size):
             span = slice(start, min(start + size, k))
-            y, back = self._block(layer, x if len(x) == 1 else x[span], self._cut(context, span))
+            y, back = self._block(layer, x if len(x) == 1 else x[span], self._cut(context, span, k))
             outputs.append(y)
             backs.append((span, back))
         y = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
@@ -84,7 +84,9 @@ class ImageRun:
 
         return y, way_back
 
-    def _cut(self, context: Context, span: slice) -> Block:
+    def _cut(self, context: Context, span: slice, k: int) -> Block:
+        if span.stop - span.start == k:
+            return Block(context.weights, context.buffers, context.slots, k, self._order)
         weights, buffers = (
             {name: tensors[name][span] for name in self._names if name in tensors}
             for tensors in (context.weights, context.buffers)
@@ -95,7 +97,7 @@ class ImageRun:
 
     def _block(self, layer: Layer, x: Tensor, block: Block) -> tuple[Tensor, Callable[[Tensor], Tensor | None]]:
         # A convolution takes an input that all trials share as it is; anything else wants one for each.
-        alone = len(x) == 1 and isinstance(layer.children[0].module, nn.Conv2d)
+        alone = len(x) == 1 and layer.children[0].rule is conv2d
         y = x[0].contiguous(memory_format=block.order) if alone else block.merge(x.expand(block.k, *x.shape[1:]))
         ways: list[Back] = []
         for child in layer.children:

@@ -144,6 +144,9 @@ class _Builder:
             layer.may_overwrite = layers[-1].fresh
             if isinstance(layer.module, SeededDropout):
                 layer.fresh = layers[-1].fresh
+            # These may pass a gradient on as it is, to one that writes into it.
+            if isinstance(layer.module, SeededDropout | Positions | nn.Sequential):
+                layer.overwrites |= layers[-1].overwrites
         layers.append(layer)
 
     def _finished(self, layer: Layer) -> Layer:

@@ -106,19 +106,20 @@ def _gru_cell(projected: Tensor, around: Tensor, bias: Tensor, width: int) -> _R
     # Views of every step, made at once: one by one they would cost as much as the arithmetic.
     at_gates, resets, updates = (part.unbind(1) for part in (gates, gates[..., :width], gates[..., width:]))
     news, at_states = projected[..., two:].unbind(1), states.unbind(1)
-    inner: list[Tensor] = []
+    inner = torch.empty_like(states).unbind(1)
     nothing = h = projected.new_zeros(k, batch, width)
     for t, own_gate in enumerate(projected[..., :two].unbind(1)):
         of_gate, held = torch.bmm(h, recurrent).split((two, width), -1)
         torch.add(own_gate, of_gate, out=at_gates[t]).sigmoid_()
-        inner.append(held.add_(bias_new))
+        torch.add(held, bias_new, out=inner[t])
         # The input's share is not needed any more: the new state takes its place.
-        news[t].addcmul_(resets[t], held).tanh_()
+        news[t].addcmul_(resets[t], inner[t]).tanh_()
         h = torch.lerp(news[t], h, updates[t], out=at_states[t])
 
     def back(dy: Tensor) -> Gradients:
-        # Reset, update and new state: what goes to the state. Of the input, only the last differs.
-        found, of_news = projected.new_empty(k, steps, batch, 3 * width), torch.empty_like(states)
+        # Reset, update and new state: what goes to the state. Of the input, only the last differs. They take the place of
+        # the projection, whose gates are not needed any more, and whose new states are read before they are written.
+        found, of_news = projected, torch.empty_like(states)
         whole, of_gates, of_held = (part.unbind(1) for part in (found, found[..., :two], found[..., two:]))
         of_reset, of_update = found[..., :width].unbind(1), found[..., width:two].unbind(1)
         each, at_dy = of_news.unbind(1), dy.unbind(1)

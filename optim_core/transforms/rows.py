@@ -11,19 +11,17 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from optim_core.transforms.base import Hypers, Scalar, is_any
+from optim_core.transforms.base import Scalar
 
 Numbers = Mapping[str, float]
 
 
 class RowsMethod(NamedTuple):
-    """``keys``: the state that the kernel changes, as the transform of that name calls it. ``decoupled``: how weight decay
-    acts. ``step(p, g, state, t, lr, n)``: one kernel call; tensors in lists of one, ``t`` a float32 scalar tensor, ``n`` the
-    hyperparameters.
+    """``keys``: the state that the kernel changes, as the transform of that name calls it. ``step(p, g, state, t, lr, n)``:
+    one kernel call; tensors in lists of one, ``t`` a float32 scalar tensor, ``n`` the hyperparameters.
     """
 
     keys: tuple[str, ...]
-    decoupled: bool
     step: Callable[[list[Tensor], list[Tensor], list[list[Tensor]], list[Tensor], float, Numbers], Any]
 
 
@@ -50,12 +48,12 @@ def _sgd(*, nesterov: bool = False) -> Callable[..., Any]:
 
 
 METHODS: dict[str, RowsMethod] = {
-    "adam": RowsMethod(("mean", "square"), False, _adam(torch._fused_adam_)),
-    "adamw": RowsMethod(("mean", "square"), True, _adam(torch._fused_adam_)),
-    "amsgrad": RowsMethod(("mean", "square", "highest"), False, _adam(torch._fused_adam_, largest=True)),
-    "sgd": RowsMethod((), False, _sgd()),
-    "momentum": RowsMethod(("buffer",), False, _sgd()),
-    "nesterov": RowsMethod(("buffer",), False, _sgd(nesterov=True)),
+    "adam": RowsMethod(("mean", "square"), _adam(torch._fused_adam_)),
+    "adamw": RowsMethod(("mean", "square"), _adam(torch._fused_adamw_)),
+    "amsgrad": RowsMethod(("mean", "square", "highest"), _adam(torch._fused_adam_, largest=True)),
+    "sgd": RowsMethod((), _sgd()),
+    "momentum": RowsMethod(("buffer",), _sgd()),
+    "nesterov": RowsMethod(("buffer",), _sgd(nesterov=True)),
 }
 
 
@@ -67,48 +65,27 @@ class _Row(NamedTuple):
 
 
 class Rows:
-    """The update of K trials with ``METHODS[name]``, whose weights, gradients and state are rows (K, n) of one piece each.
+    """The update of one parameter group of K trials with ``METHODS[name]``.
 
-    ``groups``: (columns, index into ``hypers``) of weights that differ in nothing but weight decay. Numbers other than lr stay
-    as they are from step to step.
+    ``params``, ``gradients`` and ``state``: (K, n), changed in place; they stay the same tensors. ``hyper``: numbers other than
+    lr stay as they are from step to step.
     """
 
     def __init__(
-        self,
-        name: str,
-        params: Tensor,
-        gradients: Tensor,
-        state: Sequence[Tensor],
-        groups: Sequence[tuple[slice, int]],
-        hypers: Hypers,
+        self, name: str, params: Tensor, gradients: Tensor, state: Sequence[Tensor], hyper: Mapping[str, Scalar]
     ) -> None:
-        method = METHODS[name]
-        self._step, self._decoupled = method.step, method.decoupled
+        self._step, k = METHODS[name].step, len(params)
         self._t = torch.zeros((), dtype=torch.float32)
-        constants = {key: v for key, v in hypers[groups[0][1]].items() if key not in ("lr", "base_lr")}
-        # Decay is done for all trials at once: the kernel knows one number for a whole row.
-        constants["weight_decay"] = 0.0
-        lists = {key: _list(v, len(params)) for key, v in constants.items()}
+        lists = {key: _list(v, k) for key, v in hyper.items() if key not in ("lr", "base_lr")}
         self._rows = [
-            _Row([params[k]], [gradients[k]], [[s[k]] for s in state], {key: v[k] for key, v in lists.items()})
-            for k in range(len(params))
-        ]
-        decays = [(columns, hypers[index]["weight_decay"]) for columns, index in groups]
-        self._decays = [
-            (params[:, columns], gradients[:, columns], torch.as_tensor(wd, dtype=torch.float64).view(-1, 1))
-            for columns, wd in decays
-            if is_any(wd)
+            _Row([params[i]], [gradients[i]], [[s[i]] for s in state], {key: v[i] for key, v in lists.items()})
+            for i in range(k)
         ]
 
     def update_(self, lr: Tensor, t: int) -> None:
         """Step ``t``, from 1, with learning rates (K,)."""
         self._t.fill_(t)
         steps, step = [self._t], self._step
-        for p, g, decay in self._decays:
-            if self._decoupled:
-                p.mul_((1 - lr.unsqueeze(1) * decay).to(p.dtype))
-            else:
-                g.addcmul_(p, decay.to(p.dtype))
         for row, rate in zip(self._rows, lr.tolist(), strict=True):
             step(row.p, row.g, row.state, steps, rate, row.numbers)
 
