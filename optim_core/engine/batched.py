@@ -48,10 +48,10 @@ class BatchedRunner:
             Slice(span, self.trials[span], self.skeleton, self._arena, groups, horizon) for span in self._spans()
         ]
         self._drops = any(name.rpartition(".")[2] == STEP for name in self._buffers)
-        if used(configurations, "dropout"):
+        for i, configuration in enumerate(configurations):
             # What a trial does not set stays as the model has it.
-            rates = [c.techniques.get("dropout", problem.dropout) for c in configurations]
-            set_rate(self._buffers, torch.tensor(rates, dtype=torch.float64, device=problem.device))
+            if "dropout" in configuration.techniques:
+                set_rate({name: b[i] for name, b in self._buffers.items()}, configuration.techniques["dropout"])
         self._smoothing = self._numbers_of("label_smoothing", problem.spec.training.label_smoothing)
         self._plateaus = Plateaus(configurations, problem.device)
         self._batches = Batches(problem, [trial.seed for trial in self.trials], horizon)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from optim_core.spec.optimizers import OPTIMIZERS, Role
 from optim_core.tasks.build import Problem
@@ -24,7 +24,7 @@ def total_bytes(device: torch.device) -> int:
 
 
 def trial_bytes(problem: Problem) -> int:
-    """Weights, gradients, state and its successor, and three times the activations of one batch."""
+    """Weights, gradients, state (twice each, for what a step needs besides) and what one batch keeps for the way back, twice."""
     width = torch.finfo(problem.dtype).bits // 8
     network = problem.make_model(0)
     roles = roles_of(network)
@@ -32,7 +32,7 @@ def trial_bytes(problem: Problem) -> int:
     # Minimizers run one after the other, outside the batch.
     rows = [OPTIMIZERS[name] for name in problem.spec.search.included() if OPTIMIZERS[name].batched]
     state = max(sum(row.numbers_of(shape, role) for shape, role in shapes) for row in rows)
-    return int(width * (3 * problem.parameter_count + 2 * state + 3 * activation_numbers(problem)))
+    return int(width * 2 * (2 * problem.parameter_count + state + activation_numbers(problem)))
 
 
 def max_pack_size(problem: Problem) -> int:
@@ -42,17 +42,16 @@ def max_pack_size(problem: Problem) -> int:
 
 
 def activation_numbers(problem: Problem) -> int:
-    """Numbers that the layers of one trial put out for one batch."""
-    model, total = problem.make_model(0), 0
+    """Numbers that one trial's forward pass keeps for the way back, measured on one batch."""
+    model, kept = problem.make_model(0), {}
 
-    def count(module: nn.Module, inputs: object, output: object) -> None:
-        nonlocal total
-        if isinstance(output, Tensor):
-            total += output.numel()
+    def keep(tensor: Tensor) -> Tensor:
+        kept[tensor.data_ptr()] = tensor.numel()
+        return tensor
 
-    hooks = [module.register_forward_hook(count) for module in model.modules()]
-    with torch.no_grad():
-        model(problem.train.x[: problem.batch_size])
-    for hook in hooks:
-        hook.remove()
-    return total
+    x, y = (part[: problem.batch_size] for part in problem.train)
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = problem.loss(model(x), y)
+    del loss
+    own = {p.data_ptr() for p in model.parameters()}
+    return sum(numbers for pointer, numbers in kept.items() if pointer not in own)

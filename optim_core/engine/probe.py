@@ -6,7 +6,7 @@ import platform
 import time
 from importlib.metadata import version
 
-from optim_core.engine.forms import ALONE, WARM_STEPS, Measured, fastest_form, step_seconds
+from optim_core.engine.forms import ALONE, Measured, fastest_form, step_seconds
 from optim_core.engine.loop import device_name
 from optim_core.engine.memory import max_pack_size
 from optim_core.spec.errors import TrainingError, WhichoptError
@@ -62,11 +62,10 @@ def probe(problem: Problem) -> UnitResult:
         form=measured.form,
         speedup=measured.alone_s / measured.trial_step_s,
     )
-    steps = measured.trial_steps + (len(packed) + WARM_STEPS) * size
-    steps += sum(len(times) + WARM_STEPS for times in each.values())
     seconds = time.monotonic() - started
+    # How many steps were timed depends on the machine; a study's cost in steps does not.
     return UnitResult(
-        trials=[], seconds=seconds, train_steps=steps, device=report.device, engine=report.engine, probe=report
+        trials=[], seconds=seconds, train_steps=0, device=report.device, engine=report.engine, probe=report
     )
 
 

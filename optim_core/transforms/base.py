@@ -124,6 +124,17 @@ def per_trial(value: Scalar, like: Tensor) -> Scalar:
     return value
 
 
+def all_per_trial(numbers: Mapping[str, Scalar], like: Tensor) -> dict[str, Scalar]:
+    """``per_trial`` of every number, the (K,) tensors among them in one conversion."""
+    vectors = {key: v for key, v in numbers.items() if isinstance(v, Tensor) and v.ndim == 1}
+    if not vectors:
+        return {key: per_trial(value, like) for key, value in numbers.items()}
+    stacked = torch.stack([v.double() for v in vectors.values()]).to(like.dtype)
+    shaped = stacked.view(len(vectors), -1, *[1] * (like.ndim - 1)).unbind()
+    rest = {key: per_trial(value, like) for key, value in numbers.items() if key not in vectors}
+    return {**rest, **dict(zip(vectors, shaped, strict=True))}
+
+
 def sqrt(value: Scalar) -> float | Tensor:
     """Square root of a float or a tensor."""
     return value.sqrt() if isinstance(value, Tensor) else float(value) ** 0.5

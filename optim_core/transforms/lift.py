@@ -23,7 +23,7 @@ from optim_core.transforms.base import (
     State,
     Transform,
     all_alike,
-    per_trial,
+    all_per_trial,
     pure,
     start_of_trial,
 )
@@ -156,7 +156,7 @@ class _Lifted:
             if self.layout.batched:
                 kind = (group, p.ndim, p.dtype)
                 if kind not in shaped:
-                    shaped[kind] = {key: per_trial(value, p) for key, value in n.items()}
+                    shaped[kind] = all_per_trial(n, p)
                 n = shaped[kind]
             own = {key: state[key][name] for key in keys if name in state[key]}
             self.rule(p, grads[name], own, n, self.layout.lead)

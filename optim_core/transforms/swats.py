@@ -21,8 +21,8 @@ from optim_core.transforms.base import (
     State,
     Transform,
     all_alike,
+    all_per_trial,
     own_dot,
-    per_trial,
     pure,
     sqrt,
     start_of_trial,
@@ -58,7 +58,7 @@ class _Swats:
         square = along = torch.zeros_like(last["switched"])
         for name, p in params.items():
             n = _numbers(hypers[self.layout.group(name)], t, last)
-            n = {key: per_trial(v, p) if self.layout.batched else float(v) for key, v in n.items()}
+            n = all_per_trial(n, p) if self.layout.batched else {key: float(v) for key, v in n.items()}
             g = with_l2(p, grads[name], n)
             own = {key: state[key][name] for key in KEYS}
             if not self.layout.batched and n["switched"] > 0:

@@ -18,7 +18,7 @@ from typing import Any
 
 from tests.e2e.cli_support import SCRIPT, answer_of, environment, timeless, tiny_spec, whichopt, write_spec
 
-SLOW: dict[str, Any] = {"training": {"steps": 8000}, "budget": {"trials": 6, "seeds": 2}}
+SLOW: dict[str, Any] = {"training": {"steps": 4000}, "budget": {"trials": 6, "seeds": 2}}
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 

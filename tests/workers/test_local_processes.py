@@ -115,7 +115,7 @@ def test_a_worker_whose_parent_dies_stops(database: Database, settings: Settings
 
 
 def test_a_killed_worker_is_replaced_and_every_unit_is_committed_once(database: Database, settings: Settings) -> None:
-    study_id = studies.create_study(database, small_spec(steps=12_000)).id
+    study_id = studies.create_study(database, small_spec(steps=8_000)).id
     pool = LocalPool(settings, 1)
     try:
         pool.go(study_id)
