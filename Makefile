@@ -6,7 +6,7 @@ STAMP := $(VENV)/.whichopt-setup
 # Tests and training share two cores in CI; one thread per process is also what makes runs repeatable bit for bit.
 TEST_THREADS ?= 2
 
-.PHONY: help setup run serve test test-slow lint fmt bench bench-step clean
+.PHONY: help setup run serve test test-slow lint fmt bench-step bench-engine bench-engine-gpu bench-study clean
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -46,6 +46,15 @@ fmt: setup ## format the code
 
 bench-step: setup ## step time of every optimizer against torch and pytorch_optimizer (about 4 minutes)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.optimizer_step --out auto
+
+bench-engine: setup ## trial-steps per second against plain torch, compiled, processes, torch.func (about 25 minutes)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.engine --out auto
+
+bench-engine-gpu: setup ## the same on the first GPU
+	@$(BIN)/python -m benchmarks.engine --device cuda --out auto
+
+bench-study: setup ## whole studies against the same ones trained one trial after the other (about 5 minutes)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.study --out auto
 
 clean: ## remove the environment and caches
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis

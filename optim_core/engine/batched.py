@@ -6,6 +6,7 @@ what an optimizer updates is one span of rows.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from optim_core.engine.hyper import used
 from optim_core.engine.norms import MEASURED_ROWS, measure, norms_of
 from optim_core.engine.plateau import Plateaus
 from optim_core.engine.seeding import Batches
+from optim_core.engine.singles import Singles
 from optim_core.engine.slices import Slice
 from optim_core.spec.trial import TrialParams
 from optim_core.stacked import losses as stacked_losses
@@ -26,9 +28,19 @@ from optim_core.transforms.groups import LAYER_RATES, groups_of
 
 
 class BatchedRunner:
-    """See ``runner.Runner``. ``vectorise``: the network through ``torch.vmap`` instead of rules for stacked layers."""
+    """See ``runner.Runner``. ``vectorise``: the network through ``torch.vmap`` instead of rules for stacked layers. ``alone``:
+    optimizers whose trials are updated one after the other.
+    """
 
-    def __init__(self, problem: Problem, trials: list[TrialParams], horizon: int, *, vectorise: bool = False) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        trials: list[TrialParams],
+        horizon: int,
+        *,
+        vectorise: bool = False,
+        alone: Collection[str] = (),
+    ) -> None:
         self._order = sorted(range(len(trials)), key=lambda i: (trials[i].configuration.optimizer, i))
         self.trials = [trials[i] for i in self._order]
         self._back = torch.tensor(self._order).argsort().to(problem.device)
@@ -45,7 +57,10 @@ class BatchedRunner:
         trained.clear()
         self._network = StackedNetwork(self.skeleton, names, problem.train.x[:2], vectorise=vectorise)
         self._slices = [
-            Slice(span, self.trials[span], self.skeleton, self._arena, groups, horizon) for span in self._spans()
+            (Singles if self.trials[span.start].configuration.optimizer in alone else Slice)(
+                span, self.trials[span], self.skeleton, self._arena, groups, horizon
+            )
+            for span in self._spans()
         ]
         self._drops = any(name.rpartition(".")[2] == STEP for name in self._buffers)
         for i, configuration in enumerate(configurations):
@@ -84,7 +99,7 @@ class BatchedRunner:
         factor = self._plateaus.factor
         for part in self._slices:
             scale = None if factor is None else factor[part.span]
-            if part.transform.perturb is not None:
+            if part.looks_again:
                 self._look_again(part, x, y, step, scale)
             part.update(step, scale)
         return losses
@@ -105,7 +120,7 @@ class BatchedRunner:
             back(gradient)
         return losses
 
-    def _look_again(self, part: Slice, x: Tensor, y: Tensor, step: int, factor: Tensor | None) -> None:
+    def _look_again(self, part: Slice | Singles, x: Tensor, y: Tensor, step: int, factor: Tensor | None) -> None:
         """The gradients at the point that the part's method asks for, on the same mini-batch."""
         moved = part.moved(step, factor)
         own = (x, y) if self._batches.shared else (x[part.span], y[part.span])
@@ -117,7 +132,7 @@ class BatchedRunner:
     @torch.no_grad()
     def outputs(self, x: Tensor) -> Tensor:
         weights, buffers = self._answer(), self._buffers
-        if norms_of(self.skeleton) and any(part.transform.answers_elsewhere for part in self._slices):
+        if norms_of(self.skeleton) and any(part.answers_elsewhere for part in self._slices):
             buffers = self._measured(weights)
         self.skeleton.eval()
         found, _ = self._network.forward(weights, buffers, x.unsqueeze(0))
@@ -125,7 +140,7 @@ class BatchedRunner:
 
     def _answer(self) -> Weights:
         """The weights that count, of all trials in the order of the slices."""
-        if not any(part.transform.answers_elsewhere for part in self._slices):
+        if not any(part.answers_elsewhere for part in self._slices):
             return self._arena.weights
         parts = [part.answer() for part in self._slices]
         return {name: torch.cat([part[name] for part in parts]) for name in self._arena.weights}
@@ -136,7 +151,7 @@ class BatchedRunner:
         with measure(self.skeleton):
             self._network.forward(weights, fresh, self.problem.train.x[:MEASURED_ROWS].unsqueeze(0))
         for part in self._slices:
-            if not part.transform.answers_elsewhere:
+            if not part.answers_elsewhere:
                 for name, b in fresh.items():
                     b[part.span] = self._buffers[name][part.span]
         return fresh

@@ -24,7 +24,7 @@ def total_bytes(device: torch.device) -> int:
 
 
 def trial_bytes(problem: Problem) -> int:
-    """Weights, gradients, state (twice each, for what a step needs besides) and what one batch keeps for the way back, twice."""
+    """Weights, gradients, state and what one batch keeps for the way back, all twice, for what a step needs besides."""
     width = torch.finfo(problem.dtype).bits // 8
     network = problem.make_model(0)
     roles = roles_of(network)

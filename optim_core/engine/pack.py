@@ -7,6 +7,7 @@ the cache. Parts never wait for each other inside a chunk; with several cores ea
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,9 +21,11 @@ from optim_core.engine.batched import BatchedRunner
 from optim_core.engine.direct import DirectRunner
 from optim_core.engine.runner import Runner
 from optim_core.engine.sequential import SequentialRunner
+from optim_core.engine.singles import FEW
 from optim_core.minimizers.registry import MINIMIZERS
 from optim_core.spec.trial import Form, TrialParams
 from optim_core.tasks.build import Problem
+from optim_core.transforms.rows import METHODS
 
 Result = TypeVar("Result")
 
@@ -40,6 +43,7 @@ class PackRunner:
         keep_freed_memory()
         self._problem, self._horizon, self._form = problem, horizon, form
         self._trials = list(trials)
+        self._alone = _few(self._trials) if problem.device.type == "cpu" else frozenset()
         self._parts = [self._part(rows) for rows in self._rows(range(len(trials)))]
 
     def _rows(self, places: Sequence[int]) -> list[list[int]]:
@@ -59,7 +63,7 @@ class PackRunner:
             return _Part(rows, DirectRunner(self._problem, trials))
         if self._form.engine == "sequential":
             return _Part(rows, SequentialRunner(self._problem, trials, self._horizon))
-        runner = BatchedRunner(self._problem, trials, self._horizon, vectorise=self._form.vectorise)
+        runner = BatchedRunner(self._problem, trials, self._horizon, vectorise=self._form.vectorise, alone=self._alone)
         return _Part(rows, runner)
 
     def advance(self, first: int, last: int) -> Tensor:
@@ -127,3 +131,11 @@ class PackRunner:
 def lanes(device: torch.device) -> int:
     """How many parts run at once: one for each thread that torch may use on a CPU, one on a GPU."""
     return torch.get_num_threads() if device.type == "cpu" else 1
+
+
+def _few(trials: Sequence[TrialParams]) -> frozenset[str]:
+    """Optimizers with few trials in the pack and no fused kernel. Of the pack, not of a part: the width of parts must not
+    change how a trial is rounded.
+    """
+    counts = Counter(trial.configuration.optimizer for trial in trials)
+    return frozenset(name for name, count in counts.items() if count <= FEW and name not in METHODS)

@@ -27,10 +27,10 @@ def probe(problem: Problem) -> UnitResult:
     """
     started = time.monotonic()
     names = problem.spec.search.included()
-    largest = max_pack_size(problem)
-    size = min(PACK, largest)
-    pack = [names[i % len(names)] for i in range(size)]
     try:
+        largest = max_pack_size(problem)
+        size = min(PACK, largest)
+        pack = [names[i % len(names)] for i in range(size)]
         measured = fastest_form(problem, largest)
         packed = step_seconds(problem, pack, measured.form, PATIENCE_S)
         each = {name: step_seconds(problem, [name], ALONE, PATIENCE_S / 4) for name in names}

@@ -15,9 +15,6 @@ from optim_core.transforms.groups import Groups
 from optim_core.transforms.registry import build_transform
 from optim_core.transforms.rows import METHODS, Rows
 
-# A kernel for each trial beats arithmetic on all of them when a group has this many numbers, or trials are few.
-WORTH_A_CALL, FEW = 1024, 32
-
 
 class Slice:
     """Neighbouring trials of one optimizer. ``span``: their rows in the arena."""
@@ -45,7 +42,6 @@ class Slice:
         self.memory: State = self.transform.init(self._weights, self.table.at(0))
         self._fused = name if name in METHODS and not techniques and device.type == "cpu" else None
         self._rows: dict[str, Rows] | None = None
-        self._others = self._weights
 
     def _own(self, rows: Tensor) -> Weights:
         part = rows[self.span]
@@ -54,29 +50,37 @@ class Slice:
     def update(self, step: int, factor: Tensor | None) -> None:
         """One step from the arena's gradients. ``factor``: see ``HyperTable.at``."""
         hypers = self.table.at(step, factor)
-        if self._fused is not None and self._rows is None:
+        if self._fused is None:
+            self.transform.update_(self._weights, self._gradients, self.memory, hypers, step + 1)
+            return
+        if self._rows is None:
             self._rows = self._make_rows(self._fused, hypers)
-            self._others = {name: p for name, p in self._weights.items() if name not in self._rows}
-        if self._others:
-            self.transform.update_(self._others, self._gradients, self.memory, hypers, step + 1)
-        for name, rows in (self._rows or {}).items():
+        for name, rows in self._rows.items():
             rate = hypers[self._arena.index[name]]["lr"]
             assert isinstance(rate, Tensor)
             rows.update_(rate, step + 1)
 
     def _make_rows(self, method: str, hypers: Hypers) -> dict[str, Rows]:
-        """The groups that are worth a call for each trial."""
-        large = [name for name, p in self._weights.items() if p.shape[1] >= WORTH_A_CALL or len(p) < FEW]
         return {
             name: Rows(
                 method,
-                self._weights[name],
+                p,
                 self._gradients[name],
                 [self.memory[key][name] for key in METHODS[method].keys],
                 hypers[self._arena.index[name]],
             )
-            for name in large
+            for name, p in self._weights.items()
         }
+
+    @property
+    def looks_again(self) -> bool:
+        """Whether the gradient that counts is taken at another point."""
+        return self.transform.perturb is not None
+
+    @property
+    def answers_elsewhere(self) -> bool:
+        """Whether the point to evaluate differs from the one that is trained."""
+        return self.transform.answers_elsewhere
 
     def answer(self) -> Weights:
         """The weights of these trials that count, by name."""

@@ -52,6 +52,9 @@ MODELS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "tabular": ({"name": "tabular", "hidden": [6], "width": 2, "activation": "silu"}, TABLE),
     "batch norm": ({"kind": "layers", "layers": LAYERS}, {"name": "iris"}),
 }
+# Softmax takes no notice of it, so its gradient is zero but for rounding, which methods that look at signs follow. The outputs
+# show that nothing else does.
+WITHOUT_GRADIENT = "key.bias"
 GRADIENT = [name for name, row in OPTIMIZERS.items() if row.batched]
 
 
@@ -116,20 +119,33 @@ def run(task: Problem, trials: list[TrialParams], form: Form) -> tuple[torch.Ten
     return torch.cat(found, dim=1), runner
 
 
+def assert_equal(found: PackRunner, alone: PackRunner, x: torch.Tensor, what: object) -> None:
+    """Weights and outputs of the trials that ``found`` has, which are the first of ``alone``."""
+    weights = found.weights()
+    for name, own in alone.weights().items():
+        if not name.endswith(WITHOUT_GRADIENT):
+            stacked = weights[name]
+            assert float((stacked - own[: len(stacked)]).abs().max()) <= ATOL, (name, what)
+    outputs = found.outputs(x)
+    assert float((outputs - alone.outputs(x)[: len(outputs)]).abs().max()) <= ATOL, what
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("optimizer", GRADIENT)
 @pytest.mark.parametrize("model", MODELS)
 def test_five_at_once_equal_five_alone(model: str, optimizer: str) -> None:
-    task = problem(model)
-    for trials in packs(optimizer):
+    task, x = problem(model), problem(model).validation.x
+    for i, trials in enumerate(packs(optimizer)):
         (losses, stacked), (right, alone) = run(task, trials, BATCHED), run(task, trials, ALONE)
         names = [str(t.configuration.schedule["name"]) for t in trials]
         assert bool(right.isfinite().all())
         assert float((losses - right).abs().max()) <= ATOL, names
-        for name, own in alone.weights().items():
-            assert float((stacked.weights()[name] - own).abs().max()) <= ATOL, (name, names)
-        x = task.validation.x
-        assert float((stacked.outputs(x) - alone.outputs(x)).abs().max()) <= 100 * ATOL, names
+        assert_equal(stacked, alone, x, names)
+        if i == 0:
+            # So few trials are updated in another way than five.
+            losses, pair = run(task, trials[:2], BATCHED)
+            assert float((losses - right[:2]).abs().max()) <= ATOL, names
+            assert_equal(pair, alone, x, names)
 
 
 def test_the_matrix_has_every_schedule_that_fits() -> None:

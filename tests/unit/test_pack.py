@@ -229,7 +229,8 @@ def assert_fits(runner: PackRunner, fresh: PackRunner) -> None:
     for found, right in zip([s for s in runner.state() if s is not None], fresh.state(), strict=True):
         assert right is not None
         for key, tensors in right["memory"].items():
-            assert {n: t.shape for n, t in tensors.items()} == {n: t.shape for n, t in found["memory"][key].items()}
+            own = found["memory"][key]
+            assert {n: t.shape for n, t in tensors.items()} == {n: own[n].shape for n in tensors if n in own}, key
 
 
 def wild_pack(wild: bool) -> list[TrialParams]:

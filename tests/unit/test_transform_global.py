@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from optim_core.engine import sequential, slices
+from optim_core.engine import sequential, singles, slices
 from optim_core.engine.checkpoint import dump, load
 from optim_core.engine.loop import make_runner
 from optim_core.spec.problem import StudySpec
@@ -44,7 +44,7 @@ def dog() -> Transform:
 
 @pytest.fixture(autouse=True)
 def _engines_use_dog(monkeypatch: pytest.MonkeyPatch) -> None:
-    for engine in (slices, sequential):
+    for engine in (slices, singles, sequential):
         monkeypatch.setattr(engine, "build_transform", lambda name, layout, techniques: dog())
 
 

@@ -1,0 +1,122 @@
+"""The part of a pack that one optimizer updates, one trial after the other.
+
+Numbers of a single trial are plain floats, which torch folds into its operations. Up to three trials of a method without a
+fused kernel take less time that way than together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from optim_core.engine.arena import Arena, Weights
+from optim_core.engine.hyper import layout_of, numbers, transform_techniques, used
+from optim_core.schedules.shapes import multipliers
+from optim_core.spec.trial import TrialParams
+from optim_core.transforms.base import Hypers, Layout, State, Transform
+from optim_core.transforms.groups import LAYER_RATES, Groups
+from optim_core.transforms.registry import build_transform
+
+FEW = 3
+
+
+@dataclass
+class _One:
+    """A trial: its row of the arena, its own views of weights and gradients, numbers, schedule and memory."""
+
+    row: slice
+    transform: Transform
+    weights: Weights
+    gradients: Weights
+    hyper: dict[str, float]
+    factors: list[float]
+    memory: State
+
+    def hypers(self, groups: Groups, step: int, factor: float) -> Hypers:
+        """Of every group at ``step``; plain floats."""
+        return groups.hypers({**self.hyper, "lr": self.hyper["lr"] * self.factors[step] * factor})
+
+
+class Singles:
+    """As ``slices.Slice``, with the same state."""
+
+    def __init__(
+        self,
+        span: slice,
+        trials: Sequence[TrialParams],
+        skeleton: nn.Module,
+        arena: Arena,
+        groups: Groups,
+        horizon: int,
+    ) -> None:
+        self.span, self._arena, self._groups = span, arena, groups
+        self._ones = [
+            self._one(slice(span.start + i, span.start + i + 1), trial, skeleton, horizon)
+            for i, trial in enumerate(trials)
+        ]
+
+    def _one(self, row: slice, trial: TrialParams, skeleton: nn.Module, horizon: int) -> _One:
+        configuration, arena, groups = trial.configuration, self._arena, self._groups
+        techniques = transform_techniques([configuration])
+        rates = [name for name in LAYER_RATES if used([configuration], name)]
+        transform = build_transform(configuration.optimizer, layout_of(skeleton, groups, batched=False), techniques)
+        if transform.shape_free:
+            transform = build_transform(configuration.optimizer, Layout(groups=arena.index), techniques)
+        cut = arena.flat if transform.shape_free else arena.cut
+        weights, gradients = (
+            {name: x[0] for name, x in cut(rows[row]).items()} for rows in (arena.data, arena.gradients)
+        )
+        hyper = numbers(configuration, trial.seed, horizon, [*techniques, *rates])
+        factors = multipliers(configuration.schedule, horizon).tolist()
+        one = _One(row, transform, weights, gradients, hyper, factors, {})
+        one.memory = transform.init(weights, one.hypers(groups, 0, 1.0))
+        return one
+
+    def update(self, step: int, factor: Tensor | None) -> None:
+        """See ``Slice``."""
+        for one, hypers in self._each(step, factor):
+            one.transform.update_(one.weights, one.gradients, one.memory, hypers, step + 1)
+
+    @property
+    def looks_again(self) -> bool:
+        """See ``Slice``."""
+        return self._ones[0].transform.perturb is not None
+
+    @property
+    def answers_elsewhere(self) -> bool:
+        """See ``Slice``."""
+        return any(one.transform.answers_elsewhere for one in self._ones)
+
+    def answer(self) -> Weights:
+        """See ``Slice``."""
+        found = [one.transform.answer(one.weights, one.memory, hypers) for one, hypers in self._each(0, None)]
+        return self._by_name(found)
+
+    def moved(self, step: int, factor: Tensor | None) -> Weights:
+        """See ``Slice``."""
+        found = []
+        for one, hypers in self._each(step, factor):
+            assert one.transform.perturb is not None
+            found.append(one.transform.perturb(one.weights, one.gradients, hypers))
+        return self._by_name(found)
+
+    def state(self) -> list[State]:
+        """See ``Slice``."""
+        return [one.memory for one in self._ones]
+
+    def restore(self, states: Sequence[State]) -> None:
+        """See ``Slice``."""
+        for one, state in zip(self._ones, states, strict=True):
+            one.memory = {key: {name: x.clone() for name, x in own.items()} for key, own in state.items()}
+
+    def _each(self, step: int, factor: Tensor | None) -> list[tuple[_One, Hypers]]:
+        scales = [1.0] * len(self._ones) if factor is None else factor.tolist()
+        return [(one, one.hypers(self._groups, step, scale)) for one, scale in zip(self._ones, scales, strict=True)]
+
+    def _by_name(self, found: list[Weights]) -> Weights:
+        stacked = {name: torch.stack([weights[name] for weights in found]) for name in found[0]}
+        whole = self._ones[0].transform.shape_free
+        return self._arena.cut(self._arena.rows_of(stacked)) if whole else stacked
