@@ -53,6 +53,11 @@ def mix(x: Array, y: Array, share: Number) -> Array:
     return x.lerp(y, share)
 
 
+def sqrt_into(x: Array, scratch: Array) -> Array:
+    """Square roots, written into ``scratch``."""
+    return x.sqrt_into(scratch) if isinstance(x, Bundle) else torch.sqrt(x, out=scratch)
+
+
 def clamp_below_(x: Array, low: Number) -> Array:
     """x = max(x, low)."""
     if isinstance(x, Bundle):

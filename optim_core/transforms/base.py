@@ -177,14 +177,18 @@ def own_dot(x: Any, y: Any, lead: int) -> Tensor:
     """Inner product over a weight's own axes, float64 as per-trial numbers are: (K,) with a trial axis, () without."""
     if isinstance(x, Bundle):
         return x.dot(y)
+    if not lead:
+        # One pass, and no product in between.
+        return torch.dot(x.reshape(-1), y.reshape(-1)).double()
     return ((x * y).flatten(lead).sum(-1) if x.ndim > lead else x * y).double()
 
 
-def own_size(x: Any, lead: int) -> Tensor:
-    """Sum of absolute values over a weight's own axes, float64: (K,) or ()."""
+def own_size(x: Any, lead: int, scratch: Any) -> Tensor:
+    """Sum of absolute values over a weight's own axes, float64: (K,) or (). ``scratch``, shaped as ``x``, is overwritten."""
     if isinstance(x, Bundle):
-        return x.sizes().sum(dtype=torch.float64)
-    return (x.abs().flatten(lead).sum(-1) if x.ndim > lead else x.abs()).double()
+        return x.sizes(scratch).sum(dtype=torch.float64)
+    sizes = torch.abs(x, out=scratch)
+    return (sizes.flatten(lead).sum(-1) if x.ndim > lead else sizes.clone()).double()
 
 
 def own_mean(x: Tensor, lead: int) -> Tensor:

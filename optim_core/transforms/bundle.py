@@ -66,9 +66,19 @@ class Bundle:
         """The Euclidean norm of each weight: a vector."""
         return torch.stack(torch._foreach_norm(self.tensors))
 
-    def sizes(self) -> Tensor:
-        """The sum of absolute values of each weight: a vector. A norm of order 1 takes twice as long on the CPU."""
-        return torch.stack([x.abs().sum() for x in self.tensors])
+    def sizes(self, scratch: Bundle) -> Tensor:
+        """The sum of absolute values of each weight: a vector. A norm of order 1 takes twice as long on the CPU.
+
+        ``scratch`` is overwritten: fresh memory for a large weight costs as much as the arithmetic.
+        """
+        parts = zip(self.tensors, scratch.tensors, strict=True)
+        return torch.stack([torch.abs(x, out=held).sum() for x, held in parts])
+
+    def sqrt_into(self, scratch: Bundle) -> Bundle:
+        """Square roots, written into ``scratch``, which is given back."""
+        for x, held in zip(self.tensors, scratch.tensors, strict=True):
+            torch.sqrt(x, out=held)
+        return scratch
 
     def dot(self, other: Bundle) -> Tensor:
         """The inner product over all weights, float64."""

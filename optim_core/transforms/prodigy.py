@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from optim_core.transforms.arithmetic import add_, add_ratio_, average_squares_, zeros_like
+from optim_core.transforms.arithmetic import add_, add_ratio_, average_squares_, sqrt_into, zeros_like
 from optim_core.transforms.base import (
     TRIAL,
     Hyper,
@@ -58,13 +58,14 @@ class _Prodigy:
         held = state[TRIAL]["d"]
         d = held if self.layout.batched else float(held)
         step = d * lr * _correction(shared, t)
-        numerator, denominator = self._estimate_(params, grads, state, shared, d, step)
+        scratch: Params = {}
+        numerator, denominator = self._estimate_(params, grads, state, shared, d, step, scratch)
         # Without any gradient so far there is nothing to estimate from.
         found = torch.where(denominator > 0, shared["d_coef"] * numerator / denominator, d)
         new_d = torch.maximum(held, found)
         eps = new_d * shared["eps"]
         for name, p in params.items():
-            root = state["square"][name].sqrt().add_(self._number(eps, p))
+            root = sqrt_into(state["square"][name], scratch[name]).add_(self._number(eps, p))
             wd = hypers[self.layout.group(name)]["weight_decay"]
             if not is_zero(wd):
                 p.mul_(self._number(1 - step * wd, p))
@@ -72,23 +73,22 @@ class _Prodigy:
         state[TRIAL]["d"], state[TRIAL]["numerator"] = new_d, numerator
 
     def _estimate_(
-        self, params: Params, grads: Params, state: State, hyper: Hyper, d: Scalar, step: Scalar
+        self, params: Params, grads: Params, state: State, hyper: Hyper, d: Scalar, step: Scalar, scratch: Params
     ) -> tuple[Tensor, Tensor]:
-        """Numerator and denominator of the estimate of d; updates the averages in place."""
+        """Numerator and denominator of the estimate of d. Updates the averages in place; ``scratch`` gets memory to use."""
         lead, b1, b2 = self.layout.lead, hyper["beta1"], hyper["beta2"]
         b3 = sqrt(b2)
         weight = d / D0 * where(hyper["safeguard_warmup"], d, step)
-        numerator = b3 * state[TRIAL]["numerator"]
-        denominator = torch.zeros_like(numerator)
+        held, along, size = state[TRIAL]["numerator"], [], []
         for name, p in params.items():
             g, distance = grads[name], state["distance"][name]
-            along = own_dot(g, state["start"][name] - p, lead).to(numerator.device)
-            numerator = numerator + d / D0 * step * along
+            gap = scratch[name] = state["start"][name] - p
+            along.append(own_dot(g, gap, lead).to(held.device))
             add_(state["mean"][name].mul_(self._number(b1, p)), g, self._number((1 - b1) * d, p))
             average_squares_(state["square"][name], g, self._number(b2, p), self._number((1 - b2) * d * d, p))
             add_(distance.mul_(self._number(b3, p)), g, self._number(weight, p))
-            denominator = denominator + own_size(distance, lead).to(numerator.device)
-        return numerator, denominator
+            size.append(own_size(distance, lead, gap).to(held.device))
+        return b3 * held + d / D0 * step * torch.stack(along).sum(0), torch.stack(size).sum(0)
 
     def _number(self, value: Scalar, like: object) -> Scalar:
         """Ready to multiply a weight: shaped for K trials, a float for one."""
