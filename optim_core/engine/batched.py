@@ -6,14 +6,14 @@ what an optimizer updates is one span of rows.
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from optim_core.engine.arena import Arena, Weights
-from optim_core.engine.hyper import used
+from optim_core.engine.company import Company, company_of
+from optim_core.engine.hyper import transform_techniques
 from optim_core.engine.norms import MEASURED_ROWS, measure, norms_of
 from optim_core.engine.plateau import Plateaus
 from optim_core.engine.seeding import Batches
@@ -24,12 +24,13 @@ from optim_core.stacked import losses as stacked_losses
 from optim_core.stacked.network import StackedNetwork
 from optim_core.tasks.build import Problem
 from optim_core.tasks.dropout import STEP, set_rate, set_step
-from optim_core.transforms.groups import LAYER_RATES, groups_of
+from optim_core.transforms.groups import groups_of
+from optim_core.transforms.registry import build_transform
 
 
 class BatchedRunner:
-    """See ``runner.Runner``. ``vectorise``: the network through ``torch.vmap`` instead of rules for stacked layers. ``alone``:
-    optimizers whose trials are updated one after the other.
+    """See ``runner.Runner``. ``company``: what the whole pack has in common; the trials' own by default. ``vectorise``: the
+    network through ``torch.vmap`` instead of rules for stacked layers.
     """
 
     def __init__(
@@ -37,10 +38,11 @@ class BatchedRunner:
         problem: Problem,
         trials: list[TrialParams],
         horizon: int,
+        company: Company | None = None,
         *,
         vectorise: bool = False,
-        alone: Collection[str] = (),
     ) -> None:
+        company = company or company_of(trials, on_cpu=problem.device.type == "cpu")
         self._order = sorted(range(len(trials)), key=lambda i: (trials[i].configuration.optimizer, i))
         self.trials = [trials[i] for i in self._order]
         self._back = torch.tensor(self._order).argsort().to(problem.device)
@@ -52,13 +54,13 @@ class BatchedRunner:
         trained = {name: stacked.pop(name) for name in names}
         del stacked
         configurations = [trial.configuration for trial in self.trials]
-        groups = groups_of(self.skeleton, [name for name in LAYER_RATES if used(configurations, name)])
+        groups = groups_of(self.skeleton, company.rates)
         self._arena = Arena(trained, groups)
         trained.clear()
         self._network = StackedNetwork(self.skeleton, names, problem.train.x[:2], vectorise=vectorise)
         self._slices = [
-            (Singles if self.trials[span.start].configuration.optimizer in alone else Slice)(
-                span, self.trials[span], self.skeleton, self._arena, groups, horizon
+            (Singles if self.trials[span.start].configuration.optimizer in company.alone else Slice)(
+                span, self.trials[span], self.skeleton, self._arena, groups, horizon, company
             )
             for span in self._spans()
         ]
@@ -150,10 +152,13 @@ class BatchedRunner:
         fresh = {name: b.clone() for name, b in self._buffers.items()}
         with measure(self.skeleton):
             self._network.forward(weights, fresh, self.problem.train.x[:MEASURED_ROWS].unsqueeze(0))
-        for part in self._slices:
-            if not part.answers_elsewhere:
+        for i, trial in enumerate(self.trials):
+            # Whether a neighbour averages its weights does not matter to a trial that does not.
+            configuration = trial.configuration
+            own = build_transform(configuration.optimizer, techniques=transform_techniques([configuration]))
+            if not own.answers_elsewhere:
                 for name, b in fresh.items():
-                    b[part.span] = self._buffers[name][part.span]
+                    b[i] = self._buffers[name][i]
         return fresh
 
     def state(self) -> list[dict[str, Any]]:

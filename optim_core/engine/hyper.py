@@ -13,7 +13,7 @@ from optim_core.schedules.shapes import stack_multipliers
 from optim_core.spec.keys import derive_seed
 from optim_core.spec.trial import Configuration
 from optim_core.transforms.base import Hypers, Layout
-from optim_core.transforms.groups import LAYER_RATES, Groups
+from optim_core.transforms.groups import Groups
 from optim_core.transforms.roles import decaying, roles_of
 from optim_core.transforms.techniques import NEUTRAL
 
@@ -75,9 +75,9 @@ def hyper_table(
     horizon: int,
     groups: Groups,
     device: torch.device,
+    names: Sequence[str],
 ) -> HyperTable:
-    """Stack the hyperparameters of trials that share an optimizer."""
-    names = transform_techniques(configurations) + [n for n in LAYER_RATES if used(configurations, n)]
+    """Stack the hyperparameters of trials that share an optimizer, and their values of the techniques ``names``."""
     rows = [numbers(c, seed, horizon, names) for c, seed in zip(configurations, seeds, strict=True)]
     constants = {key: torch.tensor([r[key] for r in rows], dtype=torch.float64, device=device) for key in rows[0]}
     table = stack_multipliers([c.schedule for c in configurations], horizon).to(device)

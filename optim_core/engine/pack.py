@@ -7,7 +7,6 @@ the cache. Parts never wait for each other inside a chunk; with several cores ea
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,14 +17,13 @@ from torch import Tensor
 
 from optim_core.engine.allocator import keep_freed_memory
 from optim_core.engine.batched import BatchedRunner
+from optim_core.engine.company import company_of
 from optim_core.engine.direct import DirectRunner
 from optim_core.engine.runner import Runner
 from optim_core.engine.sequential import SequentialRunner
-from optim_core.engine.singles import FEW
 from optim_core.minimizers.registry import MINIMIZERS
 from optim_core.spec.trial import Form, TrialParams
 from optim_core.tasks.build import Problem
-from optim_core.transforms.rows import METHODS
 
 Result = TypeVar("Result")
 
@@ -43,7 +41,8 @@ class PackRunner:
         keep_freed_memory()
         self._problem, self._horizon, self._form = problem, horizon, form
         self._trials = list(trials)
-        self._alone = _few(self._trials) if problem.device.type == "cpu" else frozenset()
+        self._gone: set[int] = set()
+        self._company = company_of(self._trials, on_cpu=problem.device.type == "cpu")
         self._parts = [self._part(rows) for rows in self._rows(range(len(trials)))]
 
     def _rows(self, places: Sequence[int]) -> list[list[int]]:
@@ -63,7 +62,8 @@ class PackRunner:
             return _Part(rows, DirectRunner(self._problem, trials))
         if self._form.engine == "sequential":
             return _Part(rows, SequentialRunner(self._problem, trials, self._horizon))
-        runner = BatchedRunner(self._problem, trials, self._horizon, vectorise=self._form.vectorise, alone=self._alone)
+        form, company = self._form, self._company
+        runner = BatchedRunner(self._problem, trials, self._horizon, company, vectorise=form.vectorise)
         return _Part(rows, runner)
 
     def advance(self, first: int, last: int) -> Tensor:
@@ -77,43 +77,53 @@ class PackRunner:
             part.runner.observe(losses[part.rows])
 
     def state(self) -> list[dict[str, Any] | None]:
-        found = {row: state for part in self._parts for row, state in zip(part.rows, part.runner.state(), strict=True)}
-        return [found.get(i) for i in range(len(self._trials))]
+        found = self._held()
+        return [None if i in self._gone else found[i] for i in range(len(self._trials))]
+
+    def _held(self) -> dict[int, dict[str, Any]]:
+        return {row: state for part in self._parts for row, state in zip(part.rows, part.runner.state(), strict=True)}
 
     def restore(self, states: Sequence[dict[str, Any] | None]) -> None:
         """``states`` as ``state`` gave them: None for trials that were let go."""
         self.release([i for i, state in enumerate(states) if state is None])
+        held = self._held()
         for part in self._parts:
-            part.runner.restore([state for i in part.rows if (state := states[i]) is not None])
+            part.runner.restore([states[i] or held[i] for i in part.rows])
 
     def weights(self) -> dict[str, Tensor]:
         found = [part.runner.weights() for part in self._parts]
         return {name: self._join([weights[name] for weights in found]) for name in found[0]}
 
     def release(self, places: Sequence[int]) -> None:
-        """Let trials go: what is left of their parts trains on alone. Their rows are NaN from now on. One always stays."""
-        gone, parts = set(places), []
-        if all(row in gone for part in self._parts for row in part.rows):
+        """Let trials go: their rows are NaN from now on, and what is left of their parts trains on. One always stays.
+
+        A part in which one trial would stay alone keeps another with it: alone it would be another kind of arithmetic, to the
+        last bit.
+        """
+        gone, parts = self._gone | set(places), []
+        if len(gone) == len(self._trials):
             return
         for part in self._parts:
             kept = [(row, i) for i, row in enumerate(part.rows) if row not in gone]
-            if len(kept) == len(part.rows):
+            if len(kept) in (1, len(part.rows)):
                 parts.append(part)
             elif kept:
                 states = part.runner.state()
                 smaller = self._part([row for row, _ in kept])
                 smaller.runner.restore([states[i] for _, i in kept])
                 parts.append(smaller)
-        self._parts = parts
+        self._parts, self._gone = parts, gone
 
     def _join(self, tensors: Sequence[Tensor]) -> Tensor:
         """Rows of the parts in the order of the pack."""
         first = tensors[0]
-        if self._parts[0].rows == list(range(len(self._trials))):
+        if not self._gone and self._parts[0].rows == list(range(len(self._trials))):
             return first
         joined = first.new_full((len(self._trials), *first.shape[1:]), torch.nan)
         for part, tensor in zip(self._parts, tensors, strict=True):
             joined[part.rows] = tensor.to(joined.device)
+        if self._gone:
+            joined[list(self._gone)] = torch.nan
         return joined
 
     def _each(self, work: Callable[[_Part], Result]) -> list[Result]:
@@ -131,11 +141,3 @@ class PackRunner:
 def lanes(device: torch.device) -> int:
     """How many parts run at once: one for each thread that torch may use on a CPU, one on a GPU."""
     return torch.get_num_threads() if device.type == "cpu" else 1
-
-
-def _few(trials: Sequence[TrialParams]) -> frozenset[str]:
-    """Optimizers with few trials in the pack and no fused kernel. Of the pack, not of a part: the width of parts must not
-    change how a trial is rounded.
-    """
-    counts = Counter(trial.configuration.optimizer for trial in trials)
-    return frozenset(name for name, count in counts.items() if count <= FEW and name not in METHODS)

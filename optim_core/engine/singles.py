@@ -13,14 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from optim_core.engine.arena import Arena, Weights
-from optim_core.engine.hyper import layout_of, numbers, transform_techniques, used
+from optim_core.engine.company import Company
+from optim_core.engine.hyper import layout_of, numbers, transform_techniques
+from optim_core.engine.moves import give, taken
 from optim_core.schedules.shapes import multipliers
 from optim_core.spec.trial import TrialParams
 from optim_core.transforms.base import Hypers, Layout, State, Transform
-from optim_core.transforms.groups import LAYER_RATES, Groups
+from optim_core.transforms.groups import Groups
 from optim_core.transforms.registry import build_transform
-
-FEW = 3
 
 
 @dataclass
@@ -51,17 +51,17 @@ class Singles:
         arena: Arena,
         groups: Groups,
         horizon: int,
+        company: Company,
     ) -> None:
         self.span, self._arena, self._groups = span, arena, groups
         self._ones = [
-            self._one(slice(span.start + i, span.start + i + 1), trial, skeleton, horizon)
+            self._one(slice(span.start + i, span.start + i + 1), trial, skeleton, horizon, company.rates)
             for i, trial in enumerate(trials)
         ]
 
-    def _one(self, row: slice, trial: TrialParams, skeleton: nn.Module, horizon: int) -> _One:
+    def _one(self, row: slice, trial: TrialParams, skeleton: nn.Module, horizon: int, rates: Sequence[str]) -> _One:
         configuration, arena, groups = trial.configuration, self._arena, self._groups
         techniques = transform_techniques([configuration])
-        rates = [name for name in LAYER_RATES if used([configuration], name)]
         transform = build_transform(configuration.optimizer, layout_of(skeleton, groups, batched=False), techniques)
         if transform.shape_free:
             transform = build_transform(configuration.optimizer, Layout(groups=arena.index), techniques)
@@ -105,18 +105,29 @@ class Singles:
 
     def state(self) -> list[State]:
         """See ``Slice``."""
-        return [one.memory for one in self._ones]
+        return [
+            taken(_stacked(one.memory), self._arena, one.transform.shape_free)[0] if one.memory else {}
+            for one in self._ones
+        ]
 
     def restore(self, states: Sequence[State]) -> None:
         """See ``Slice``."""
-        for one, state in zip(self._ones, states, strict=True):
-            one.memory = {key: {name: x.clone() for name, x in own.items()} for key, own in state.items()}
+        for (one, hypers), state in zip(self._each(0, None), states, strict=True):
+            memory = _stacked(one.transform.init(one.weights, hypers))
+            give(memory, [state], self._arena, one.transform.shape_free)
+            one.memory = {key: {name: x[0] for name, x in own.items()} for key, own in memory.items()}
 
     def _each(self, step: int, factor: Tensor | None) -> list[tuple[_One, Hypers]]:
         scales = [1.0] * len(self._ones) if factor is None else factor.tolist()
         return [(one, one.hypers(self._groups, step, scale)) for one, scale in zip(self._ones, scales, strict=True)]
 
     def _by_name(self, found: list[Weights]) -> Weights:
-        stacked = {name: torch.stack([weights[name] for weights in found]) for name in found[0]}
-        whole = self._ones[0].transform.shape_free
-        return self._arena.cut(self._arena.rows_of(stacked)) if whole else stacked
+        cut = []
+        for one, weights in zip(self._ones, found, strict=True):
+            own = {name: x.unsqueeze(0) for name, x in weights.items()}
+            cut.append(self._arena.cut(self._arena.rows_of(own)) if one.transform.shape_free else own)
+        return {name: torch.cat([own[name] for own in cut]) for name in cut[0]}
+
+
+def _stacked(memory: State) -> State:
+    return {key: {name: x.unsqueeze(0) for name, x in own.items()} for key, own in memory.items()}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from optim_core.engine.arena import Arena, Weights
-from optim_core.engine.hyper import HyperTable, hyper_table, layout_of, transform_techniques
+from optim_core.engine.company import Company
+from optim_core.engine.hyper import HyperTable, hyper_table, layout_of
+from optim_core.engine.moves import give, taken
 from optim_core.spec.trial import TrialParams
 from optim_core.transforms.base import Hypers, Layout, State, Transform
 from optim_core.transforms.groups import Groups
@@ -27,12 +28,14 @@ class Slice:
         arena: Arena,
         groups: Groups,
         horizon: int,
+        company: Company,
     ) -> None:
         self.span, self._arena = span, arena
         configurations = [t.configuration for t in trials]
-        name, techniques = configurations[0].optimizer, transform_techniques(configurations)
-        device = arena.data.device
-        self.table: HyperTable = hyper_table(configurations, [t.seed for t in trials], horizon, groups, device)
+        name = configurations[0].optimizer
+        techniques = company.techniques[name]
+        device, names = arena.data.device, [*techniques, *company.rates]
+        self.table: HyperTable = hyper_table(configurations, [t.seed for t in trials], horizon, groups, device, names)
         layout = layout_of(skeleton, groups, batched=True)
         self.transform: Transform = build_transform(name, layout, techniques)
         self._whole = self.transform.shape_free
@@ -94,17 +97,13 @@ class Slice:
         return self._by_name(moved)
 
     def state(self) -> list[State]:
-        """What the method remembers of each trial."""
-        count = self.span.stop - self.span.start
-        return [{key: {n: x[i] for n, x in own.items()} for key, own in self.memory.items()} for i in range(count)]
+        """What the method remembers of each trial; see ``moves``."""
+        return taken(self.memory, self._arena, self._whole) or [{} for _ in range(self.span.stop - self.span.start)]
 
     def restore(self, states: Sequence[State]) -> None:
         """Continue from what ``state`` gave, of these trials or of others like them."""
-        first = states[0]
-        self.memory = {
-            key: {name: torch.stack([state[key][name] for state in states]) for name in own}
-            for key, own in first.items()
-        }
+        self.memory = self.transform.init(self._weights, self.table.at(0))
+        give(self.memory, states, self._arena, self._whole)
         self._rows = None
 
     def _by_name(self, weights: Weights) -> Weights:

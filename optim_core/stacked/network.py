@@ -106,9 +106,7 @@ class _Builder:
             if not isinstance(module.shortcut, nn.Identity):
                 children.append(self.layer(module.shortcut, f"{prefix}shortcut.", wants, in_images))
             return Layer(module, prefix, wants, fresh=fresh, children=children, rule=containers.residual)
-        rule = (MERGED if in_images else STACKED).get(type(module))
-        if isinstance(module, nn.Conv2d) and (isinstance(module.padding, str) or module.groups > 1):
-            rule = None
+        rule = (MERGED if in_images else STACKED).get(type(module)) if _usual(module) else None
         if rule is None:
             return self.unknown(module, prefix, wants, in_images)
         children = []
@@ -125,10 +123,10 @@ class _Builder:
 
     def _in_order(self, module: nn.Sequential, prefix: str, wants: bool, in_images: bool) -> list[Layer]:
         found: list[Layer] = []
-        for name, child in _pooled_first(list(module.named_children())):
+        for inner, child in _pooled_first(_flattened(module, prefix)):
             images_here = not in_images and self._is_image_layer(child)
-            layer = self.layer(child, f"{prefix}{name}.", wants, in_images or images_here)
-            wants = wants or self._trains(child, f"{prefix}{name}.")
+            layer = self.layer(child, inner, wants, in_images or images_here)
+            wants = wants or self._trains(child, inner)
             if images_here and found and isinstance(found[-1].rule, images.ImageRun):
                 self._append(found[-1].children, layer)
             elif images_here:
@@ -164,6 +162,30 @@ class _Builder:
 
     def _trains(self, module: nn.Module, prefix: str) -> bool:
         return any(f"{prefix}{name}" in self._trained for name, _ in module.named_parameters())
+
+
+def _flattened(module: nn.Sequential, prefix: str) -> list[tuple[str, nn.Module]]:
+    """Prefix and module of each layer, those of sequences inside the sequence included."""
+    found: list[tuple[str, nn.Module]] = []
+    for name, child in module.named_children():
+        inner = f"{prefix}{name}."
+        found += _flattened(child, inner) if isinstance(child, nn.Sequential) else [(inner, child)]
+    return found
+
+
+def _usual(module: nn.Module) -> bool:
+    """Whether the module's options are those that the rules know."""
+    if isinstance(module, nn.Conv2d):
+        return not isinstance(module.padding, str) and module.groups == 1 and module.padding_mode == "zeros"
+    if isinstance(module, nn.GELU):
+        return module.approximate == "none"
+    if isinstance(module, nn.BatchNorm1d):
+        return module.affine and module.track_running_stats and module.momentum is not None
+    if isinstance(module, nn.GroupNorm):
+        return module.affine
+    if isinstance(module, nn.LayerNorm):
+        return module.elementwise_affine and module.bias is not None
+    return True
 
 
 def _pooled_first(children: list[tuple[str, nn.Module]]) -> list[tuple[str, nn.Module]]:

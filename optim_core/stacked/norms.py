@@ -118,7 +118,8 @@ def batch_norm(layer: Layer, x: Tensor, context: Context) -> tuple[Tensor, Back 
     else:
         n = x.shape[2]
         variance, mean = torch.var_mean(x, 2, correction=0, keepdim=True)
-        momentum = module.momentum if module.momentum is not None else 0.1
+        momentum = module.momentum
+        assert momentum is not None
         running[0].lerp_(mean.squeeze(-1).expand_as(running[0]), momentum)
         running[1].lerp_((variance.squeeze(-1) * (n / max(n - 1, 1))).expand_as(running[1]), momentum)
         context.buffers[layer.names["num_batches_tracked"]].add_(1)

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from optim_core.data import Arrays, prepare
 from optim_core.minimizers.limits import check_size
 from optim_core.spec.keys import content_hash, derive_seed
-from optim_core.spec.problem import MAXIMISED, CatalogueModel, StudySpec
+from optim_core.spec.problem import MAXIMISED, StudySpec
 from optim_core.spec.trial import WORST_VALUE
 from optim_core.tasks import metrics
 from optim_core.tasks.fine_tune import StartWeights, read_start
@@ -62,11 +62,6 @@ class Problem:
     @property
     def _always_dropout(self) -> bool:
         return "dropout" in self.spec.search.techniques
-
-    @property
-    def dropout(self) -> float:
-        """The model's own dropout rate, which trials may replace."""
-        return self.spec.model.dropout if isinstance(self.spec.model, CatalogueModel) else 0.0
 
     def ranking(self, order: str, seed: int) -> Tensor:
         """(n_train,) int64 training rows: ``easiest`` or ``hardest`` first for a linear teacher, or ``random`` by seed."""

@@ -85,6 +85,10 @@ VECTORS: dict[str, tuple[Callable[[], nn.Module], Shape]] = {
     "unknown first": (lambda: seq(nn.ELU(), lin(5, 3)), VECTOR),
     "unknown with weights": (lambda: seq(Scale(5), head(Scale(4)), nn.ReLU()), VECTOR),
     "group norm of vectors": (lambda: head(nn.GroupNorm(2, 4)), VECTOR),
+    # Options that the rules do not know.
+    "tanh gelu": (lambda: head(nn.GELU(approximate="tanh")), VECTOR),
+    "norm without weights": (lambda: head(nn.LayerNorm(4, elementwise_affine=False)), VECTOR),
+    "batch norm without weights": (lambda: head(nn.BatchNorm1d(4, affine=False)), VECTOR),
     "nested": (lambda: seq(seq(lin(5, 4), seq(nn.ReLU())), seq(), seq(nn.ReLU(), lin(4, 3))), VECTOR),
 }
 BODIES: dict[str, Callable[[], nn.Module]] = {
@@ -122,6 +126,10 @@ IMAGES: dict[str, tuple[Callable[[], nn.Module], Shape]] = {
     "same padding": (
         lambda: seq(conv(2, 3, padding=1), nn.ReLU(), conv(3, 2, padding="same"), nn.Flatten(), lin(72, 3)), IMAGE,
     ),
+    "reflected": (
+        lambda: seq(conv(2, 3, padding=1, padding_mode="reflect"), nn.ReLU(), nn.Flatten(), lin(108, 3)), IMAGE,
+    ),
+    "nested to the end": (lambda: seq(seq(conv(2, 3), nn.ReLU(), seq(nn.Flatten(), lin(48, 4))), nn.ReLU(), lin(4, 3)), IMAGE),
     "same padding first": (lambda: seq(conv(2, 3, padding="same"), nn.ReLU(), nn.Flatten(), lin(108, 3)), IMAGE),
     "groups": (lambda: seq(conv(2, 4, groups=2), nn.ReLU(), conv(4, 2, groups=2), nn.Flatten(), lin(8, 3)), IMAGE),
     # A grey image: patches as a matrix product, channels last; then a patch too large for that.
