@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from benchmarks.engine_limits import floor_seconds, machine, needs
-from benchmarks.engine_rivals import Ensemble, Ours, Plain, Processes, interleaved
+from benchmarks.engine_rivals import Compiled, Ensemble, Ours, Plain, Processes, interleaved
 from benchmarks.engine_workloads import WORKLOADS, make_problem
 from benchmarks.optimizer_step import RESULTS, device, device_slug
 from optim_core.engine.forms import fastest_form
@@ -37,7 +37,7 @@ def measure(name: str, ks: tuple[int, ...], rounds: int, seconds: float, compile
     forms = {k: fastest_form(problem, min(k, LARGEST_PACK)).form for k in ks}
     rivals: dict[str, Any] = {"plain": Plain(problem), "torch.func": Ensemble(problem, min(ENSEMBLE_K, max(ks)))}
     if compiled:
-        rivals["compiled"] = Plain(problem, compiled=True)
+        rivals["compiled"] = Compiled(problem)
     for k in ks:
         rivals[f"K={k}"] = Ours(problem, k, forms[k], shared=True)
         rivals[f"K={k} own batches"] = Ours(problem, k, forms[k], shared=False)

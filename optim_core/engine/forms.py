@@ -71,7 +71,7 @@ def fastest_form(problem: Problem, largest: int) -> Measured:
         if slower and not form.vectorise and form.width > best.width:
             continue
         seconds = trial_seconds(problem, form)
-        slower = seconds > best_s
+        slower = slower or (form.width > best.width and seconds > best_s)
         if seconds * (MARGIN if form.vectorise == best.vectorise else CLEARLY) < best_s:
             best, best_s = form, seconds
     if alone * CLEARLY < best_s:
