@@ -32,7 +32,7 @@ test: setup ## the whole suite: lint, types, architecture, every test
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_THREADS) --dist loadgroup -m "not slow and not gpu"
 
 test-slow: setup ## the long proofs
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_THREADS) --dist loadgroup -m slow
 
 lint: setup ## ruff, pyright, import contracts
 	@$(BIN)/ruff check .
