@@ -188,19 +188,21 @@ class Bundle:
         """``other`` as a multi-tensor call takes it fastest.
 
         On the CPU such a call wraps a float once per weight, which costs more than the arithmetic on a small one; a tensor
-        is ready. Half precision keeps the float: rounded to eight bits 0.999 would be 1.
+        is ready, but has to be made first, which a few weights do not repay. Half precision keeps the float: rounded to
+        eight bits 0.999 would be 1.
         """
         if isinstance(other, Bundle):
             return other.tensors
         first = self.tensors[0]
         if not isinstance(other, Tensor):
-            if not (first.is_cpu and first.dtype in _EXACT):
+            if len(self.tensors) <= _FEW or not (first.is_cpu and first.dtype in _EXACT):
                 return float(other)
             other = torch.tensor(float(other), dtype=first.dtype)
         return list(other.unbind()) if other.ndim else [other] * len(self.tensors)
 
 
 _EXACT = {torch.float32, torch.float64}
+_FEW = 6
 
 
 def _plain(other: Bundle | float) -> Any:

@@ -60,9 +60,7 @@ class _Prodigy:
         step = d * lr * _correction(shared, t)
         scratch: Params = {}
         numerator, denominator = self._estimate_(params, grads, state, shared, d, step, scratch)
-        # Without any gradient so far there is nothing to estimate from.
-        found = torch.where(denominator > 0, shared["d_coef"] * numerator / denominator, d)
-        new_d = torch.maximum(held, found)
+        new_d = self._larger(held, shared["d_coef"], numerator, denominator)
         eps = new_d * shared["eps"]
         for name, p in params.items():
             root = sqrt_into(state["square"][name], scratch[name]).add_(self._number(eps, p))
@@ -70,11 +68,20 @@ class _Prodigy:
             if not is_zero(wd):
                 p.mul_(self._number(1 - step * wd, p))
             add_ratio_(p, state["mean"][name], root, self._number(-step, p))
-        state[TRIAL]["d"], state[TRIAL]["numerator"] = new_d, numerator
+        for key, value in (("d", new_d), ("numerator", numerator)):
+            state[TRIAL][key] = value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
+
+    def _larger(self, held: Tensor, d_coef: Scalar, numerator: Scalar, denominator: Scalar) -> Scalar:
+        """d, or the estimate where it is larger. Without any gradient so far there is nothing to estimate from."""
+        if self.layout.batched:
+            assert isinstance(denominator, Tensor)
+            return torch.maximum(held, torch.where(denominator > 0, d_coef * numerator / denominator, held))
+        d = float(held)
+        return max(d, float(d_coef) * float(numerator) / float(denominator)) if denominator > 0 else d
 
     def _estimate_(
         self, params: Params, grads: Params, state: State, hyper: Hyper, d: Scalar, step: Scalar, scratch: Params
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Scalar, Scalar]:
         """Numerator and denominator of the estimate of d. Updates the averages in place; ``scratch`` gets memory to use."""
         lead, b1, b2 = self.layout.lead, hyper["beta1"], hyper["beta2"]
         b3 = sqrt(b2)
@@ -88,6 +95,9 @@ class _Prodigy:
             average_squares_(state["square"][name], g, self._number(b2, p), self._number((1 - b2) * d * d, p))
             add_(distance.mul_(self._number(b3, p)), g, self._number(weight, p))
             size.append(own_size(distance, lead, gap).to(held.device))
+        if not self.layout.batched:
+            # Numbers of a single run are floats: small tensors cost as much as large ones.
+            return b3 * float(held) + d / D0 * step * sum(map(float, along)), sum(map(float, size))
         return b3 * held + d / D0 * step * torch.stack(along).sum(0), torch.stack(size).sum(0)
 
     def _number(self, value: Scalar, like: object) -> Scalar:
