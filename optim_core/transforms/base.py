@@ -186,7 +186,7 @@ def own_dot(x: Any, y: Any, lead: int) -> Tensor:
 def own_size(x: Any, lead: int, scratch: Any) -> Tensor:
     """Sum of absolute values over a weight's own axes, float64: (K,) or (). ``scratch``, shaped as ``x``, is overwritten."""
     if isinstance(x, Bundle):
-        return x.sizes(scratch).sum(dtype=torch.float64)
+        return x.size(scratch)
     sizes = torch.abs(x, out=scratch)
     return (sizes.flatten(lead).sum(-1) if x.ndim > lead else sizes.clone()).double()
 

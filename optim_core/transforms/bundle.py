@@ -66,13 +66,14 @@ class Bundle:
         """The Euclidean norm of each weight: a vector."""
         return torch.stack(torch._foreach_norm(self.tensors))
 
-    def sizes(self, scratch: Bundle) -> Tensor:
-        """The sum of absolute values of each weight: a vector. A norm of order 1 takes twice as long on the CPU.
+    def size(self, scratch: Bundle) -> Tensor:
+        """The sum of absolute values over all weights, float64. A norm of order 1 takes twice as long on the CPU.
 
         ``scratch`` is overwritten: fresh memory for a large weight costs as much as the arithmetic.
         """
-        parts = zip(self.tensors, scratch.tensors, strict=True)
-        return torch.stack([torch.abs(x, out=held).sum() for x, held in parts])
+        return self._total(
+            [torch.abs(x, out=held).sum() for x, held in zip(self.tensors, scratch.tensors, strict=True)]
+        )
 
     def sqrt_into(self, scratch: Bundle) -> Bundle:
         """Square roots, written into ``scratch``, which is given back."""
@@ -85,6 +86,13 @@ class Bundle:
         if other is self:
             return self.norms().square().sum(dtype=torch.float64)
         parts = [a.reshape(-1) @ b.reshape(-1) for a, b in zip(self.tensors, other.tensors, strict=True)]
+        return self._total(parts)
+
+    @staticmethod
+    def _total(parts: list[Tensor]) -> Tensor:
+        if len(parts) <= _FEW and parts[0].is_cpu:
+            # Nothing to wait for, and quicker than stacking.
+            return torch.tensor(sum(map(float, parts)), dtype=torch.float64)
         return torch.stack(parts).sum(dtype=torch.float64)
 
     def lerp(self, other: Bundle, weight: float) -> Bundle:
