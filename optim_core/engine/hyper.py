@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from optim_core.schedules.shapes import stack_multipliers
+from optim_core.schedules.shapes import multipliers, stack_multipliers
 from optim_core.spec.keys import derive_seed
 from optim_core.spec.trial import Configuration
 from optim_core.transforms.base import Hypers, Layout
@@ -67,6 +67,25 @@ class HyperTable:
         """
         rates = self.rates[step] if factor is None else self.rates[step] * factor
         return self.groups.hypers({**self.constants, "lr": rates})
+
+
+@dataclass(frozen=True)
+class HyperRow:
+    """The same for one trial, in plain floats; ``factors`` are the schedule's."""
+
+    constants: dict[str, float]
+    factors: list[float]
+    groups: Groups
+
+    def at(self, step: int, factor: float = 1.0) -> Hypers:
+        """See ``HyperTable``."""
+        return self.groups.hypers({**self.constants, "lr": self.constants["lr"] * self.factors[step] * factor})
+
+
+def hyper_row(configuration: Configuration, seed: int, horizon: int, groups: Groups, names: Sequence[str]) -> HyperRow:
+    """The hyperparameters of one trial, and its values of the techniques ``names``."""
+    factors = multipliers(configuration.schedule, horizon).tolist()
+    return HyperRow(numbers(configuration, seed, horizon, names), factors, groups)
 
 
 def hyper_table(

@@ -8,15 +8,13 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from optim_core.engine.hyper import layout_of, numbers, transform_techniques, used
+from optim_core.engine.hyper import hyper_row, layout_of, transform_techniques, used
 from optim_core.engine.norms import MEASURED_ROWS, measure, norms_of
 from optim_core.engine.plateau import Plateaus
 from optim_core.engine.seeding import batch_order
-from optim_core.schedules.shapes import multipliers
 from optim_core.spec.trial import TrialParams
 from optim_core.tasks.build import Problem
 from optim_core.tasks.dropout import set_rate, set_step
-from optim_core.transforms.base import Hypers
 from optim_core.transforms.groups import LAYER_RATES, groups_of
 from optim_core.transforms.registry import build_transform
 
@@ -31,14 +29,13 @@ class _Single:
         self.problem = problem
         self.model = problem.make_model(trial.seed)
         self.parameters: Weights = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
-        self.groups = groups_of(self.model, list(configuration.techniques))
+        groups = groups_of(self.model, list(configuration.techniques))
         inner = transform_techniques([configuration])
         rates = [name for name in LAYER_RATES if used([configuration], name)]
-        layout = layout_of(self.model, self.groups, batched=False)
+        layout = layout_of(self.model, groups, batched=False)
         self.transform = build_transform(configuration.optimizer, layout, inner)
-        self.hyper = numbers(configuration, trial.seed, horizon, [*inner, *rates])
-        self.memory = self.transform.init(self.weights(), self._hypers(self.hyper["lr"]))
-        self.factors = multipliers(configuration.schedule, horizon).tolist()
+        self.hyper = hyper_row(configuration, trial.seed, horizon, groups, [*inner, *rates])
+        self.memory = self.transform.init(self.weights(), self.hyper.at(0))
         self.plateau = Plateaus([configuration], torch.device("cpu"))
         self.order = batch_order(problem, trial.seed, horizon)
         self.smoothing = configuration.techniques.get("label_smoothing")
@@ -52,7 +49,7 @@ class _Single:
         x, y = self.problem.train.x[rows], self.problem.train.y[rows]
         loss, grads = self._gradients(self.parameters, x, y)
         factor = self.plateau.factor
-        hypers = self._hypers(self.hyper["lr"] * self.factors[step] * (1.0 if factor is None else float(factor)))
+        hypers = self.hyper.at(step, 1.0 if factor is None else float(factor))
         if self.transform.perturb is not None:
             with torch.no_grad():
                 moved = self.transform.perturb(self.weights(), grads, hypers)
@@ -67,7 +64,7 @@ class _Single:
 
     def answer(self) -> Weights:
         """The weights that count."""
-        return self.transform.answer(self.weights(), self.memory, self._hypers(self.hyper["lr"]))
+        return self.transform.answer(self.weights(), self.memory, self.hyper.at(0))
 
     def outputs(self, x: Tensor) -> Tensor:
         """Rows ``x`` through the network with the weights that count, in evaluation mode."""
@@ -78,9 +75,6 @@ class _Single:
                 functional_call(self.model, weights, (self.problem.train.x[:MEASURED_ROWS],))
         self.model.eval()
         return functional_call(self.model, weights, (x,))
-
-    def _hypers(self, lr: float) -> Hypers:
-        return self.groups.hypers({**self.hyper, "lr": lr})
 
     def _gradients(self, weights: Weights, x: Tensor, y: Tensor) -> tuple[Tensor, Weights]:
         outputs = self.model(x) if weights is self.parameters else functional_call(self.model, weights, (x,))

@@ -14,9 +14,8 @@ from torch import Tensor, nn
 
 from optim_core.engine.arena import Arena, Weights
 from optim_core.engine.company import Company
-from optim_core.engine.hyper import layout_of, numbers, transform_techniques
+from optim_core.engine.hyper import HyperRow, hyper_row, layout_of, transform_techniques
 from optim_core.engine.moves import give, taken
-from optim_core.schedules.shapes import multipliers
 from optim_core.spec.trial import TrialParams
 from optim_core.transforms.base import Hypers, Layout, State, Transform
 from optim_core.transforms.groups import Groups
@@ -25,19 +24,13 @@ from optim_core.transforms.registry import build_transform
 
 @dataclass
 class _One:
-    """A trial: its row of the arena, its own views of weights and gradients, numbers, schedule and memory."""
+    """A trial: its own views of weights and gradients, hyperparameters and memory."""
 
-    row: slice
     transform: Transform
     weights: Weights
     gradients: Weights
-    hyper: dict[str, float]
-    factors: list[float]
+    hyper: HyperRow
     memory: State
-
-    def hypers(self, groups: Groups, step: int, factor: float) -> Hypers:
-        """Of every group at ``step``; plain floats."""
-        return groups.hypers({**self.hyper, "lr": self.hyper["lr"] * self.factors[step] * factor})
 
 
 class Singles:
@@ -69,11 +62,8 @@ class Singles:
         weights, gradients = (
             {name: x[0] for name, x in cut(rows[row]).items()} for rows in (arena.data, arena.gradients)
         )
-        hyper = numbers(configuration, trial.seed, horizon, [*techniques, *rates])
-        factors = multipliers(configuration.schedule, horizon).tolist()
-        one = _One(row, transform, weights, gradients, hyper, factors, {})
-        one.memory = transform.init(weights, one.hypers(groups, 0, 1.0))
-        return one
+        hyper = hyper_row(configuration, trial.seed, horizon, groups, [*techniques, *rates])
+        return _One(transform, weights, gradients, hyper, transform.init(weights, hyper.at(0)))
 
     def update(self, step: int, factor: Tensor | None) -> None:
         """See ``Slice``."""
@@ -119,7 +109,7 @@ class Singles:
 
     def _each(self, step: int, factor: Tensor | None) -> list[tuple[_One, Hypers]]:
         scales = [1.0] * len(self._ones) if factor is None else factor.tolist()
-        return [(one, one.hypers(self._groups, step, scale)) for one, scale in zip(self._ones, scales, strict=True)]
+        return [(one, one.hyper.at(step, scale)) for one, scale in zip(self._ones, scales, strict=True)]
 
     def _by_name(self, found: list[Weights]) -> Weights:
         cut = []

@@ -19,7 +19,7 @@ Back = Callable[[Tensor], Tensor | None]
 
 @dataclass(frozen=True)
 class Context:
-    """Weights and buffers by name, each (K, *shape) (of one trial alone: *shape*).
+    """Weights and buffers by name, each (K, *shape).
 
     ``slots``: where the gradient of a weight is written; weights without one are constants; None: no way back is wanted.
     """

@@ -9,7 +9,7 @@ from optim_core.stacked.base import Back, Context, Layer
 
 def sequential(layer: Layer, x: Tensor, context: Context) -> tuple[Tensor, Back | None]:
     """The children, first to last."""
-    backs: list[Back | None] = []
+    backs: list[Back] = []
     for child in layer.children:
         x, back = child.run(x, context)
         if back is not None:
@@ -19,9 +19,7 @@ def sequential(layer: Layer, x: Tensor, context: Context) -> tuple[Tensor, Back 
         gradient: Tensor | None = dy
         while backs and gradient is not None:
             # Popped, so that what a layer kept for its way back is free once it has been used.
-            step = backs.pop()
-            assert step is not None
-            gradient = step(gradient)
+            gradient = backs.pop()(gradient)
         return gradient
 
     return x, way_back if context.slots is not None else None

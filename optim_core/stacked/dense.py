@@ -7,9 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from optim_core.counter import BITS, GAMMA, bits, mix
 from optim_core.stacked.base import Back, Context, Layer
-from optim_core.tasks.dropout import RATE, SEED, STEP, SeededDropout
+from optim_core.tasks.dropout import RATE, SEED, STEP, SeededDropout, kept
 
 aten = torch.ops.aten
 # Numbers of a gradient up to which a copy costs less than a product for each trial.
@@ -114,15 +113,17 @@ ACTIVATIONS = {
 
 def dropout(layer: Layer, x: Tensor, context: Context) -> tuple[Tensor, Back | None]:
     """The mask of ``SeededDropout``, which counts elements in the order (batch, …features)."""
-    module = layer.module
-    assert isinstance(module, SeededDropout)
-    if not module.training:
+    if not layer.module.training:
         return x, (lambda dy: dy) if context.slots is not None else None
-    seed, step, rate = (context.buffers[layer.names[name]] for name in (SEED, STEP, RATE))
-    key = mix(mix(seed * GAMMA + module.layer) + step * GAMMA)
-    if x.shape[0] != len(key):
-        x = x.expand(len(key), *x.shape[1:])
-    drawn = bits(key, x[0].numel()) >= (rate * 2**BITS).round().unsqueeze(-1)
-    keep = drawn.to(x.dtype).mul_((1.0 / (1.0 - rate)).to(x.dtype).unsqueeze(-1))
-    keep = keep.unflatten(1, (x.shape[2], x.shape[1])).mT if x.ndim == 3 else keep.view(x.shape)
+    keep = dropout_factors(layer, context, x[0].numel(), x.dtype)
+    # Of vectors the batch comes last.
+    keep = keep.unflatten(1, (x.shape[2], x.shape[1])).mT if x.ndim == 3 else keep.view(-1, *x.shape[1:])
     return x * keep, (lambda dy: dy * keep) if context.slots is not None else None
+
+
+def dropout_factors(layer: Layer, context: Context, count: int, dtype: torch.dtype) -> Tensor:
+    """(K, count): 1/(1 − rate) for what stays, 0 for what is dropped, of ``count`` elements of each trial."""
+    assert isinstance(layer.module, SeededDropout)
+    seed, step, rate = (context.buffers[layer.names[name]] for name in (SEED, STEP, RATE))
+    drawn = kept(seed, step, rate, layer.module.layer, count)
+    return drawn.to(dtype).mul_((1.0 / (1.0 - rate)).to(dtype).unsqueeze(-1))

@@ -14,12 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from optim_core.counter import BITS, GAMMA, bits, mix
 from optim_core.stacked.base import Back, Context, Layer
-from optim_core.stacked.dense import aten
+from optim_core.stacked.containers import sequential
+from optim_core.stacked.dense import aten, dropout_factors
 from optim_core.stacked.fallback import vectorised
 from optim_core.tasks.blocks import Mean
-from optim_core.tasks.dropout import RATE, SEED, STEP, SeededDropout
 
 # Trials side by side on a CPU; a GPU takes all.
 BLOCK = 8
@@ -100,17 +99,12 @@ class ImageRun:
         # A convolution takes an input that all trials share as it is; anything else wants one for each.
         alone = len(x) == 1 and layer.children[0].rule is conv2d
         y = x[0].contiguous(memory_format=block.order) if alone else block.merge(x.expand(block.k, *x.shape[1:]))
-        ways: list[Back] = []
-        for child in layer.children:
-            y, back = child.run(y, block)
-            if back is not None:
-                ways.append(back)
+        y, back = sequential(layer, y, block)
         images = y.ndim == 4
 
         def way_back(dy: Tensor) -> Tensor | None:
-            gradient: Tensor | None = block.merge(dy) if images else dy
-            while ways and gradient is not None:
-                gradient = ways.pop()(gradient)
+            assert back is not None
+            gradient = back(block.merge(dy) if images else dy)
             return None if gradient is None else block.split(gradient)
 
         return block.split(y) if images else y, way_back
@@ -270,15 +264,11 @@ def group_norm(layer: Layer, x: Tensor, context: Context) -> tuple[Tensor, Back 
 
 def dropout(layer: Layer, x: Tensor, context: Context) -> tuple[Tensor, Back | None]:
     """The mask of ``SeededDropout``, which counts a trial's elements in the order (batch, c, h, w)."""
-    module, block = layer.module, _block(context)
-    assert isinstance(module, SeededDropout)
-    if not module.training:
+    block = _block(context)
+    if not layer.module.training:
         return x, (lambda dy: dy) if context.slots is not None else None
-    seed, step, rate = (block.buffers[layer.names[name]] for name in (SEED, STEP, RATE))
-    key = mix(mix(seed * GAMMA + module.layer) + step * GAMMA)
-    drawn = bits(key, x.numel() // block.k) >= (rate * 2**BITS).round().unsqueeze(1)
-    kept = drawn.to(x.dtype).mul_((1.0 / (1.0 - rate)).to(x.dtype).unsqueeze(1))
-    keep = block.merge(kept.view(block.k, len(x), -1, *x.shape[2:]))
+    factors = dropout_factors(layer, context, x.numel() // block.k, x.dtype)
+    keep = block.merge(factors.view(block.k, len(x), -1, *x.shape[2:]))
     return x * keep, (lambda dy: dy * keep) if context.slots is not None else None
 
 

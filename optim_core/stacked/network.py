@@ -143,7 +143,7 @@ class _Builder:
             if isinstance(layer.module, SeededDropout):
                 layer.fresh = layers[-1].fresh
             # These may pass a gradient on as it is, to one that writes into it.
-            if isinstance(layer.module, SeededDropout | Positions | nn.Sequential):
+            if isinstance(layer.module, SeededDropout | Positions):
                 layer.overwrites |= layers[-1].overwrites
         layers.append(layer)
 

@@ -18,7 +18,6 @@ def layer_norm(layer: Layer, x: Tensor, context: Context) -> tuple[Tensor, Back 
         return _layer_norm_of_tokens(layer, x, context)
     module = layer.module
     assert isinstance(module, nn.LayerNorm)
-    n = x.shape[1]
     mean = x.mean(1, keepdim=True)
     normal = x - mean
     rstd = normal.square().mean(1, keepdim=True).add_(module.eps).rsqrt_()
@@ -28,19 +27,7 @@ def layer_norm(layer: Layer, x: Tensor, context: Context) -> tuple[Tensor, Back 
     if context.slots is None:
         return y, None
 
-    def back(dy: Tensor) -> Tensor | None:
-        if (slot := context.slot(layer.names["bias"])) is not None:
-            torch.sum(dy, 2, out=slot)
-        if (slot := context.slot(layer.names["weight"])) is not None:
-            torch.sum(dy * normal, 2, out=slot)
-        if not layer.wants:
-            return None
-        inner = dy * weight
-        along = (inner * normal).sum(1, keepdim=True).div_(-n)
-        inner.sub_(inner.mean(1, keepdim=True)).addcmul_(normal, along)
-        return inner.mul_(rstd)
-
-    return y, back
+    return y, _back_of_vectors(layer, context, normal, weight, rstd, 1)
 
 
 def _layer_norm_of_tokens(layer: Layer, x: Tensor, context: Context) -> tuple[Tensor, Back | None]:
@@ -129,6 +116,16 @@ def batch_norm(layer: Layer, x: Tensor, context: Context) -> tuple[Tensor, Back 
     if context.slots is None:
         return y, None
 
+    return y, _back_of_vectors(layer, context, normal, weight, rstd, 2 if module.training else None)
+
+
+def _back_of_vectors(
+    layer: Layer, context: Context, normal: Tensor, weight: Tensor, rstd: Tensor, axis: int | None
+) -> Back:
+    """Back through ``normal·weight + bias``, where ``normal`` has mean 0 and variance 1 over ``axis``; None: neither depends
+    on the input.
+    """
+
     def back(dy: Tensor) -> Tensor | None:
         if (slot := context.slot(layer.names["bias"])) is not None:
             torch.sum(dy, 2, out=slot)
@@ -137,10 +134,9 @@ def batch_norm(layer: Layer, x: Tensor, context: Context) -> tuple[Tensor, Back 
         if not layer.wants:
             return None
         inner = dy * weight
-        if not module.training:
-            return inner.mul_(rstd)
-        along = (inner * normal).mean(2, keepdim=True).neg_()
-        inner.sub_(inner.mean(2, keepdim=True)).addcmul_(normal, along)
+        if axis is not None:
+            along = (inner * normal).mean(axis, keepdim=True).neg_()
+            inner.sub_(inner.mean(axis, keepdim=True)).addcmul_(normal, along)
         return inner.mul_(rstd)
 
-    return y, back
+    return back

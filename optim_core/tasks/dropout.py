@@ -40,13 +40,17 @@ class SeededDropout(nn.Module):
         """``x`` of any shape; the first axis is the place in the batch."""
         if not self.training:
             return x
-        key = mix(mix(self.dropout_seed * GAMMA + self.layer) + self.dropout_step * GAMMA)
-        rate = self.dropout_rate
-        keep = bits(key, x.numel()).reshape(x.shape) >= (rate * 2**BITS).round()
-        return x * keep.to(x.dtype) / (1.0 - rate).to(x.dtype)
+        keep = kept(self.dropout_seed, self.dropout_step, self.dropout_rate, self.layer, x.numel()).reshape(x.shape)
+        return x * keep.to(x.dtype) / (1.0 - self.dropout_rate).to(x.dtype)
 
     def extra_repr(self) -> str:
         return f"p={self.p}, layer={self.layer}"
+
+
+def kept(seed: Tensor, step: Tensor, rate: Tensor, layer: int, count: int) -> Tensor:
+    """Which of ``count`` elements stay: (…) seeds, steps and rates → (…, count) booleans."""
+    key = mix(mix(seed * GAMMA + layer) + step * GAMMA)
+    return bits(key, count) >= (rate * 2**BITS).round().unsqueeze(-1)
 
 
 def set_seed(buffers: Mapping[str, Tensor], seed: int | Tensor) -> None:
