@@ -11,7 +11,7 @@ from optim_core.transforms.base import TRIAL, State
 
 
 def taken(memory: State, arena: Arena, whole: bool) -> list[State]:
-    """The memory of each of k trials. ``whole``: tensors are (k, n) by parameter group, else (k, *shape) by weight."""
+    """The memory of each of k trials. ``whole``: tensors are (k, n) by block, else (k, *shape) by weight."""
     named = {key: _by_name(own, key, arena, whole) for key, own in memory.items()}
     count = len(next((x for own in named.values() for x in own.values()), ()))
     return [{key: {name: x[i] for name, x in own.items()} for key, own in named.items()} for i in range(count)]
@@ -20,19 +20,19 @@ def taken(memory: State, arena: Arena, whole: bool) -> list[State]:
 def give(memory: State, states: Sequence[State], arena: Arena, whole: bool) -> None:
     """Put what ``taken`` took into a fresh ``memory``. What a trial did not need where it comes from stays as it starts."""
     for key, own in memory.items():
-        rows = arena.rows_of(own) if whole and key != TRIAL else None
         # Copies: a method may start with the weights themselves.
-        named = {name: x.clone() for name, x in own.items()} if rows is None else arena.cut(rows)
+        fresh = {name: x.clone() for name, x in own.items()}
+        named = _by_name(fresh, key, arena, whole)
         for i, state in enumerate(states):
             for name, tensor in named.items():
                 found = _entry(state.get(key, {}), name)
                 if found is not None:
                     tensor[i] = found
-        memory[key] = named if rows is None else arena.flat(rows)
+        memory[key] = fresh
 
 
 def _by_name(own: Mapping[str, Tensor], key: str, arena: Arena, whole: bool) -> Mapping[str, Tensor]:
-    return arena.cut(arena.rows_of(own)) if whole and key != TRIAL else own
+    return arena.cut(own) if whole and key != TRIAL else own
 
 
 def _entry(own: Mapping[str, Tensor], name: str) -> Tensor | None:

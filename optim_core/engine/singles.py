@@ -48,19 +48,18 @@ class Singles:
     ) -> None:
         self.span, self._arena, self._groups = span, arena, groups
         self._ones = [
-            self._one(slice(span.start + i, span.start + i + 1), trial, skeleton, horizon, company.rates)
-            for i, trial in enumerate(trials)
+            self._one(span.start + i, trial, skeleton, horizon, company.rates) for i, trial in enumerate(trials)
         ]
 
-    def _one(self, row: slice, trial: TrialParams, skeleton: nn.Module, horizon: int, rates: Sequence[str]) -> _One:
+    def _one(self, row: int, trial: TrialParams, skeleton: nn.Module, horizon: int, rates: Sequence[str]) -> _One:
         configuration, arena, groups = trial.configuration, self._arena, self._groups
         techniques = transform_techniques([configuration])
         transform = build_transform(configuration.optimizer, layout_of(skeleton, groups, batched=False), techniques)
         if transform.shape_free:
             transform = build_transform(configuration.optimizer, Layout(groups=arena.index), techniques)
-        cut = arena.flat if transform.shape_free else arena.cut
         weights, gradients = (
-            {name: x[0] for name, x in cut(rows[row]).items()} for rows in (arena.data, arena.gradients)
+            {name: x[row] for name, x in (blocks if transform.shape_free else arena.cut(blocks)).items()}
+            for blocks in (arena.data, arena.gradients)
         )
         hyper = hyper_row(configuration, trial.seed, horizon, groups, [*techniques, *rates])
         return _One(transform, weights, gradients, hyper, transform.init(weights, hyper.at(0)))
@@ -115,7 +114,7 @@ class Singles:
         cut = []
         for one, weights in zip(self._ones, found, strict=True):
             own = {name: x.unsqueeze(0) for name, x in weights.items()}
-            cut.append(self._arena.cut(self._arena.rows_of(own)) if one.transform.shape_free else own)
+            cut.append(self._arena.cut(own) if one.transform.shape_free else own)
         return {name: torch.cat([own[name] for own in cut]) for name in cut[0]}
 
 

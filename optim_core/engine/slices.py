@@ -11,7 +11,7 @@ from optim_core.engine.company import Company
 from optim_core.engine.hyper import HyperTable, hyper_table, layout_of
 from optim_core.engine.moves import give, taken
 from optim_core.spec.trial import TrialParams
-from optim_core.transforms.base import Hypers, Layout, State, Transform
+from optim_core.transforms.base import Layout, State, Transform
 from optim_core.transforms.groups import Groups
 from optim_core.transforms.registry import build_transform
 from optim_core.transforms.rows import METHODS, Rows
@@ -34,7 +34,7 @@ class Slice:
         configurations = [t.configuration for t in trials]
         name = configurations[0].optimizer
         techniques = company.techniques[name]
-        device, names = arena.data.device, [*techniques, *company.rates]
+        device, names = next(iter(arena.data.values())).device, [*techniques, *company.rates]
         self.table: HyperTable = hyper_table(configurations, [t.seed for t in trials], horizon, groups, device, names)
         layout = layout_of(skeleton, groups, batched=True)
         self.transform: Transform = build_transform(name, layout, techniques)
@@ -44,11 +44,11 @@ class Slice:
         self._weights, self._gradients = self._own(arena.data), self._own(arena.gradients)
         self.memory: State = self.transform.init(self._weights, self.table.at(0))
         self._fused = name if name in METHODS and not techniques and device.type == "cpu" else None
-        self._rows: dict[str, Rows] | None = None
+        self._rows: Rows | None = None
 
-    def _own(self, rows: Tensor) -> Weights:
-        part = rows[self.span]
-        return self._arena.flat(part) if self._whole else self._arena.cut(part)
+    def _own(self, blocks: Weights) -> Weights:
+        part = {name: x[self.span] for name, x in blocks.items()}
+        return part if self._whole else self._arena.cut(part)
 
     def update(self, step: int, factor: Tensor | None) -> None:
         """One step from the arena's gradients. ``factor``: see ``HyperTable.at``."""
@@ -57,23 +57,9 @@ class Slice:
             self.transform.update_(self._weights, self._gradients, self.memory, hypers, step + 1)
             return
         if self._rows is None:
-            self._rows = self._make_rows(self._fused, hypers)
-        for name, rows in self._rows.items():
-            rate = hypers[self._arena.index[name]]["lr"]
-            assert isinstance(rate, Tensor)
-            rows.update_(rate, step + 1)
-
-    def _make_rows(self, method: str, hypers: Hypers) -> dict[str, Rows]:
-        return {
-            name: Rows(
-                method,
-                p,
-                self._gradients[name],
-                [self.memory[key][name] for key in METHODS[method].keys],
-                hypers[self._arena.index[name]],
-            )
-            for name, p in self._weights.items()
-        }
+            own = (self._weights, self._gradients, self.memory)
+            self._rows = Rows(self._fused, *own, hypers, self._arena.index)
+        self._rows.update_(hypers, step + 1)
 
     @property
     def looks_again(self) -> bool:
@@ -107,4 +93,4 @@ class Slice:
         self._rows = None
 
     def _by_name(self, weights: Weights) -> Weights:
-        return self._arena.cut(self._arena.rows_of(weights)) if self._whole else weights
+        return self._arena.cut(weights) if self._whole else weights

@@ -11,8 +11,6 @@ from optim_core.stacked.base import Back, Context, Layer
 from optim_core.tasks.dropout import RATE, SEED, STEP, SeededDropout, kept
 
 aten = torch.ops.aten
-# Numbers of a gradient up to which a copy costs less than a product for each trial.
-SMALL = 4096
 
 
 def linear(layer: Layer, x: Tensor, context: Context) -> tuple[Tensor, Back | None]:
@@ -60,11 +58,11 @@ def _linear_of_tokens(layer: Layer, x: Tensor, context: Context) -> tuple[Tensor
 
 
 def product_into(slot: Tensor, left: Tensor, right: Tensor) -> None:
-    """slot = left·right per trial. Into a view of an arena torch multiplies trial by trial, which small ones feel."""
-    if slot[0].numel() < SMALL:
-        slot.copy_(torch.bmm(left, right))
-    else:
+    """slot = left·right per trial. Where matrices do not follow each other torch would multiply trial by trial."""
+    if slot.is_contiguous():
         torch.bmm(left, right, out=slot)
+    else:
+        slot.copy_(torch.bmm(left, right))
 
 
 def _expanded(x: Tensor, weight: Tensor) -> Tensor:

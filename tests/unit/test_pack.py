@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from optim_core.engine import Chunk, Interrupted, run_pack
-from optim_core.engine.arena import Arena
+from optim_core.engine.arena import LARGE, Arena
 from optim_core.engine.pack import PackRunner
 from optim_core.spec.optimizers import OPTIMIZERS
 from optim_core.spec.trial import WORST_VALUE, Configuration, Form, TrialParams
@@ -322,43 +322,37 @@ def test_interrupted_and_resumed_after_a_trial_was_let_go_equals_undisturbed(
 
 
 def arena() -> tuple[Arena, dict[str, Tensor]]:
-    shapes = {"a": (2, 3), "b": (4,), "c": (1,), "d": (2, 1, 2)}
+    shapes = {"a": (2, 3), "b": (4,), "large": (32, LARGE // 32), "c": (1,), "d": (2, 1, 2)}
     start = {name: torch.randn(3, *shape, dtype=torch.float64) for name, shape in shapes.items()}
-    # Weights of a group lie next to each other, though they do not follow each other in the network.
-    groups = Groups((Group(True), Group(False)), {"a": 0, "b": 1, "c": 1, "d": 0})
+    # Small weights of a group lie next to each other, though they do not follow each other in the network.
+    groups = Groups((Group(True), Group(False)), {"a": 0, "b": 1, "large": 0, "c": 1, "d": 0})
     return Arena(start, groups), start
 
 
-def test_weights_of_an_arena_are_views_of_its_rows() -> None:
+def test_weights_of_an_arena_are_views_of_its_blocks() -> None:
     own, start = arena()
-    assert own.data.shape == own.gradients.shape == (3, 15)
+    expected = {"small0": 10, "small1": 5, "large": LARGE}
+    assert {name: tuple(x.shape) for name, x in own.data.items()} == {name: (3, n) for name, n in expected.items()}
+    assert own.index == {"small0": 0, "small1": 1, "large": 0}
     assert all(torch.equal(own.weights[name], p) for name, p in start.items())
-    own.data.fill_(7.0)
+    for block in own.data.values():
+        block.fill_(7.0)
     assert all(bool((p == 7).all()) for p in own.weights.values())
     for name, slot in own.slots.items():
-        slot.fill_(ord(name))
-    expected = [ord("a")] * 6 + [ord("d")] * 4 + [ord("b")] * 4 + [ord("c")]
-    assert own.gradients.tolist() == [expected] * 3
+        slot.fill_(ord(name[0]))
+    assert own.gradients["small0"].tolist() == [[ord("a")] * 6 + [ord("d")] * 4] * 3
+    assert own.gradients["small1"].tolist() == [[ord("b")] * 4 + [ord("c")]] * 3
+    assert own.weights["large"].is_contiguous()
+    assert own.slots["large"].is_contiguous()
 
 
-def test_an_arena_cuts_rows_by_weight_and_by_group_and_puts_them_together_again() -> None:
+def test_an_arena_cuts_blocks_of_some_trials_by_weight() -> None:
     own, start = arena()
-    assert own.index == {"group0": 0, "group1": 1}
-    assert {group: (part.start, part.stop) for group, part in own.groups.items()} == {0: (0, 10), 1: (10, 15)}
-    part = own.data[1:]
-    flat = own.flat(part)
-    assert {name: tuple(p.shape) for name, p in flat.items()} == {"group0": (2, 10), "group1": (2, 5)}
-    assert torch.equal(own.rows_of(flat), part)
-    again = own.cut(own.rows_of(flat))
-    assert all(torch.equal(again[name], p[1:]) for name, p in start.items())
-    # ``rows_of`` is a copy, ``flat`` and ``cut`` are not.
-    again["a"].zero_()
-    assert torch.equal(own.weights["a"], start["a"])
-    flat["group1"].zero_()
-    own.cut(part)["d"].zero_()
-    assert not bool(own.weights["b"][1:].any())
+    part = own.cut({name: x[1:] for name, x in own.data.items()})
+    assert all(torch.equal(part[name], p[1:]) for name, p in start.items())
+    part["d"].zero_()
     assert not bool(own.weights["d"][1:].any())
-    assert torch.equal(own.weights["b"][0], start["b"][0])
+    assert torch.equal(own.weights["d"][0], start["d"][0])
 
 
 def method_numbers(name: str, k: int) -> dict[str, Tensor]:
@@ -386,18 +380,16 @@ def test_fused_kernels_on_rows_equal_the_method_itself(name: str) -> None:
     params, grads = drawn(), drawn()
     expected = {group: p.clone() for group, p in params.items()}
     memory, state = method.init(expected, hypers), method.init(params, hypers)
-    rows = {
-        group: Rows(name, params[group], grads[group], [state[key][group] for key in METHODS[name].keys], hypers[i])
-        for i, group in enumerate(sizes)
-    }
+    index = {"decays": 0, "does not": 1}
+    rows = Rows(name, params, grads, state, hypers, index)
     for t in range(1, 21):
         new = drawn()
         for group, g in grads.items():
             g.copy_(new[group])
         rates = decaying["lr"] * (1 - 0.04 * t)
-        expected, memory = method.update(expected, new, memory, [{**hyper, "lr": rates} for hyper in hypers], t)
-        for own in rows.values():
-            own.update_(rates, t)
+        now = [{**hyper, "lr": rates} for hyper in hypers]
+        expected, memory = method.update(expected, new, memory, now, t)
+        rows.update_(now, t)
         for group in sizes:
             assert apart(params[group], expected[group]) <= 1e-12
             for key in METHODS[name].keys:
