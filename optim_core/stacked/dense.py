@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from optim_core.stacked.base import Back, Context, Layer
+from optim_core.stacked.base import Back, Context, Layer, Rule
 from optim_core.tasks.dropout import RATE, SEED, STEP, SeededDropout, kept
 
 aten = torch.ops.aten
@@ -72,40 +72,40 @@ def _expanded(x: Tensor, weight: Tensor) -> Tensor:
 def relu(layer: Layer, x: Tensor, context: Context) -> tuple[Tensor, Back | None]:
     """max(x, 0)."""
     y = x.relu_() if layer.may_overwrite else x.relu()
-
-    def back(dy: Tensor) -> Tensor:
-        return aten.threshold_backward.grad_input(dy, y, 0, grad_input=dy)
-
-    return y, back if context.slots is not None else None
+    return y, _in_place(aten.threshold_backward.grad_input, y, 0) if context.slots is not None else None
 
 
-def from_output(forward: Callable[[Tensor], Tensor], backward: Callable[..., Tensor]):
-    """A rule for a function whose derivative follows from its output."""
+def from_output(forward: Callable[[Tensor], Tensor], backward: Callable[..., Tensor]) -> Rule:
+    """A rule for a function whose derivative follows from its output. ``backward`` writes into ``grad_input``."""
 
     def rule(layer: Layer, x: Tensor, context: Context) -> tuple[Tensor, Back | None]:
         del layer
         y = forward(x)
-        return y, (lambda dy: backward(dy, y)) if context.slots is not None else None
+        return y, _in_place(backward, y) if context.slots is not None else None
 
     return rule
 
 
-def from_input(forward: Callable[[Tensor], Tensor], backward: Callable[..., Tensor]):
-    """A rule for a function whose derivative follows from its input."""
+def from_input(forward: Callable[[Tensor], Tensor], backward: Callable[..., Tensor]) -> Rule:
+    """A rule for a function whose derivative follows from its input. ``backward`` writes into ``grad_input``."""
 
     def rule(layer: Layer, x: Tensor, context: Context) -> tuple[Tensor, Back | None]:
         del layer
-        return forward(x), (lambda dy: backward(dy, x)) if context.slots is not None else None
+        return forward(x), _in_place(backward, x) if context.slots is not None else None
 
     return rule
+
+
+def _in_place(backward: Callable[..., Tensor], *kept: Tensor | float) -> Back:
+    return lambda dy: backward(dy, *kept, grad_input=dy)
 
 
 ACTIVATIONS = {
     nn.ReLU: relu,
-    nn.Tanh: from_output(torch.tanh, aten.tanh_backward),
-    nn.Sigmoid: from_output(torch.sigmoid, aten.sigmoid_backward),
-    nn.GELU: from_input(nn.functional.gelu, aten.gelu_backward),
-    nn.SiLU: from_input(nn.functional.silu, aten.silu_backward),
+    nn.Tanh: from_output(torch.tanh, aten.tanh_backward.grad_input),
+    nn.Sigmoid: from_output(torch.sigmoid, aten.sigmoid_backward.grad_input),
+    nn.GELU: from_input(nn.functional.gelu, aten.gelu_backward.grad_input),
+    nn.SiLU: from_input(nn.functional.silu, aten.silu_backward.grad_input),
 }
 
 

@@ -100,7 +100,7 @@ class _Builder:
                 children=children,
                 rule=containers.sequential,
             )
-        fresh, overwrites = isinstance(module, _FRESH), isinstance(module, nn.ReLU)
+        fresh, overwrites = isinstance(module, _FRESH), type(module) in dense.ACTIVATIONS
         if isinstance(module, Residual):
             children = [self.layer(module.body, f"{prefix}body.", wants, in_images)]
             if not isinstance(module.shortcut, nn.Identity):

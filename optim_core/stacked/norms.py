@@ -65,27 +65,27 @@ def _layer_norm_each(layer: Layer, x: Tensor, context: Context) -> tuple[Tensor,
     weights, biases = (context.tensor(name).unbind() for name in names)
     inputs = x.unbind() if len(x) == len(weights) else x.unbind() * len(weights)
     shape = [x.shape[-1]]
-    each = [
-        aten.native_layer_norm(own, shape, weight, bias, module.eps)
-        for own, weight, bias in zip(inputs, weights, biases, strict=True)
-    ]
-    y = torch.stack([one[0] for one in each])
+    y, moments = x.new_empty(len(weights), *x.shape[1:]), []
+    # Copied while they are in the cache, and never all there twice.
+    for out, own, weight, bias in zip(y.unbind(), inputs, weights, biases, strict=True):
+        found, *own_moments = aten.native_layer_norm(own, shape, weight, bias, module.eps)
+        out.copy_(found)
+        moments.append(own_moments)
     if context.slots is None:
         return y, None
-    wanted = [layer.wants, *(context.slot(name) is not None for name in names)]
-    moments = [one[1:] for one in each]
+    slots = [context.slot(name) for name in names]
+    wanted = [layer.wants, *(slot is not None for slot in slots)]
 
     def back(dy: Tensor) -> Tensor | None:
-        found = [
-            aten.native_layer_norm_backward(own_dy, own, shape, mean, rstd, weight, bias, wanted)
-            for own_dy, own, (mean, rstd), weight, bias in zip(
-                dy.contiguous().unbind(), inputs, moments, weights, biases, strict=True
-            )
-        ]
-        for i, name in enumerate(names, 1):
-            if (slot := context.slot(name)) is not None:
-                torch.stack([one[i] for one in found], out=slot)
-        return torch.stack([one[0] for one in found]) if layer.wants else None
+        dx = torch.empty_like(y) if layer.wants else None
+        outs = [None if out is None else out.unbind() for out in (dx, *slots)]
+        for i, own_dy in enumerate(dy.contiguous().unbind()):
+            mean, rstd = moments[i]
+            found = aten.native_layer_norm_backward(own_dy, inputs[i], shape, mean, rstd, weights[i], biases[i], wanted)
+            for out, part in zip(outs, found, strict=True):
+                if out is not None:
+                    out[i].copy_(part)
+        return dx
 
     return y, back
 

@@ -72,23 +72,30 @@ def attention(layer: Layer, x: Tensor, context: Context) -> tuple[Tensor, Back |
     assert isinstance(layer.module, Attention)
     heads = layer.module.heads
     *inward, outward = layer.children
-    runs = [child.run(x, context) for child in inward]
-    # (K·batch, heads, tokens, width per head): trials are more of the same to the kernel.
-    parts = [y.flatten(0, 1).unflatten(-1, (heads, -1)).transpose(1, 2) for y, _ in runs]
+    parts, ways = [], []
+    for child in inward:
+        y, way = child.run(x, context)
+        # (K·batch, heads, tokens, width per head): trials are more of the same to the kernel.
+        parts.append(y.flatten(0, 1).unflatten(-1, (heads, -1)).transpose(1, 2))
+        ways.append(way)
     mixed, kernel_back = (_fused if x.device.type == "cpu" else _written_out)(*parts)
     y, back_out = outward.run(mixed.transpose(1, 2).flatten(2).unflatten(0, (-1, x.shape[1])), context)
     if context.slots is None:
         return y, None
-    assert back_out is not None
+    # Popped, so that what they keep is free once it has been used.
+    kernels = [kernel_back]
+    del parts, mixed, kernel_back
 
     def back(dy: Tensor) -> Tensor | None:
+        assert back_out is not None
         of_mixed = back_out(dy)
         assert of_mixed is not None
-        gradients = kernel_back(of_mixed.flatten(0, 1).unflatten(-1, (heads, -1)).transpose(1, 2))
+        gradients = list(kernels.pop()(of_mixed.flatten(0, 1).unflatten(-1, (heads, -1)).transpose(1, 2)))
+        del of_mixed
         total: Tensor | None = None
-        for (_, way), gradient in zip(runs, gradients, strict=True):
+        for way in reversed(ways):
             assert way is not None
-            part = way(gradient.transpose(1, 2).flatten(2).unflatten(0, (-1, dy.shape[1])))
+            part = way(gradients.pop().transpose(1, 2).flatten(2).unflatten(0, (-1, dy.shape[1])))
             total = part if total is None or part is None else total.add_(part)
         return total
 
