@@ -21,8 +21,7 @@ from benchmarks.engine_limits import floor_seconds, machine, needs
 from benchmarks.engine_rivals import Compiled, Ensemble, Ours, Plain, Processes, interleaved
 from benchmarks.engine_workloads import WORKLOADS, make_problem
 from benchmarks.optimizer_step import RESULTS, device, device_slug
-from optim_core.engine.forms import fastest_form
-from optim_core.engine.memory import LARGEST_PACK
+from optim_core.engine.forms import LARGEST_PACK, fastest_form
 from optim_core.spec.trial import Form
 
 KS = (1, 4, 16, 64, 256)

@@ -6,11 +6,11 @@ import time
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.engine_workloads import plain_model
+from optim_core.engine.activations import kept_bytes
 from optim_core.tasks.build import Problem
 
 
@@ -41,18 +41,9 @@ def needs(problem: Problem) -> dict[str, float]:
     of what the way back keeps (written once, read once); bytes that one trial occupies.
     """
     model, x, y = plain_model(problem), *(part[: problem.batch_size] for part in problem.train)
-    kept: dict[int, int] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        kept[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
-        return tensor
-
+    activations = kept_bytes(model, lambda: F.cross_entropy(model(x), y))
     with FlopCounterMode(display=False) as counter:
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            loss = F.cross_entropy(model(x), y)
-        loss.backward()
-    weights = {p.data_ptr() for p in model.parameters()}
-    activations = sum(size for pointer, size in kept.items() if pointer not in weights)
+        F.cross_entropy(model(x), y).backward()
     size = 4 * problem.parameter_count
     return {
         "flops": float(counter.get_total_flops()),

@@ -10,12 +10,13 @@ from torch import Tensor
 from optim_core.transforms.groups import Groups
 
 Weights = dict[str, Tensor]
-# A weight of so many numbers has a block of its own: products of K matrices want them one after the other.
+# On a CPU a weight of so many numbers has a block of its own: products of K matrices want them one after the other. On a GPU
+# fewer blocks are fewer kernels.
 LARGE = 1024
 
 
 class Arena:
-    """Blocks of memory, (K, n) each: one for every large weight, and one for the small weights of each parameter group.
+    """Blocks of memory, (K, n) each: one for every large weight, and one for the other weights of each parameter group.
 
     ``weights`` and ``slots`` are views of the blocks by name, (K, *shape): what the network reads, and where it writes
     gradients. A method that does not care how weights are cut updates whole blocks. ``index``: block → parameter group.
@@ -26,14 +27,14 @@ class Arena:
         # Block → its weights, and the columns of each.
         self._columns: dict[str, dict[str, slice]] = {}
         self.index: dict[str, int] = {}
+        like = next(iter(start.values()))
         for name, shape in self._shapes.items():
             group = groups.index[name]
-            block = name if shape.numel() >= LARGE else f"small{group}"
+            block = name if shape.numel() >= LARGE and like.device.type == "cpu" else f"group{group}"
             columns = self._columns.setdefault(block, {})
             first = _width(columns.values())
             columns[name] = slice(first, first + shape.numel())
             self.index[block] = group
-        like = next(iter(start.values()))
         self.data = {block: like.new_empty(len(like), _width(own.values())) for block, own in self._columns.items()}
         self.gradients = {block: torch.zeros_like(x) for block, x in self.data.items()}
         self.weights, self.slots = self.cut(self.data), self.cut(self.gradients)

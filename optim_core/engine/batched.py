@@ -6,6 +6,7 @@ what an optimizer updates is one span of rows.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from optim_core.engine.company import Company, company_of
 from optim_core.engine.hyper import transform_techniques
 from optim_core.engine.norms import MEASURED_ROWS, measure, norms_of
 from optim_core.engine.plateau import Plateaus
+from optim_core.engine.recorded import RecordedStep
 from optim_core.engine.seeding import Batches
 from optim_core.engine.singles import Singles
 from optim_core.engine.slices import Slice
@@ -29,8 +31,8 @@ from optim_core.transforms.registry import build_transform
 
 
 class BatchedRunner:
-    """See ``runner.Runner``. ``company``: what the whole pack has in common; the trials' own by default. ``vectorise``: the
-    network through ``torch.vmap`` instead of rules for stacked layers.
+    """See ``runner.Runner``. ``company``: what the whole pack has in common; the trials' own by default. ``vectorise``,
+    ``recorded``: as in ``Form``.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class BatchedRunner:
         company: Company | None = None,
         *,
         vectorise: bool = False,
+        recorded: bool = False,
     ) -> None:
         company = company or company_of(trials, on_cpu=problem.device.type == "cpu")
         self._order = sorted(range(len(trials)), key=lambda i: (trials[i].configuration.optimizer, i))
@@ -71,7 +74,8 @@ class BatchedRunner:
                 set_rate({name: b[i] for name, b in self._buffers.items()}, configuration.techniques["dropout"])
         self._smoothing = self._numbers_of("label_smoothing", problem.spec.training.label_smoothing)
         self._plateaus = Plateaus(configurations, problem.device)
-        self._batches = Batches(problem, [trial.seed for trial in self.trials], horizon)
+        self._batches = Batches(problem, [trial.seed for trial in self.trials], horizon, shared=company.shared)
+        self._losses_on = RecordedStep(self._train_on, self._buffers) if recorded else self._train_on
 
     def _spans(self) -> list[slice]:
         names = [trial.configuration.optimizer for trial in self.trials]
@@ -96,15 +100,21 @@ class BatchedRunner:
         rows = self._batches.rows(step)
         if self._drops:
             set_step(self._buffers, step)
-        x, y = self.problem.train.x[rows], self.problem.train.y[rows]
-        losses = self._gradients(self._arena.weights, x, y)
+        losses = self._losses_on(rows)
         factor = self._plateaus.factor
         for part in self._slices:
             scale = None if factor is None else factor[part.span]
             if part.looks_again:
-                self._look_again(part, x, y, step, scale)
+                self._look_again(part, rows, step, scale)
             part.update(step, scale)
         return losses
+
+    def _train_on(self, rows: Tensor) -> Tensor:
+        """Losses (K,) on (1 or K, batch) rows; the gradients are in the arena afterwards."""
+        return self._gradients(self._arena.weights, *self._data(rows))
+
+    def _data(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        return self.problem.train.x[rows], self.problem.train.y[rows]
 
     def _gradients(self, weights: Weights, x: Tensor, y: Tensor, span: slice = slice(None)) -> Tensor:
         """Losses of the trials in ``span`` on (1 or k, batch, …) rows; their gradients are in the arena afterwards."""
@@ -122,11 +132,10 @@ class BatchedRunner:
             back(gradient)
         return losses
 
-    def _look_again(self, part: Slice | Singles, x: Tensor, y: Tensor, step: int, factor: Tensor | None) -> None:
+    def _look_again(self, part: Slice | Singles, rows: Tensor, step: int, factor: Tensor | None) -> None:
         """The gradients at the point that the part's method asks for, on the same mini-batch."""
-        moved = part.moved(step, factor)
-        own = (x, y) if self._batches.shared else (x[part.span], y[part.span])
-        self._gradients(moved, *own, part.span)
+        own = rows if self._batches.shared else rows[part.span]
+        self._gradients(part.moved(step, factor), *self._data(own), part.span)
 
     def observe(self, losses: Tensor) -> None:
         self._plateaus.observe(losses[torch.tensor(self._order, device=losses.device)])
@@ -152,14 +161,19 @@ class BatchedRunner:
         fresh = {name: b.clone() for name, b in self._buffers.items()}
         with measure(self.skeleton):
             self._network.forward(weights, fresh, self.problem.train.x[:MEASURED_ROWS].unsqueeze(0))
-        for i, trial in enumerate(self.trials):
+        for i, elsewhere in enumerate(self._elsewhere):
             # Whether a neighbour averages its weights does not matter to a trial that does not.
-            configuration = trial.configuration
-            own = build_transform(configuration.optimizer, techniques=transform_techniques([configuration]))
-            if not own.answers_elsewhere:
+            if not elsewhere:
                 for name, b in fresh.items():
                     b[i] = self._buffers[name][i]
         return fresh
+
+    @cached_property
+    def _elsewhere(self) -> list[bool]:
+        """Of each trial: whether the point to evaluate differs from the one that is trained."""
+        configurations = [trial.configuration for trial in self.trials]
+        methods = [build_transform(c.optimizer, techniques=transform_techniques([c])) for c in configurations]
+        return [method.answers_elsewhere for method in methods]
 
     def state(self) -> list[dict[str, Any]]:
         memory = [one for part in self._slices for one in part.state()]

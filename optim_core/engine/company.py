@@ -22,12 +22,14 @@ FEW = 3
 @dataclass(frozen=True)
 class Company:
     """``rates``: techniques on learning rates of layers that any trial uses. ``techniques``: optimizer → techniques inside the
-    update that any of its trials uses. ``alone``: optimizers whose trials are updated one by one.
+    update that any of its trials uses. ``alone``: optimizers whose trials are updated one by one. ``shared``: whether all
+    see the same mini-batches.
     """
 
     rates: tuple[str, ...]
     techniques: dict[str, tuple[str, ...]]
     alone: frozenset[str]
+    shared: bool
 
 
 def company_of(trials: Sequence[TrialParams], *, on_cpu: bool) -> Company:
@@ -39,4 +41,5 @@ def company_of(trials: Sequence[TrialParams], *, on_cpu: bool) -> Company:
     }
     few = (name for name, count in counts.items() if count <= FEW and name not in METHODS)
     rates = tuple(name for name in LAYER_RATES if used(configurations, name))
-    return Company(rates, techniques, frozenset(few) if on_cpu else frozenset())
+    shared = len({trial.seed for trial in trials}) == 1
+    return Company(rates, techniques, frozenset(few) if on_cpu else frozenset(), shared)

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
+from optim_core.engine.activations import activation_numbers
 from optim_core.engine.hyper import decay_rule
-from optim_core.engine.memory import activation_numbers
 from optim_core.engine.norms import MEASURED_ROWS, measure, norms_of
 from optim_core.minimizers.base import Objective, Vector
 from optim_core.minimizers.counted import GRADIENT_COST, Counted

@@ -5,13 +5,13 @@ Units carry the form that the probe chose, so everything after it is repeatable.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
 
-from optim_core.engine.memory import LARGEST_PACK
 from optim_core.engine.pack import PackRunner
 from optim_core.spec.keys import derive_seed
 from optim_core.spec.space import default_configuration
@@ -19,6 +19,7 @@ from optim_core.spec.trial import Form, TrialParams
 from optim_core.tasks.build import Problem
 
 Mode = Literal["auto", "batched", "sequential"]
+LARGEST_PACK = 64
 DEFAULT_WIDTH = 16
 # Multiples of the block of trials whose images lie side by side: the width then never changes a trial's last bit.
 WIDTHS = (8, 16, 32, 64)
@@ -44,7 +45,7 @@ def default_form(problem: Problem, mode: Mode = "auto") -> Form:
     if mode == "sequential" or (mode == "auto" and not problem.batchable[0]):
         return ALONE
     if problem.device.type == "cuda":
-        return Form(engine="batched", width=LARGEST_PACK, vectorise=True)
+        return Form(engine="batched", width=LARGEST_PACK)
     return Form(engine="batched", width=DEFAULT_WIDTH)
 
 
@@ -53,11 +54,13 @@ def candidates(problem: Problem, largest: int) -> list[Form]:
     usual = default_form(problem)
     if usual.engine == "sequential":
         return [usual]
+    usual = usual.model_copy(update={"width": min(usual.width, largest)})
     widths = [w for w in WIDTHS if w <= largest] or [largest]
     if problem.device.type == "cuda":
-        widths = widths[-1:]
+        ways = [(vectorise, recorded) for vectorise in (False, True) for recorded in (False, True)]
+        return [Form(engine="batched", width=widths[-1], vectorise=v, recorded=r) for v, r in ways]
     stacked = [Form(engine="batched", width=w) for w in widths]
-    vectorised = Form(engine="batched", width=min(usual.width, largest), vectorise=True)
+    vectorised = Form(engine="batched", width=usual.width, vectorise=True)
     return list(dict.fromkeys([usual, *stacked, vectorised]))
 
 
@@ -70,13 +73,23 @@ def fastest_form(problem: Problem, largest: int) -> Measured:
     for form in others:
         if slower and not form.vectorise and form.width > best.width:
             continue
-        seconds = trial_seconds(problem, form)
+        seconds = _seconds_if_possible(problem, form)
         slower = slower or (form.width > best.width and seconds > best_s)
         if seconds * (MARGIN if form.vectorise == best.vectorise else CLEARLY) < best_s:
             best, best_s = form, seconds
     if alone * CLEARLY < best_s:
         best, best_s = ALONE, alone
     return Measured(best, best_s, alone)
+
+
+def _seconds_if_possible(problem: Problem, form: Form) -> float:
+    """``trial_seconds``; infinite where something in the network cannot be recorded, such as a wait for the GPU."""
+    try:
+        return trial_seconds(problem, form)
+    except RuntimeError:
+        if not form.recorded:
+            raise
+        return math.inf
 
 
 def trial_seconds(problem: Problem, form: Form) -> float:
@@ -87,19 +100,8 @@ def trial_seconds(problem: Problem, form: Form) -> float:
 
 def step_seconds(problem: Problem, optimizers: Sequence[str], form: Form, patience_s: float) -> list[float]:
     """Seconds of each of some steps of a pack of these optimizers: what others do on the machine only ever slows steps."""
-    seed = derive_seed("probe", problem.spec.seed)
-    trials = [
-        TrialParams(
-            number=i,
-            configuration=default_configuration(name, problem.spec.search),
-            seed=seed,
-            stage="portfolio",
-            origin="probe",
-        )
-        for i, name in enumerate(optimizers)
-    ]
     horizon = WARM_STEPS + MOST_STEPS
-    runner = PackRunner(problem, trials, horizon, form)
+    runner = PackRunner(problem, probe_trials(problem, optimizers), horizon, form)
     runner.advance(0, WARM_STEPS)
     times: list[float] = []
     for step in range(WARM_STEPS, horizon):
@@ -112,3 +114,18 @@ def step_seconds(problem: Problem, optimizers: Sequence[str], form: Form, patien
             break
     runner.outputs(problem.validation.x[: problem.batch_size])
     return times
+
+
+def probe_trials(problem: Problem, optimizers: Sequence[str]) -> list[TrialParams]:
+    """A trial of each optimizer at its defaults."""
+    seed = derive_seed("probe", problem.spec.seed)
+    return [
+        TrialParams(
+            number=i,
+            configuration=default_configuration(name, problem.spec.search),
+            seed=seed,
+            stage="portfolio",
+            origin="probe",
+        )
+        for i, name in enumerate(optimizers)
+    ]

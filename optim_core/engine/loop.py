@@ -13,7 +13,7 @@ from optim_core.engine import checkpoint as checkpoints
 from optim_core.engine.forms import Mode, default_form
 from optim_core.engine.pack import PackRunner
 from optim_core.engine.plateau import reacts
-from optim_core.engine.result import Chunk, Interrupted, OnChunk, PackTooLarge, keep_going
+from optim_core.engine.result import Chunk, Interrupted, OnChunk, keep_going, too_large
 from optim_core.engine.runner import DivergenceWatch
 from optim_core.spec.keys import content_hash
 from optim_core.spec.optimizers import OPTIMIZERS
@@ -41,14 +41,8 @@ def run_pack(
     threads). Raises PackTooLarge when memory runs out.
     """
     form = unit.form if mode == "auto" and unit.form is not None else default_form(problem, mode)
-    try:
+    with too_large(len(unit.trials)):
         return _Run(problem, unit, form, checkpoint).to_the_end(on_chunk)
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        raise PackTooLarge(f"{len(unit.trials)} trials do not fit into memory") from error
-    except RuntimeError as error:
-        if "not enough memory" in str(error) or "can't allocate memory" in str(error):
-            raise PackTooLarge(f"{len(unit.trials)} trials do not fit into memory") from error
-        raise
 
 
 def make_runner(problem: Problem, unit: UnitSpec, form: Form | Mode) -> PackRunner:

@@ -1,19 +1,34 @@
-"""How many trials fit: bytes per trial, estimated once, against the device's whole memory (stable, so plans repeat)."""
+"""How many trials fit: bytes per trial, measured once on two small packs, against the device's whole memory.
+
+What is counted are tensors, which the allocator's mood does not change, so that plans repeat.
+"""
 
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
+from optim_core.engine.forms import ALONE, LARGEST_PACK, default_form, probe_trials
+from optim_core.engine.pack import PackRunner
+from optim_core.engine.result import PackTooLarge, too_large
 from optim_core.spec.optimizers import OPTIMIZERS, Role
+from optim_core.spec.trial import Form
 from optim_core.tasks.build import Problem
 from optim_core.transforms.roles import roles_of
 
-LARGEST_PACK = 64
 # A share of the machine that a pack may take; the rest is for data, other workers and everything else.
 SHARE = 0.25
+# What an allocator needs for a byte in use: measured up to 1.2.
+SLACK = 1.3
+# Sizes of the packs that are measured. A part with few trials of a method may update them one by one.
+PACKS = (4, 8)
+STEPS = 2
 
 
 def total_bytes(device: torch.device) -> int:
@@ -23,35 +38,63 @@ def total_bytes(device: torch.device) -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def trial_bytes(problem: Problem) -> int:
-    """Weights, gradients, state and what one batch keeps for the way back, all twice, for what a step needs besides."""
-    width = torch.finfo(problem.dtype).bits // 8
-    network = problem.make_model(0)
-    roles = roles_of(network)
-    shapes: list[tuple[tuple[int, ...], Role]] = [(tuple(p.shape), roles[n]) for n, p in network.named_parameters()]
-    # Minimizers run one after the other, outside the batch.
-    rows = [OPTIMIZERS[name] for name in problem.spec.search.included() if OPTIMIZERS[name].batched]
-    state = max(sum(row.numbers_of(shape, role) for shape, role in shapes) for row in rows)
-    return int(width * 2 * (2 * problem.parameter_count + state + activation_numbers(problem)))
-
-
 def max_pack_size(problem: Problem) -> int:
-    """The largest power of two of trials that fits, at least 1, at most 64."""
-    fits = int(total_bytes(problem.device) * SHARE / trial_bytes(problem))
+    """The largest power of two of trials that should fit, at least 1, at most 64."""
+    method = _largest_state(problem)
+    try:
+        with too_large(PACKS[1]):
+            small, large = (peak_bytes(problem, method, k) for k in PACKS)
+    except PackTooLarge:
+        return PACKS[0]
+    each = max(1.0, (large - small) / (PACKS[1] - PACKS[0]))
+    once = max(0.0, small - PACKS[0] * each)
+    fits = int((total_bytes(problem.device) * SHARE / SLACK - once) / each)
     return min(LARGEST_PACK, 1 << max(0, fits.bit_length() - 1)) if fits >= 1 else 1
 
 
-def activation_numbers(problem: Problem) -> int:
-    """Numbers that one trial's forward pass keeps for the way back, measured on one batch."""
-    model, kept = problem.make_model(0), {}
+def peak_bytes(problem: Problem, optimizer: str, k: int) -> int:
+    """Bytes of tensors that training ``k`` trials of a method together needs at once."""
+    form = ALONE if default_form(problem) == ALONE else Form(engine="batched", width=k)
+    with LiveBytes() as live:
+        runner = PackRunner(problem, probe_trials(problem, [optimizer] * k), STEPS, form)
+        runner.advance(0, STEPS)
+    return live.peak
 
-    def keep(tensor: Tensor) -> Tensor:
-        kept[tensor.data_ptr()] = tensor.numel()
-        return tensor
 
-    x, y = (part[: problem.batch_size] for part in problem.train)
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        loss = problem.loss(model(x), y)
-    del loss
-    own = {p.data_ptr() for p in model.parameters()}
-    return sum(numbers for pointer, numbers in kept.items() if pointer not in own)
+def _largest_state(problem: Problem) -> str:
+    """The included method that remembers most."""
+    network = problem.make_model(0)
+    roles = roles_of(network)
+    shapes: list[tuple[tuple[int, ...], Role]] = [
+        (tuple(p.shape), roles[name]) for name, p in network.named_parameters()
+    ]
+    # Minimizers run one after the other, outside the batch.
+    names = [name for name in problem.spec.search.included() if OPTIMIZERS[name].batched]
+    return max(names, key=lambda name: sum(OPTIMIZERS[name].numbers_of(shape, role) for shape, role in shapes))
+
+
+class LiveBytes(TorchDispatchMode):
+    """``peak``: the most bytes that tensors made since it was entered held at once, as seen between operations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.peak, self._bytes = 0, 0
+        # Storage → what tells when it is gone, and its bytes.
+        self._alive: dict[int, tuple[StorageWeakRef, int]] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        before = {x.untyped_storage()._cdata for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)}
+        found = func(*args, **(kwargs or {}))
+        made = {x.untyped_storage()._cdata: x for x in tree_leaves(found) if isinstance(x, Tensor)}
+        if fresh := made.keys() - before:
+            self._forget()
+            for key in fresh - self._alive.keys():
+                storage = made[key].untyped_storage()
+                self._alive[key] = (StorageWeakRef(storage), storage.nbytes())
+                self._bytes += storage.nbytes()
+            self.peak = max(self.peak, self._bytes)
+        return found
+
+    def _forget(self) -> None:
+        for key in [key for key, (ref, _) in self._alive.items() if ref.expired()]:
+            self._bytes -= self._alive.pop(key)[1]

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import torch
@@ -19,6 +20,7 @@ from optim_core.engine.allocator import keep_freed_memory
 from optim_core.engine.batched import BatchedRunner
 from optim_core.engine.company import company_of
 from optim_core.engine.direct import DirectRunner
+from optim_core.engine.precision import full_precision
 from optim_core.engine.runner import Runner
 from optim_core.engine.sequential import SequentialRunner
 from optim_core.minimizers.registry import MINIMIZERS
@@ -39,6 +41,7 @@ class PackRunner:
 
     def __init__(self, problem: Problem, trials: Sequence[TrialParams], horizon: int, form: Form) -> None:
         keep_freed_memory()
+        full_precision()
         self._problem, self._horizon, self._form = problem, horizon, form
         self._trials = list(trials)
         self._gone: set[int] = set()
@@ -49,9 +52,15 @@ class PackRunner:
         """Places in the pack, cut into parts. Neighbours share an optimizer where they can; minimizers stay together."""
         direct = [i for i in places if self._optimizer(i) in MINIMIZERS]
         others = sorted((i for i in places if i not in set(direct)), key=lambda i: (self._optimizer(i), i))
-        width = max(1, min(self._form.width, math.ceil(len(others) / lanes(self._problem.device))))
-        cuts = [others[i : i + width] for i in range(0, len(others), width)]
+        # Of about one size: a part of one trial is another kind of arithmetic, to the last bit.
+        count = self._needed(len(others))
+        borders = [len(others) * i // count for i in range(count + 1)]
+        cuts = [others[first:last] for first, last in pairwise(borders)]
         return [*cuts, *([direct] if direct else [])]
+
+    def _needed(self, trials: int) -> int:
+        """Parts for so many trials: no wider than the form's, and one for every lane."""
+        return max(math.ceil(trials / max(1, self._form.width)), min(trials, lanes(self._problem.device)))
 
     def _optimizer(self, place: int) -> str:
         return self._trials[place].configuration.optimizer
@@ -63,8 +72,8 @@ class PackRunner:
         if self._form.engine == "sequential":
             return _Part(rows, SequentialRunner(self._problem, trials, self._horizon))
         form, company = self._form, self._company
-        runner = BatchedRunner(self._problem, trials, self._horizon, company, vectorise=form.vectorise)
-        return _Part(rows, runner)
+        how = {"vectorise": form.vectorise, "recorded": form.recorded}
+        return _Part(rows, BatchedRunner(self._problem, trials, self._horizon, company, **how))
 
     def advance(self, first: int, last: int) -> Tensor:
         return self._join(self._each(lambda part: part.runner.advance(first, last)))
@@ -97,21 +106,25 @@ class PackRunner:
     def release(self, places: Sequence[int]) -> None:
         """Let trials go: their rows are NaN from now on, and what is left of their parts trains on. One always stays.
 
-        A part in which one trial would stay alone keeps another with it: alone it would be another kind of arithmetic, to the
-        last bit.
+        Where fewer parts can hold all that are left, trials join others in full parts. A part in which one trial would stay
+        alone keeps another with it: alone it would be another kind of arithmetic, to the last bit.
         """
-        gone, parts = self._gone | set(places), []
-        if len(gone) == len(self._trials):
+        gone = self._gone | set(places)
+        left = [i for i in range(len(self._trials)) if i not in gone]
+        if not left:
             return
-        for part in self._parts:
-            kept = [(row, i) for i, row in enumerate(part.rows) if row not in gone]
-            if len(kept) in (1, len(part.rows)):
-                parts.append(part)
-            elif kept:
-                states = part.runner.state()
-                smaller = self._part([row for row, _ in kept])
-                smaller.runner.restore([states[i] for _, i in kept])
-                parts.append(smaller)
+        cuts = [[row for row in part.rows if row not in gone] for part in self._parts]
+        stacked = [rows for rows in cuts if rows and self._optimizer(rows[0]) not in MINIMIZERS]
+        if self._needed(sum(map(len, stacked))) < len(stacked):
+            cuts = self._rows(left)
+        held, of_row = self._held(), {row: part for part in self._parts for row in part.rows}
+        parts = []
+        for rows in filter(None, cuts):
+            part = of_row[rows[0]]
+            if rows != part.rows and len(rows) > 1:
+                part = self._part(rows)
+                part.runner.restore([held[row] for row in rows])
+            parts.append(part)
         self._parts, self._gone = parts, gone
 
     def _join(self, tensors: Sequence[Tensor]) -> Tensor:

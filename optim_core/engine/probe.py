@@ -9,6 +9,7 @@ from importlib.metadata import version
 from optim_core.engine.forms import ALONE, Measured, fastest_form, step_seconds
 from optim_core.engine.loop import device_name
 from optim_core.engine.memory import max_pack_size
+from optim_core.engine.result import PackTooLarge, too_large
 from optim_core.spec.errors import TrainingError, WhichoptError
 from optim_core.spec.trial import ProbeReport, UnitResult
 from optim_core.tasks.build import Problem
@@ -28,10 +29,9 @@ def probe(problem: Problem) -> UnitResult:
     started = time.monotonic()
     names = problem.spec.search.included()
     try:
-        largest = max_pack_size(problem)
+        measured, largest = _admitted(problem)
         size = min(PACK, largest)
         pack = [names[i % len(names)] for i in range(size)]
-        measured = fastest_form(problem, largest)
         packed = step_seconds(problem, pack, measured.form, PATIENCE_S)
         each = {name: step_seconds(problem, [name], ALONE, PATIENCE_S / 4) for name in names}
     except WhichoptError:
@@ -67,6 +67,19 @@ def probe(problem: Problem) -> UnitResult:
     return UnitResult(
         trials=[], seconds=seconds, train_steps=0, device=report.device, engine=report.engine, probe=report
     )
+
+
+def _admitted(problem: Problem) -> tuple[Measured, int]:
+    """The fastest form, and how many trials a pack may have: what should fit, halved until it does."""
+    largest = max_pack_size(problem)
+    while True:
+        try:
+            with too_large(largest):
+                return fastest_form(problem, largest), largest
+        except PackTooLarge:
+            if largest == 1:
+                raise
+            largest //= 2
 
 
 def _reason(problem: Problem, measured: Measured) -> str:

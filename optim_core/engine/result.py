@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+
+import torch
 
 from optim_core.spec.errors import WhichoptError
 from optim_core.spec.trial import CurvePoint
@@ -44,3 +47,21 @@ class PackTooLarge(WhichoptError):
     """The pack does not fit into memory; half of it may."""
 
     code = "out_of_memory"
+
+
+@contextmanager
+def too_large(trials: int) -> Iterator[None]:
+    """Inside, memory that runs out becomes PackTooLarge."""
+    try:
+        yield
+    except RuntimeError as error:
+        words = str(error)
+        if not isinstance(error, torch.OutOfMemoryError) and not any(said in words for said in _OUT_OF_MEMORY):
+            raise
+        raise PackTooLarge(f"{trials} trials do not fit into memory") from error
+    except MemoryError as error:
+        raise PackTooLarge(f"{trials} trials do not fit into memory") from error
+
+
+# What torch's allocator for CPUs says.
+_OUT_OF_MEMORY = ("not enough memory", "can't allocate memory")

@@ -80,19 +80,17 @@ class CurriculumOrder(Order):
 
 
 class Batches:
-    """The mini-batches of K trials, given each one's seed. Rows are put on the device a run of steps at a time."""
+    """The mini-batches of K trials, given each one's seed. Rows are put on the device a run of steps at a time. ``shared``: all
+    trials see the same, and get them once.
+    """
 
-    def __init__(self, problem: Problem, seeds: list[int], horizon: int) -> None:
+    def __init__(self, problem: Problem, seeds: list[int], horizon: int, *, shared: bool) -> None:
+        self.shared = shared
         unique = sorted(set(seeds))
         self._orders = [batch_order(problem, seed, horizon) for seed in unique]
         self._of_trial = torch.tensor([unique.index(seed) for seed in seeds])
         self._device = problem.device
         self._first, self._held = 0, torch.empty(0)
-
-    @property
-    def shared(self) -> bool:
-        """Whether all trials see the same."""
-        return len(self._orders) == 1
 
     def rows(self, step: int) -> Tensor:
         """(1, batch) row numbers for all, or (K, batch)."""

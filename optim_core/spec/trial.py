@@ -39,12 +39,14 @@ class TrialParams(Value):
 class Form(Value):
     """How a pack is trained: stacked (``batched``) in parts of at most ``width`` trials, or one after the other.
 
-    ``vectorise``: through ``torch.vmap`` rather than by rules for stacked layers.
+    ``vectorise``: through ``torch.vmap`` rather than by rules for stacked layers. ``recorded``: forward and backward as a CUDA
+    graph.
     """
 
     engine: Literal["batched", "sequential"]
     width: int
     vectorise: bool = False
+    recorded: bool = False
 
 
 class UnitSpec(Value):

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from optim_core.engine import Chunk, Interrupted, run_pack
 from optim_core.engine.arena import LARGE, Arena
+from optim_core.engine.batched import BatchedRunner
 from optim_core.engine.pack import PackRunner
+from optim_core.engine.recorded import RecordedStep
 from optim_core.spec.optimizers import OPTIMIZERS
 from optim_core.spec.trial import WORST_VALUE, Configuration, Form, TrialParams
 from optim_core.tasks.build import Problem
@@ -148,6 +150,58 @@ def test_a_trial_that_is_let_go_leaves_the_others_bit_identical(width: int) -> N
         assert bool(left[gone].isnan().all())
         assert torch.equal(whole[kept], left[kept])
     assert [i for i, state in enumerate(smaller.state()) if state is None] == gone
+
+
+def test_trials_that_are_left_join_others_in_full_parts_and_do_not_notice() -> None:
+    task, trials = problem(torch.float32, model=MODELS["dropout"]), mixed()
+    still, smaller = pack(task, trials, 3), pack(task, trials, 3)
+    assert torch.equal(still.advance(0, 10), smaller.advance(0, 10))
+    parts = {row: set(part.rows) for part in smaller._parts for row in part.rows}
+    gone = [min(rows) for rows in {frozenset(rows) for rows in parts.values()}]
+    smaller.release(gone)
+    assert [len(part.rows) for part in smaller._parts] == [3, 3]
+    assert any(not set(part.rows) <= parts[part.rows[0]] for part in smaller._parts)
+    kept = [i for i in range(len(trials)) if i not in gone]
+    assert torch.equal(still.advance(10, STEPS)[kept], smaller.advance(10, STEPS)[kept])
+    assert torch.equal(still.outputs(task.validation.x)[kept], smaller.outputs(task.validation.x)[kept])
+
+
+def test_a_pack_is_cut_into_parts_of_about_one_size() -> None:
+    task = problem()
+    sizes = {
+        n: [len(part.rows) for part in pack(task, [made(i, "sgd") for i in range(n)], 4)._parts] for n in (5, 9, 10)
+    }
+    assert {n: sorted(found) for n, found in sizes.items()} == {5: [2, 3], 9: [3, 3, 3], 10: [3, 3, 4]}
+
+
+@pytest.mark.parametrize("vectorise", [False, True], ids=["rules", "vmap"])
+def test_a_step_from_the_same_memory_every_time_gives_the_same(vectorise: bool) -> None:
+    """What a GPU records: the step must find its data, weights, buffers and slots where they were."""
+    for name, model in MODELS.items():
+        task = problem(torch.float32, model=model)
+        plain, recorded = (pack(task, mixed(), vectorise=vectorise, recorded=own) for own in (False, True))
+        assert torch.equal(plain.advance(0, STEPS), recorded.advance(0, STEPS)), name
+        runner = recorded._parts[0].runner
+        assert isinstance(runner, BatchedRunner)
+        assert isinstance(runner._losses_on, RecordedStep)
+
+
+@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
+def test_weights_gradients_and_buffers_stay_where_they_are(model: dict[str, Any]) -> None:
+    """A recorded step reads and writes them where they were when it was recorded."""
+    task = problem(torch.float32, model=model)
+    runner = BatchedRunner(task, mixed(), STEPS, recorded=True)
+
+    def places() -> list[int]:
+        own = runner._arena
+        return [x.data_ptr() for kind in (own.weights, own.slots, runner._buffers) for x in kind.values()]
+
+    before = places()
+    runner.advance(0, 5)
+    runner.outputs(task.validation.x)
+    runner.restore([clone(state) for state in runner.state()])
+    runner.advance(5, STEPS)
+    assert places() == before
 
 
 def test_one_trial_always_stays() -> None:
@@ -331,17 +385,17 @@ def arena() -> tuple[Arena, dict[str, Tensor]]:
 
 def test_weights_of_an_arena_are_views_of_its_blocks() -> None:
     own, start = arena()
-    expected = {"small0": 10, "small1": 5, "large": LARGE}
+    expected = {"group0": 10, "group1": 5, "large": LARGE}
     assert {name: tuple(x.shape) for name, x in own.data.items()} == {name: (3, n) for name, n in expected.items()}
-    assert own.index == {"small0": 0, "small1": 1, "large": 0}
+    assert own.index == {"group0": 0, "group1": 1, "large": 0}
     assert all(torch.equal(own.weights[name], p) for name, p in start.items())
     for block in own.data.values():
         block.fill_(7.0)
     assert all(bool((p == 7).all()) for p in own.weights.values())
     for name, slot in own.slots.items():
         slot.fill_(ord(name[0]))
-    assert own.gradients["small0"].tolist() == [[ord("a")] * 6 + [ord("d")] * 4] * 3
-    assert own.gradients["small1"].tolist() == [[ord("b")] * 4 + [ord("c")]] * 3
+    assert own.gradients["group0"].tolist() == [[ord("a")] * 6 + [ord("d")] * 4] * 3
+    assert own.gradients["group1"].tolist() == [[ord("b")] * 4 + [ord("c")]] * 3
     assert own.weights["large"].is_contiguous()
     assert own.slots["large"].is_contiguous()
 
