@@ -16,27 +16,34 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch._dynamo.exc import TorchDynamoException
 
 from benchmarks.engine_limits import floor_seconds, machine, needs
-from benchmarks.engine_rivals import Compiled, Ensemble, Ours, Plain, Processes, interleaved
+from benchmarks.engine_rivals import Compiled, CompiledRules, Ensemble, Ours, Plain, Processes, interleaved
 from benchmarks.engine_workloads import WORKLOADS, make_problem
 from benchmarks.optimizer_step import RESULTS, device, device_slug
 from optim_core.engine.forms import LARGEST_PACK, fastest_form
+from optim_core.engine.memory import peak_bytes
 from optim_core.spec.trial import Form
+from optim_core.tasks.build import Problem
 
 KS = (1, 4, 16, 64, 256)
 ENSEMBLE_K = 16
-# Memory is the difference between two packs, so that what a process needs anyway does not count.
-MEMORY_KS = (16, 64)
+# Memory is the difference between two packs, so that what a process needs anyway does not count; the larger ones drown what
+# its allocator happens to do.
+TENSOR_KS, PROCESS_KS = (16, 64), (64, 256)
+# Weights of all trials together, up to which a pack is timed.
+LARGEST = 2**25
 
 
 def measure(name: str, ks: tuple[int, ...], rounds: int, seconds: float, compiled: bool, on: str) -> dict[str, Any]:
     """One workload on one thread (or one GPU)."""
     problem = make_problem(name, on)
+    ks = tuple(k for k in ks if k == 1 or k * problem.parameter_count <= LARGEST)
     forms = {k: fastest_form(problem, min(k, LARGEST_PACK)).form for k in ks}
     rivals: dict[str, Any] = {"plain": Plain(problem), "torch.func": Ensemble(problem, min(ENSEMBLE_K, max(ks)))}
     if compiled:
-        rivals["compiled"] = Compiled(problem)
+        rivals |= {"compiled": Compiled(problem), **_compiled_rules(problem, min(ENSEMBLE_K, max(ks)))}
     for k in ks:
         rivals[f"K={k}"] = Ours(problem, k, forms[k], shared=True)
         rivals[f"K={k} own batches"] = Ours(problem, k, forms[k], shared=False)
@@ -60,13 +67,23 @@ def measure(name: str, ks: tuple[int, ...], rounds: int, seconds: float, compile
     }
 
 
+def _compiled_rules(problem: Problem, k: int) -> dict[str, CompiledRules]:
+    """Not every network's rules can be compiled."""
+    rival = CompiledRules(problem, k)
+    try:
+        rival.steps(2)
+    except TorchDynamoException:
+        return {}
+    return {"compiled rules": rival}
+
+
 def _ratio(ours: list[float], theirs: list[float]) -> float:
     return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
 
 
-def whole_machine(name: str, form: Form, rounds: int, seconds: float, cores: int) -> dict[str, Any]:
+def whole_machine(name: str, form: Form, k: int, rounds: int, seconds: float, cores: int) -> dict[str, Any]:
     """All cores: as many processes of the engine, as local workers are, against as many of plain torch."""
-    ours, plain = Processes(name, cores, form), Processes(name, cores)
+    ours, plain = Processes(name, cores, form, k), Processes(name, cores)
     pairs = [(ours.rate(seconds), plain.rate(seconds)) for _ in range(rounds)]
     ours.close()
     plain.close()
@@ -75,11 +92,22 @@ def whole_machine(name: str, form: Form, rounds: int, seconds: float, cores: int
 
 
 def memory(name: str) -> dict[str, float]:
-    """Bytes per trial: the growth of a process's largest size from a small to a large pack, against what must be there."""
-    peaks = [_peak(name, k) for k in MEMORY_KS]
-    per_trial = (peaks[1] - peaks[0]) / (MEMORY_KS[1] - MEMORY_KS[0])
-    must = needs(make_problem(name))["resident"]
-    return {"measured": per_trial, "must": must, "ratio": per_trial / must}
+    """Bytes per trial against what must be there: of tensors, and of the process, whose allocator needs some more."""
+    problem = make_problem(name)
+    must = needs(problem)["resident"]
+    tensors = _growth([peak_bytes(problem, "adamw", k) for k in TENSOR_KS], TENSOR_KS)
+    process = _growth([_peak(name, k) for k in PROCESS_KS], PROCESS_KS)
+    return {
+        "must": must,
+        "tensors": tensors,
+        "process": process,
+        "ratio": tensors / must,
+        "process_ratio": process / must,
+    }
+
+
+def _growth(peaks: list[int], ks: tuple[int, int]) -> float:
+    return (peaks[1] - peaks[0]) / (ks[1] - ks[0])
 
 
 def _peak(name: str, k: int) -> int:
@@ -100,12 +128,13 @@ def show(row: dict[str, Any], ks: tuple[int, ...]) -> None:
     ratios, reached = row["ratios"], row["reached"]
     plain = statistics.median(row["rates"]["plain"])
     print(f"\n{row['workload']}  ({row['parameters']:,} weights; plain torch {plain:,.0f} trial-steps/s = 1.00)")
-    others = [f"{key} {ratios[key]:.2f}" for key in ("compiled", "torch.func") if key in ratios]
+    others = [f"{key} {ratios[key]:.2f}" for key in ("compiled", "torch.func", "compiled rules") if key in ratios]
     print("  " + ", ".join(others))
-    for k in ks:
+    for k in (k for k in ks if k in row["forms"]):
         form = row["forms"][k]
         how = "one by one" if form["engine"] == "sequential" else f"width {form['width']}"
         how += ", vectorised" if form["vectorise"] else ""
+        how += ", recorded" if form["recorded"] else ""
         key = f"K={k}"
         print(f"  K {k:<4} {ratios[key]:6.2f}   own batches {ratios[key + ' own batches']:6.2f}   {how}")
     print(
@@ -116,7 +145,8 @@ def show(row: dict[str, Any], ks: tuple[int, ...]) -> None:
     if "memory" in row:
         m = row["memory"]
         print(
-            f"  memory per trial {m['measured'] / 1e3:,.0f} kB, {m['ratio']:.2f} of weights, gradient, state, activations"
+            f"  memory per trial {m['tensors'] / 1e3:,.0f} kB of tensors, {m['ratio']:.2f} of weights, gradient, state, "
+            f"activations; the process {m['process_ratio']:.2f}"
         )
     sys.stdout.flush()
 
@@ -153,8 +183,9 @@ def main(arguments: list[str] | None = None) -> int:
     for name in names:
         row = measure(name, ks, rounds, seconds, not (chosen.no_compile or chosen.quick), chosen.device)
         if cpu and not chosen.quick:
-            form = Form.model_validate(row["forms"][LARGEST_PACK])
-            row["whole"] = whole_machine(name, form, rounds, seconds, os.cpu_count() or 1)
+            k = max(k for k in row["forms"] if k <= LARGEST_PACK)
+            form = Form.model_validate(row["forms"][k])
+            row["whole"] = whole_machine(name, form, k, rounds, seconds, os.cpu_count() or 1)
             row["memory"] = memory(name)
         rows.append(row)
         show(row, ks)

@@ -17,6 +17,7 @@ from torch.func import functional_call, stack_module_state
 from torch.nn import functional as F
 
 from benchmarks.engine_workloads import ROWS, make_problem, plain_model
+from optim_core.engine.batched import BatchedRunner
 from optim_core.engine.pack import PackRunner
 from optim_core.spec.space import default_configuration
 from optim_core.spec.trial import Form, TrialParams
@@ -45,10 +46,18 @@ class Ours:
         self._at += n
 
 
+class CompiledRules(Ours):
+    """The engine's losses and gradients through torch.compile, which the engine does not do: whether it should."""
+
+    def __init__(self, problem: Problem, k: int) -> None:
+        super().__init__(problem, k, Form(engine="batched", width=k), shared=True)
+        for part in self._runner._parts:
+            assert isinstance(part.runner, BatchedRunner)
+            part.runner._gradients = torch.compile(part.runner._gradients, dynamic=False)
+
+
 # The schedule's table is as long as the run.
 LONGEST = 2_000
-# Trials of the engine in each process.
-PACK = 64
 
 
 class Plain:
@@ -123,16 +132,16 @@ class Ensemble:
 
 class Processes:
     """Training in ``count`` processes at the same time, each on one thread: plain, or the engine in a form, as a machine's
-    local workers do it.
+    local workers do it, with ``k`` trials in each.
     """
 
-    def __init__(self, workload: str, count: int, form: Form | None = None) -> None:
+    def __init__(self, workload: str, count: int, form: Form | None = None, k: int = 1) -> None:
         context = multiprocessing.get_context("spawn")
         self._ends: list[Connection] = []
         self._children = []
         for _ in range(count):
             ours, theirs = context.Pipe()
-            child = context.Process(target=_train, args=(workload, form, theirs), daemon=True)
+            child = context.Process(target=_train, args=(workload, form, k, theirs), daemon=True)
             child.start()
             self._ends.append(ours)
             self._children.append(child)
@@ -152,10 +161,10 @@ class Processes:
             child.join(10)
 
 
-def _train(workload: str, form: Form | None, pipe: Connection) -> None:
+def _train(workload: str, form: Form | None, k: int, pipe: Connection) -> None:
     torch.set_num_threads(1)
     problem = make_problem(workload)
-    rival = Plain(problem) if form is None else Ours(problem, PACK, form, shared=True)
+    rival = Plain(problem) if form is None else Ours(problem, k, form, shared=True)
     rival.steps(5)
     pipe.send(0.0)
     while seconds := pipe.recv():
@@ -168,6 +177,8 @@ def rate(rival: Any, seconds: float, burst: int = 0) -> float:
     start, done = time.perf_counter(), 0
     while True:
         rival.steps(n)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
         done += n
         spent = time.perf_counter() - start
         if spent >= seconds:

@@ -1,4 +1,4 @@
-"""What the engine is timed on: seven small training tasks with random data, each as the engine sees it and as plain torch."""
+"""What the engine is timed on: eight training tasks with random data, each as the engine sees it and as plain torch."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ WORKLOADS: dict[str, tuple[dict[str, Any], tuple[int, ...], int]] = {
         {"name": "transformer", "width": 64, "heads": 4, "depth": 1}, (1, 32, 64), 16,
     ),
     "tabular 10 + 8 categories, batch 64": ({"name": "tabular"}, (NUMBERS + len(CATEGORIES),), 64),
+    "wide mlp 256-1024-1024-10, batch 256": ({"name": "mlp", "hidden": [1024, 1024]}, (256,), 256),
 }  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import traceback
+from collections.abc import Iterable
 
 from service.db import Database, DatabaseUnavailable
 from service.dispatch.base import Dispatcher
@@ -17,10 +18,16 @@ TRACEBACK_CHARACTERS = 4000
 
 
 def advance_ready(database: Database, dispatcher: Dispatcher, study_id: str | None = None) -> int:
-    """Advance every study that can go on (or only this one); how many did. Rings once for each new unit."""
-    ready = [one for one in planning.studies_to_advance(database) if study_id in (None, one)]
-    units = [advance(database, one) for one in ready]
-    for _ in range(min(sum(filter(None, units)), MOST_RINGS)):
+    """Advance every study that can go on (or only this one); how many did."""
+    active = planning.active_studies(database, study_id)
+    return advance_all(database, dispatcher, [one for one, ready in active.items() if ready])
+
+
+def advance_all(database: Database, dispatcher: Dispatcher, study_ids: Iterable[str]) -> int:
+    """Advance these studies; how many did. Rings for each new unit, and once more for a worker that gets ready meanwhile."""
+    units = [advance(database, one) for one in study_ids]
+    new = sum(filter(None, units))
+    for _ in range(min(new + 1, MOST_RINGS) if new else 0):
         dispatcher.nudge("device")
     return sum(unit is not None for unit in units)
 

@@ -6,12 +6,14 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from service.db import Database, DatabaseUnavailable
 from service.dispatch.base import Dispatcher
+from service.operations import planning
 from service.settings import Settings
-from workers.advance import advance_ready
+from workers.advance import advance_all, advance_ready
+from workers.ahead import Ahead
 from workers.runner import never, run_one
 from workers.sweep import sweep
 
@@ -44,15 +46,17 @@ class Loop:
         self.study_id: str | None = None
         # One unit at a time in a process, whoever asks: the loop's thread or a Celery task.
         self.busy = threading.Lock()
+        self.ahead = Ahead(database)
         self._sweep_at = 0.0
 
     def turn(self) -> bool:
-        """Sweep when due, plan what can be planned, train one unit. False when there was nothing to do."""
+        """Sweep when due, plan what can be planned, train one unit, else get ready for one. False when nothing was to do."""
         if time.monotonic() >= self._sweep_at:
             sweep(self.database, self.settings, self.dispatcher)
             self._sweep_at = time.monotonic() + self.settings.sweep_s
-        planned = advance_ready(self.database, self.dispatcher, self.study_id)
-        return self.train_one() or planned > 0
+        active = planning.active_studies(self.database, self.study_id)
+        planned = advance_all(self.database, self.dispatcher, [one for one, ready in active.items() if ready])
+        return self.train_one() or planned > 0 or self.make_ready(active)
 
     def train_one(self) -> bool:
         """Run one unit and plan what follows from it. False when there is none, or when this process trains already."""
@@ -60,12 +64,23 @@ class Loop:
             return False
         try:
             ended = run_one(self.database, self.settings, self.worker, study_id=self.study_id, stop=self.stop)
+            if ended is not None:
+                self.ahead.trained(ended[1])
         finally:
             self.busy.release()
         if ended is None:
             return False
         advance_ready(self.database, self.dispatcher, self.study_id)
         return True
+
+    def make_ready(self, active: Collection[str]) -> bool:
+        """Get ready for a unit of the ``active`` studies. False when there was nothing to do, or this process is busy."""
+        if not self.trains or self.stop() or not self.busy.acquire(blocking=False):
+            return False
+        try:
+            return self.ahead.make_ready(active)
+        finally:
+            self.busy.release()
 
     def run(self) -> None:
         """Take turns until ``stop``. Outages of the database are waited out."""

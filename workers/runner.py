@@ -80,7 +80,9 @@ class _Work:
         except Stopped as stopped:
             return self._release(stopped.checkpoint)
         except (SpecError, TrainingError) as error:
-            return self._fail(error.code, str(error), retryable=False)
+            # The field at fault first, as the command line shows it.
+            told = f"{error.pointer}: {error}" if error.pointer else str(error)
+            return self._fail(error.code, told, retryable=False)
         except Exception as error:
             log.exception("unit %s failed", self.claim.unit_id)
             trace = "".join(traceback.format_exception(error))[-TRACEBACK_CHARACTERS:]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from service.operations import planning
 from workers.app import app
 from workers.process import loop
 
 
 @app.task(name="whichopt.pull")
 def pull() -> None:
-    """Train one unit, then ring again, because more may wait."""
-    if loop().train_one():
+    """Train one unit, or get ready for the next; then ring again, because more may wait."""
+    if loop().train_one() or loop().make_ready(planning.active_studies(loop().database)):
         loop().dispatcher.nudge("device")
 
 

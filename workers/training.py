@@ -8,7 +8,7 @@ from collections.abc import Callable
 from optim_core import engine
 from optim_core.engine import Chunk, Interrupted, PackTooLarge
 from optim_core.spec.errors import TrainingError
-from optim_core.spec.problem import StudySpec
+from optim_core.spec.problem import BuiltinDataset, CatalogueModel, StudySpec
 from optim_core.spec.trial import CurvePoint, UnitResult, UnitSpec
 from optim_core.tasks import Problem, build_problem
 from service.operations.queue import Claim
@@ -36,6 +36,7 @@ class ProblemCache:
     def get(self, spec: StudySpec) -> Problem:
         """The problem of ``spec``. Raises DataError, SpecError or TrainingError when it cannot be built."""
         if self._problem is None or self._spec != spec:
+            # First let go of the old one: two at once may not fit into memory.
             self._problem = None
             self._problem, self._spec = build_problem(spec, device=default_device()), spec
         return self._problem
@@ -49,6 +50,19 @@ def default_device() -> str:
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def warm_up() -> None:
+    """Two stacked forward and backward passes of a tiny network: the first ones of a process cost half a second of imports,
+    on a GPU also its context.
+    """
+    spec = StudySpec(model=CatalogueModel(name="linear"), dataset=BuiltinDataset(name="iris"))
+    _ = build_problem(spec, device=default_device()).batchable
+
+
+def make_ready(spec: StudySpec) -> None:
+    """Build the problem of ``spec`` and keep it for ``train``. Raises what building raises."""
+    _problems.get(spec)
 
 
 def train(claim: Claim, on_chunk: OnChunk) -> UnitResult:

@@ -50,10 +50,25 @@ def _unit_view(unit: Unit) -> UnitView:
     )
 
 
-def studies_to_advance(db: Database) -> list[str]:
-    """Active studies with news that no planner has seen, or with nothing left to run; oldest first."""
+def study_spec(db: Database, study_id: str) -> StudySpec | None:
+    """What was asked; None when there is no such study."""
     with db.read() as session:
-        return list(StudyRepository(session).to_advance())
+        study = StudyRepository(session).get(study_id)
+        return None if study is None else StudySpec.model_validate_json(canonical_json(study.spec))
+
+
+def active_studies(db: Database, study_id: str | None = None) -> dict[str, bool]:
+    """Active studies (or this one, if it is), oldest first, and whether each waits for a planner.
+
+    It does with news that no planner has seen, or with nothing left to run.
+    """
+    with db.read() as session:
+        return dict(StudyRepository(session).active(study_id))
+
+
+def studies_to_advance(db: Database) -> list[str]:
+    """Active studies that wait for a planner; oldest first."""
+    return [one for one, waits in active_studies(db).items() if waits]
 
 
 @dataclass

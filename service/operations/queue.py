@@ -220,7 +220,7 @@ def sweep(db: Database, max_attempts: int = DEFAULT_ATTEMPTS) -> SweepReport:
         return SweepReport(
             requeued=requeued,
             failed=failed,
-            to_advance=list(StudyRepository(session).to_advance()),
+            to_advance=[study_id for study_id, waits in StudyRepository(session).active() if waits],
             queued=UnitRepository(session).queue_depth()[0],
         )
 

@@ -63,15 +63,17 @@ class StudyRepository:
             query = query.where(tuple_(Study.created_at, Study.id) < tuple_(*after))
         return self.session.scalars(query).all()
 
-    def to_advance(self) -> Sequence[str]:
-        """Active studies with facts that no planner has seen, or with nothing left to run; oldest first."""
+    def active(self, study_id: str | None = None) -> Sequence[tuple[str, bool]]:
+        """Active studies (or this one, if it is), oldest first, and whether each waits for a planner.
+
+        It does with facts that no planner has seen, or with nothing left to run.
+        """
         busy = select(Unit.id).where(Unit.study_id == Study.id, Unit.state.in_([UnitState.QUEUED, UnitState.LEASED]))
-        query = (
-            select(Study.id)
-            .where(Study.state.in_(ACTIVE), or_(Study.result_seq > Study.planned_seq, ~busy.exists()))
-            .order_by(Study.created_at)
-        )
-        return self.session.scalars(query).all()
+        waits = or_(Study.result_seq > Study.planned_seq, ~busy.exists())
+        query = select(Study.id, waits).where(Study.state.in_(ACTIVE)).order_by(Study.created_at)
+        if study_id is not None:
+            query = query.where(Study.id == study_id)
+        return [(one, bool(waiting)) for one, waiting in self.session.execute(query)]
 
     def run_times(self, study_ids: Iterable[str]) -> dict[str, tuple[float, float]]:
         """(elapsed, device) seconds per study: union and sum of the runs of done units and of leased ones up to now."""
