@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -34,16 +35,19 @@ class BatchOrder(Order):
     def __init__(self, rows: int, batch_size: int, seed: int, shuffle: str = "every_epoch") -> None:
         self._rows, self._batch, self._seed, self._shuffle = rows, batch_size, seed, shuffle
         self._per_epoch = rows // batch_size
-        self._epoch, self._order = -1, torch.arange(rows)
 
     def chunk(self, step: int) -> tuple[int, Tensor]:
         """See ``Order``."""
         epoch = step // self._per_epoch
         drawn = {"every_epoch": epoch, "once": 0, "never": -1}[self._shuffle]
-        if drawn != self._epoch:
-            generator = torch.Generator().manual_seed(derive_seed("order", self._seed, drawn))
-            self._epoch, self._order = drawn, torch.randperm(self._rows, generator=generator)
-        return epoch * self._per_epoch, self._order[: self._per_epoch * self._batch].view(self._per_epoch, self._batch)
+        order = torch.arange(self._rows) if drawn < 0 else _permutation(self._rows, self._seed, drawn)
+        return epoch * self._per_epoch, order[: self._per_epoch * self._batch].view(self._per_epoch, self._batch)
+
+
+# The parts of a pack go through the same epochs one after the other.
+@lru_cache(maxsize=16)
+def _permutation(rows: int, seed: int, epoch: int) -> Tensor:
+    return torch.randperm(rows, generator=torch.Generator().manual_seed(derive_seed("order", seed, epoch)))
 
 
 class WithReplacement(Order):

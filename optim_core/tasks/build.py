@@ -146,7 +146,7 @@ class Problem:
         The loss is without smoothing, in standardised units; the metric in the target's own unit. A trial with any
         non-finite output gets NaN for both.
         """
-        finite = outputs.isfinite().flatten(1).all(dim=1)
+        finite = outputs.isfinite().all(dim=2).all(dim=1)
         outputs = outputs.double()
         if self.classes is not None:
             safe = torch.where(finite[:, None, None], outputs, torch.zeros_like(outputs))

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 # Ranks are found for at most this many (trial, class, row) values at a time.
 _CHUNK = 8_000_000
@@ -14,14 +13,19 @@ _CHUNK = 8_000_000
 
 def accuracy(outputs: Tensor, y: Tensor) -> Tensor:
     """(K, n, C) scores, (n,) codes → (K,) share of rows whose highest score is their class."""
-    return (outputs.argmax(dim=-1) == y).double().mean(dim=-1)
+    return (_highest(outputs) == y).double().mean(dim=-1)
+
+
+def _highest(outputs: Tensor) -> Tensor:
+    """(K, n, C) → (K, n) codes of the highest scores, the first of equal ones; several times faster than argmax."""
+    return outputs.mT.max(dim=1).indices
 
 
 def f1(outputs: Tensor, y: Tensor) -> Tensor:
     """(K, n, C), (n,) → (K,) macro F1 over the classes that occur in truth or prediction."""
     trials, _, classes = outputs.shape
     offset = torch.arange(trials, device=y.device)[:, None] * classes**2
-    pairs = (offset + y * classes + outputs.argmax(dim=-1)).flatten()
+    pairs = (offset + y * classes + _highest(outputs)).flatten()
     table = torch.bincount(pairs, minlength=trials * classes**2).reshape(trials, classes, classes).double()
     hit, seen = table.diagonal(dim1=1, dim2=2), table.sum(dim=1) + table.sum(dim=2)
     return (2 * hit / seen.clamp(min=1)).sum(dim=1) / (seen > 0).sum(dim=1)
@@ -84,8 +88,9 @@ def r2(outputs: Tensor, y: Tensor) -> Tensor:
 
 def cross_entropy(outputs: Tensor, y: Tensor) -> Tensor:
     """(K, n, C), (n,) → (K,) mean negative log-likelihood, without smoothing."""
-    chances = F.log_softmax(outputs, dim=-1)
-    return -chances.gather(2, y.expand(outputs.shape[0], -1).unsqueeze(-1)).squeeze(-1).mean(dim=-1)
+    # Along the middle axis, where few classes take a seventh of the time.
+    chances = outputs.mT.log_softmax(dim=1)
+    return -chances.gather(1, y.expand(len(outputs), 1, -1)).squeeze(1).mean(dim=-1)
 
 
 CLASSIFICATION: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
