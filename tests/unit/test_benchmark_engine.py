@@ -38,6 +38,7 @@ def test_quick_mode_of_the_study_trains_the_same_plan_twice(tmp_path: Path) -> N
     assert row["engine"]["trials"] == row["sequential"]["trials"] > 0
     assert row["engine"]["train_steps"] == row["sequential"]["train_steps"] > 0
     assert sum(row["profile"].values()) == pytest.approx(1)
+    assert 0 < row["overhead"] < 1
 
 
 @pytest.mark.parametrize("name", WORKLOADS)
