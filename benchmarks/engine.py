@@ -27,20 +27,21 @@ from optim_core.engine.memory import peak_bytes
 from optim_core.spec.trial import Form
 from optim_core.tasks.build import Problem
 
-KS = (1, 4, 16, 64, 256)
+KS, GPU_KS = (1, 4, 16, 64, 256), (1, 4, 16, 64, 256, 1024)
 ENSEMBLE_K = 16
 # Memory is the difference between two packs, so that what a process needs anyway does not count; the larger ones drown what
 # its allocator happens to do.
 TENSOR_KS, PROCESS_KS = (16, 64), (64, 256)
 # Weights of all trials together, up to which a pack is timed.
-LARGEST = 2**25
+LARGEST, GPU_LARGEST = 2**25, 2**28
 
 
 def measure(name: str, ks: tuple[int, ...], rounds: int, seconds: float, compiled: bool, on: str) -> dict[str, Any]:
     """One workload on one thread (or one GPU)."""
     problem = make_problem(name, on)
-    ks = tuple(k for k in ks if k == 1 or k * problem.parameter_count <= LARGEST)
-    forms = {k: fastest_form(problem, min(k, LARGEST_PACK)).form for k in ks}
+    largest = LARGEST if on == "cpu" else GPU_LARGEST
+    ks = tuple(k for k in ks if k == 1 or k * problem.parameter_count <= largest)
+    forms = {k: fastest_form(problem, min(k, LARGEST_PACK) if on == "cpu" else k).form for k in ks}
     rivals: dict[str, Any] = {"plain": Plain(problem), "torch.func": Ensemble(problem, min(ENSEMBLE_K, max(ks)))}
     if compiled:
         rivals |= {"compiled": Compiled(problem), **_compiled_rules(problem, min(ENSEMBLE_K, max(ks)))}
@@ -91,12 +92,13 @@ def whole_machine(name: str, form: Form, k: int, rounds: int, seconds: float, co
     return {"cores": cores, **rates, "ratio": _ratio(rates["ours"], rates["plain"])}
 
 
-def memory(name: str) -> dict[str, float]:
-    """Bytes per trial against what must be there: of tensors, and of the process, whose allocator needs some more."""
-    problem = make_problem(name)
-    must = needs(problem)["resident"]
+def memory(name: str, on: str) -> dict[str, float]:
+    """Bytes per trial against what must be there: of tensors, and of what allocates them, which needs some more."""
+    problem = make_problem(name, on)
+    must = needs(make_problem(name))["resident"]
     tensors = _growth([peak_bytes(problem, "adamw", k) for k in TENSOR_KS], TENSOR_KS)
-    process = _growth([_peak(name, k) for k in PROCESS_KS], PROCESS_KS)
+    peak = _peak if on == "cpu" else _peak_of_gpu
+    process = _growth([peak(name, k) for k in PROCESS_KS], PROCESS_KS)
     return {
         "must": must,
         "tensors": tensors,
@@ -121,6 +123,14 @@ def _peak(name: str, k: int) -> int:
     )
     done = subprocess.run([sys.executable, "-c", code, name, str(k)], capture_output=True, text=True, check=True)
     return 1024 * int(done.stdout.split()[-1])
+
+
+def _peak_of_gpu(name: str, k: int) -> int:
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    Ours(make_problem(name, "cuda"), k, Form(engine="batched", width=k), shared=True).steps(4)
+    return torch.cuda.max_memory_allocated() - before
 
 
 def show(row: dict[str, Any], ks: tuple[int, ...]) -> None:
@@ -167,7 +177,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     chosen = parser.parse_args(arguments)
     names = [n for n in WORKLOADS if n.startswith(tuple(chosen.only.split(",")))]
-    ks, rounds, seconds = KS, chosen.rounds, chosen.seconds
+    ks, rounds, seconds = KS if chosen.device == "cpu" else GPU_KS, chosen.rounds, chosen.seconds
     if chosen.quick:
         names, ks, rounds, seconds = names[1:2], (1, 4), 2, 0.02
     torch.set_num_threads(1)
@@ -182,11 +192,12 @@ def main(arguments: list[str] | None = None) -> int:
     rows = []
     for name in names:
         row = measure(name, ks, rounds, seconds, not (chosen.no_compile or chosen.quick), chosen.device)
+        if not chosen.quick:
+            row["memory"] = memory(name, chosen.device)
         if cpu and not chosen.quick:
             k = max(k for k in row["forms"] if k <= LARGEST_PACK)
             form = Form.model_validate(row["forms"][k])
             row["whole"] = whole_machine(name, form, k, rounds, seconds, os.cpu_count() or 1)
-            row["memory"] = memory(name)
         rows.append(row)
         show(row, ks)
     if chosen.out:

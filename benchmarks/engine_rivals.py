@@ -69,7 +69,7 @@ class Plain:
         self._problem = problem
         self.model = model = plain_model(problem)
         self._optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
-        self._order, self._at = torch.randperm(ROWS), 0
+        self._order, self._at = torch.randperm(ROWS, device=problem.device), 0
 
     def steps(self, n: int) -> None:
         """n steps."""
@@ -112,7 +112,7 @@ class Ensemble:
         self._skeleton = models[0]
         self._weights, self._buffers = stack_module_state(models)
         self._optimizer = torch.optim.AdamW(list(self._weights.values()), lr=1e-3, fused=True)
-        self._order, self._at = torch.randperm(ROWS), 0
+        self._order, self._at = torch.randperm(ROWS, device=problem.device), 0
         self._gradients = torch.vmap(torch.func.grad(self._loss), in_dims=(0, 0, None, None))
 
     def _loss(self, weights: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:

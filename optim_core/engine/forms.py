@@ -55,10 +55,10 @@ def candidates(problem: Problem, largest: int) -> list[Form]:
     if usual.engine == "sequential":
         return [usual]
     usual = usual.model_copy(update={"width": min(usual.width, largest)})
-    widths = [w for w in WIDTHS if w <= largest] or [largest]
     if problem.device.type == "cuda":
         ways = [(vectorise, recorded) for vectorise in (False, True) for recorded in (False, True)]
-        return [Form(engine="batched", width=widths[-1], vectorise=v, recorded=r) for v, r in ways]
+        return [Form(engine="batched", width=largest, vectorise=v, recorded=r) for v, r in ways]
+    widths = [w for w in WIDTHS if w <= largest] or [largest]
     stacked = [Form(engine="batched", width=w) for w in widths]
     vectorised = Form(engine="batched", width=usual.width, vectorise=True)
     return list(dict.fromkeys([usual, *stacked, vectorised]))
@@ -94,8 +94,7 @@ def _seconds_if_possible(problem: Problem, form: Form) -> float:
 
 def trial_seconds(problem: Problem, form: Form) -> float:
     """Fastest seconds of a step per trial, AdamW at its defaults, on one lane."""
-    width = min(form.width, LARGEST_PACK)
-    return min(step_seconds(problem, ["adamw"] * width, form, PATIENCE_S)) / width
+    return min(step_seconds(problem, ["adamw"] * form.width, form, PATIENCE_S)) / form.width
 
 
 def step_seconds(problem: Problem, optimizers: Sequence[str], form: Form, patience_s: float) -> list[float]:

@@ -1,0 +1,62 @@
+"""What a worker that finds no unit does with its time: it gets ready for the one that will come."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection
+
+from service.db import Database
+from service.operations import planning
+
+log = logging.getLogger("whichopt.worker")
+
+
+class Ahead:
+    """Builds the problem of an active study before one of its units is claimed. Only a head start: nothing relies on it.
+
+    ``study_id``: the study that this process trained, or got ready for, last.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.study_id: str | None = None
+        self._warm = False
+
+    def trained(self, study_id: str) -> None:
+        """Note that this process has just run a unit of the study."""
+        self.study_id, self._warm = study_id, True
+
+    def make_ready(self, active: Collection[str]) -> bool:
+        """One step: warm up, or build the problem of the first of ``active``. True when it took time. Never raises.
+
+        Only one problem is kept, so the one at hand stays while its study is active. A study that cannot be made ready is
+        tried once; its own unit will fail, with its own message.
+        """
+        if not self._warm:
+            self._warm = True
+            return _attempt("warming up", _warm_up)
+        if not active or self.study_id in active:
+            return False
+        self.study_id = study_id = next(iter(active))
+        return _attempt(f"study {study_id}", lambda: self._build(study_id))
+
+    def _build(self, study_id: str) -> None:
+        from workers import training
+
+        spec = planning.study_spec(self.database, study_id)
+        if spec is not None:
+            training.make_ready(spec)
+
+
+def _warm_up() -> None:
+    from workers import training
+
+    training.warm_up()
+
+
+def _attempt(what: str, step: Callable[[], None]) -> bool:
+    try:
+        step()
+    except Exception as error:
+        log.info("%s: not made ready: %s", what, error, exc_info=log.isEnabledFor(logging.DEBUG))
+    return True
