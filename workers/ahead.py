@@ -45,7 +45,7 @@ class Ahead:
 
         spec = planning.study_spec(self.database, study_id)
         if spec is not None:
-            training.make_ready(spec)
+            training.make_ready(study_id, spec)
 
 
 def _warm_up() -> None:

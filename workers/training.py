@@ -27,18 +27,21 @@ class Stopped(Exception):
 
 
 class ProblemCache:
-    """The last study's data and model, since a worker mostly trains one study at a time."""
+    """The last study's data and model, since a worker mostly trains one study at a time.
+
+    Another study with the same spec reads its files again: they may have changed since.
+    """
 
     def __init__(self) -> None:
-        self._spec: StudySpec | None = None
+        self._study_id: str | None = None
         self._problem: Problem | None = None
 
-    def get(self, spec: StudySpec) -> Problem:
-        """The problem of ``spec``. Raises DataError, SpecError or TrainingError when it cannot be built."""
-        if self._problem is None or self._spec != spec:
+    def get(self, study_id: str, spec: StudySpec) -> Problem:
+        """The problem of a study. Raises DataError, SpecError or TrainingError when it cannot be built."""
+        if self._problem is None or self._study_id != study_id:
             # First let go of the old one: two at once may not fit into memory.
             self._problem = None
-            self._problem, self._spec = build_problem(spec, device=default_device()), spec
+            self._problem, self._study_id = build_problem(spec, device=default_device()), study_id
         return self._problem
 
 
@@ -60,14 +63,14 @@ def warm_up() -> None:
     _ = build_problem(spec, device=default_device()).batchable
 
 
-def make_ready(spec: StudySpec) -> None:
-    """Build the problem of ``spec`` and keep it for ``train``. Raises what building raises."""
-    _problems.get(spec)
+def make_ready(study_id: str, spec: StudySpec) -> None:
+    """Build the problem of a study and keep it for ``train``. Raises what building raises."""
+    _problems.get(study_id, spec)
 
 
 def train(claim: Claim, on_chunk: OnChunk) -> UnitResult:
     """Probe or train the claimed unit. Raises Stopped when ``on_chunk`` returns False."""
-    problem = _problems.get(claim.spec)
+    problem = _problems.get(claim.study_id, claim.spec)
     if claim.unit.kind == "probe":
         return engine.probe(problem)
     try:

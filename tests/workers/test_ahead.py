@@ -81,11 +81,13 @@ def test_an_idle_worker_builds_once_what_its_next_unit_needs(
 
 
 def test_real_data_are_at_hand_when_the_unit_comes(database: Database, loop: Loop) -> None:
-    study_elsewhere(database)
+    study_id, _ = study_elsewhere(database)
     assert loop.turn()
     ready = training._problems._problem
     assert ready is not None
-    assert training._problems.get(make_spec()) is ready
+    assert training._problems.get(study_id, make_spec()) is ready
+    # Another study reads its data again, for files may have changed.
+    assert training._problems.get("another", make_spec()) is not ready
 
 
 def test_a_claimable_unit_comes_before_getting_ready(database: Database, loop: Loop, built: list[int]) -> None:
@@ -204,7 +206,7 @@ def test_no_unit_is_claimed_by_a_process_that_is_getting_ready(
 ) -> None:
     study_id, _ = study_elsewhere(database)
     begun, go_on = threading.Event(), threading.Event()
-    monkeypatch.setattr(training, "make_ready", lambda _: begun.set() or go_on.wait(20))
+    monkeypatch.setattr(training, "make_ready", lambda *_: begun.set() or go_on.wait(20))
     thread = threading.Thread(target=loop.turn)
     thread.start()
     assert begun.wait(20)
