@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from optim_core.spec.problem import StudySpec
 from optim_core.tasks.blocks import Attention
 from optim_core.tasks.build import Problem, Split
-from optim_core.tasks.models import make_network
+from optim_core.tasks.models import outline
 from optim_core.tasks.recurrent import GRU
 
 ROWS, CLASSES = 4096, 10
@@ -48,7 +48,7 @@ def make_problem(name: str, device: str = "cpu") -> Problem:
     cardinalities = CATEGORIES if tabular else ()
     rows = Split(_rows(shape, cardinalities).to(device), torch.randint(0, CLASSES, (ROWS,)).to(device))
     few = Split(rows.x[:256], rows.y[:256])
-    network = make_network(spec.model, shape, CLASSES, 0, torch.float32, "cpu", cardinalities=cardinalities)
+    network = outline(spec.model, shape, CLASSES, cardinalities=cardinalities)
     return Problem(
         spec=spec, task="classification", metric="accuracy", train=rows, validation=few, test=few,
         classes=[str(i) for i in range(CLASSES)], y_scale=(0.0, 1.0), data_report=[], data_hash=name,

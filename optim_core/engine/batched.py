@@ -205,14 +205,12 @@ class BatchedRunner:
 
 
 def _stacked(problem: Problem, trials: list[TrialParams]) -> tuple[nn.Module, Weights]:
-    """The first trial's network, and weights and buffers of all (K, *shape). One network at a time is in memory."""
-    first = problem.make_model(trials[0].seed)
-    stacked = {
-        name: x.detach().new_empty(len(trials), *x.shape) for name, x in first.state_dict(keep_vars=True).items()
-    }
-    model = first
-    for i, trial in enumerate(trials):
-        model = first if i == 0 else problem.make_model(trial.seed)
+    """The last trial's network, and weights and buffers of all (K, *shape). One network at a time is in memory."""
+    networks = problem.make_models(trial.seed for trial in trials)
+    model = next(networks)
+    stacked = {name: x.new_empty(len(trials), *x.shape) for name, x in model.state_dict().items()}
+    for i in range(len(trials)):
+        model = model if i == 0 else next(networks)
         for name, x in model.state_dict().items():
             stacked[name][i].copy_(x)
-    return first, stacked
+    return model, stacked

@@ -54,7 +54,7 @@ class PackRunner:
         others = sorted((i for i in places if i not in set(direct)), key=lambda i: (self._optimizer(i), i))
         # Of about one size: a part of one trial is another kind of arithmetic, to the last bit.
         count = self._needed(len(others))
-        borders = [len(others) * i // count for i in range(count + 1)]
+        borders = [len(others) * i // count for i in range(count + 1)] if others else []
         cuts = [others[first:last] for first, last in pairwise(borders)]
         return [*cuts, *([direct] if direct else [])]
 

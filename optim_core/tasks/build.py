@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -20,7 +20,7 @@ from optim_core.spec.problem import MAXIMISED, StudySpec
 from optim_core.spec.trial import WORST_VALUE
 from optim_core.tasks import metrics
 from optim_core.tasks.fine_tune import StartWeights, read_start
-from optim_core.tasks.models import make_network, outline
+from optim_core.tasks.models import make_networks, outline
 from optim_core.tasks.teacher import difficulty, one_hot
 from optim_core.tasks.techniques import check_techniques
 
@@ -111,19 +111,24 @@ class Problem:
 
     def make_model(self, seed: int) -> nn.Module:
         """A network in training mode with the initial weights and dropout of ``seed``; no global stream is touched."""
-        network = make_network(
+        return next(self.make_models([seed]))
+
+    def make_models(self, seeds: Iterable[int]) -> Iterator[nn.Module]:
+        """The same for each of ``seeds``, faster. A network holds until the next one is asked for."""
+        networks = make_networks(
             self.spec.model,
             self.feature_shape,
             self.outputs,
-            seed,
+            seeds,
             self.dtype,
             self.device,
             cardinalities=self.cardinalities,
             always_dropout=self._always_dropout,
         )
-        if self.start is not None:
-            self.start.put_into(network)
-        return network
+        for network in networks:
+            if self.start is not None:
+                self.start.put_into(network)
+            yield network
 
     def loss(self, outputs: Tensor, y: Tensor, smoothing: float | Tensor | None = None) -> Tensor:
         """Mean training loss of a batch: (B, C) or (B, 1) and (B,) → (). Runs under vmap.

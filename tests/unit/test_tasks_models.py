@@ -22,7 +22,7 @@ from optim_core.spec.problem import (
 )
 from optim_core.tasks import Problem, build_problem, set_step
 from optim_core.tasks.init import initialise
-from optim_core.tasks.models import make_network, outline
+from optim_core.tasks.models import make_networks, outline
 from optim_core.tasks.models.catalogue import MODELS
 
 CHURN = FileDataset(path=str(Path(__file__).resolve().parents[2] / "examples" / "churn.csv"), target="churned")
@@ -114,7 +114,7 @@ def test_a_network_is_a_function_of_its_seed(name: str) -> None:
 
 
 def test_weights_start_as_torch_would_start_them() -> None:
-    model = make_network(CatalogueModel(name="mlp", hidden=[400]), (100,), 3, 0, torch.float32, "cpu")
+    model = next(make_networks(CatalogueModel(name="mlp", hidden=[400]), (100,), 3, [0], torch.float32, "cpu"))
     first = model[0]
     assert isinstance(first, nn.Linear)
     ours, theirs = first.weight, nn.Linear(100, 400).weight
@@ -123,9 +123,28 @@ def test_weights_start_as_torch_would_start_them() -> None:
 
 
 def test_a_network_in_double_precision_starts_at_the_same_weights() -> None:
-    single, double = (make_network(OWN, (1, 8, 8), 10, 3, t, "cpu") for t in (torch.float32, torch.float64))
+    single, double = (next(make_networks(OWN, (1, 8, 8), 10, [3], t, "cpu")) for t in (torch.float32, torch.float64))
     for a, b in zip(single.parameters(), double.parameters(), strict=True):
         assert torch.equal(a.double(), b)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_networks_one_after_the_other_are_those_of_their_seeds(dtype: torch.dtype) -> None:
+    layers = [
+        {"type": "Conv2d", "out_channels": 3, "kernel_size": 3}, {"type": "BatchNorm"}, {"type": "Dropout", "p": 0.3},
+        {"type": "Flatten"}, {"type": "Linear", "out_features": 10},
+    ]  # fmt: skip
+    raw = {"model": {"kind": "layers", "layers": layers}, "dataset": {"kind": "builtin", "name": "digits"}}
+    problem, seeds = build_problem(StudySpec.model_validate(raw), dtype=dtype), [3, 5, 3]
+    for seed, network in zip(seeds, problem.make_models(seeds), strict=True):
+        alone = problem.make_model(seed).state_dict()
+        found = network.state_dict()
+        assert found.keys() == alone.keys()
+        assert all(torch.equal(x, alone[name]) for name, x in found.items())
+        assert len({p.dtype for p in network.parameters()} - {dtype}) == 0
+        with torch.no_grad():
+            for x in network.state_dict().values():
+                x.fill_(7)
 
 
 def test_a_module_without_a_rule_is_not_left_uninitialised() -> None:

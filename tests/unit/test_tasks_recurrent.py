@@ -12,7 +12,7 @@ from torch import nn
 from optim_core.spec.problem import BuiltinDataset, CatalogueModel, StudySpec, Training
 from optim_core.tasks import build_problem
 from optim_core.tasks.init import initialise
-from optim_core.tasks.models import make_network
+from optim_core.tasks.models import make_networks
 from optim_core.tasks.recurrent import GRU, LSTM, Recurrent
 from optim_core.transforms.roles import roles_of
 
@@ -100,7 +100,7 @@ def test_weights_start_as_torch_would_start_them(ours: Any, theirs: Any) -> None
 
 @pytest.mark.parametrize("name", ["gru", "lstm"])
 def test_roles_of_the_weights(name: Any) -> None:
-    roles = roles_of(make_network(CatalogueModel(name=name), (6,), 3, 0, torch.float32, "cpu"))
+    roles = roles_of(next(make_networks(CatalogueModel(name=name), (6,), 3, [0], torch.float32, "cpu")))
     assert roles == {
         "0.weight": "embedding", "0.bias": "embedding", "1.weight_ih_l0": "matrix", "1.weight_hh_l0": "matrix",
         "1.bias_ih_l0": "vector", "1.bias_hh_l0": "vector", "3.weight": "head", "3.bias": "vector",

@@ -16,7 +16,7 @@ from optim_core.spec.errors import SpecError
 from optim_core.spec.problem import BuiltinDataset, CatalogueModel, FileDataset, StudySpec
 from optim_core.tasks import Problem, build_problem
 from optim_core.tasks.categories import CategoryColumns, default_width
-from optim_core.tasks.models import make_network
+from optim_core.tasks.models import make_networks
 from optim_core.tasks.teacher import one_hot
 from optim_core.transforms.roles import roles_of
 
@@ -161,7 +161,8 @@ def test_images_are_refused() -> None:
 def test_two_precisions_start_at_the_same_weights() -> None:
     spec = CatalogueModel(name="tabular")
     single, double = (
-        make_network(spec, (3,), 2, 0, dtype, "cpu", cardinalities=(4, 3)) for dtype in (torch.float32, torch.float64)
+        next(make_networks(spec, (3,), 2, [0], dtype, "cpu", cardinalities=(4, 3)))
+        for dtype in (torch.float32, torch.float64)
     )
     for a, b in zip(single.parameters(), double.parameters(), strict=True):
         assert torch.equal(a.double(), b)

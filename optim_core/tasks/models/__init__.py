@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from copy import deepcopy
+
 import torch
 from torch import nn
 
@@ -13,7 +16,7 @@ from optim_core.tasks.init import initialise
 from optim_core.tasks.models.catalogue import Rows, build_catalogue
 from optim_core.tasks.models.from_layers import MAX_PARAMETERS, build_layers
 
-__all__ = ["make_network", "outline"]
+__all__ = ["make_networks", "outline"]
 
 
 def outline(
@@ -40,30 +43,32 @@ def outline(
     return network
 
 
-def make_network(
+def make_networks(
     model: Model,
     shape: tuple[int, ...],
     outputs: int,
-    seed: int,
+    seeds: Iterable[int],
     dtype: torch.dtype,
     device: torch.device | str,
     *,
     cardinalities: tuple[int, ...] = (),
     always_dropout: bool = False,
-) -> nn.Module:
-    """The network with the initial weights of ``seed``; leaves every global random stream as it was.
+) -> Iterator[nn.Module]:
+    """The network with the initial weights of each of ``seeds``; leaves every global random stream as it was.
 
-    Weights are drawn in float32 on the CPU, then converted: one seed means one start on every device and in every
-    precision.
+    A network holds until the next one is asked for: one may be the other with new weights. Weights are drawn in float32 on
+    the CPU, then converted: one seed means one start on every device and in every precision.
     """
-    network = outline(model, shape, outputs, cardinalities=cardinalities, always_dropout=always_dropout)
-    network = network.to_empty(device="cpu")
-    generator = torch.Generator().manual_seed(derive_seed(seed, "init"))
-    with torch.no_grad():
-        initialise(network, generator)
-        _reset_buffers(network)
-        set_seed(dict(network.named_buffers()), derive_seed(seed, "dropout"))
-    return network.to(device=device, dtype=dtype)
+    drawn = outline(model, shape, outputs, cardinalities=cardinalities, always_dropout=always_dropout)
+    drawn = drawn.to_empty(device="cpu")
+    as_drawn = dtype == torch.float32 and torch.device(device).type == "cpu"
+    for seed in seeds:
+        generator = torch.Generator().manual_seed(derive_seed(seed, "init"))
+        with torch.no_grad():
+            initialise(drawn, generator)
+            _reset_buffers(drawn)
+            set_seed(dict(drawn.named_buffers()), derive_seed(seed, "dropout"))
+        yield drawn if as_drawn else deepcopy(drawn).to(device=device, dtype=dtype)
 
 
 def _reset_buffers(network: nn.Module) -> None:
