@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 from service.db import Database, DatabaseUnavailable
 from service.dispatch.base import Dispatcher
@@ -19,13 +19,15 @@ TRACEBACK_CHARACTERS = 4000
 
 def advance_ready(database: Database, dispatcher: Dispatcher, study_id: str | None = None) -> int:
     """Advance every study that can go on (or only this one); how many did."""
-    active = planning.active_studies(database, study_id)
-    return advance_all(database, dispatcher, [one for one, ready in active.items() if ready])
+    return advance_all(database, dispatcher, planning.active_studies(database, study_id))
 
 
-def advance_all(database: Database, dispatcher: Dispatcher, study_ids: Iterable[str]) -> int:
-    """Advance these studies; how many did. Rings for each new unit, and once more for a worker that gets ready meanwhile."""
-    units = [advance(database, one) for one in study_ids]
+def advance_all(database: Database, dispatcher: Dispatcher, active: Mapping[str, bool]) -> int:
+    """Advance those of ``planning.active_studies`` that wait for it; how many did.
+
+    Rings for each new unit, and once more for a worker that gets ready meanwhile.
+    """
+    units = [advance(database, study_id) for study_id, waits in active.items() if waits]
     new = sum(filter(None, units))
     for _ in range(min(new + 1, MOST_RINGS) if new else 0):
         dispatcher.nudge("device")

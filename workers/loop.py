@@ -55,7 +55,7 @@ class Loop:
             sweep(self.database, self.settings, self.dispatcher)
             self._sweep_at = time.monotonic() + self.settings.sweep_s
         active = planning.active_studies(self.database, self.study_id)
-        planned = advance_all(self.database, self.dispatcher, [one for one, ready in active.items() if ready])
+        planned = advance_all(self.database, self.dispatcher, active)
         return self.train_one() or planned > 0 or self.make_ready(active)
 
     def train_one(self) -> bool:

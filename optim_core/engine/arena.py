@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
+from optim_core.alignment import rounded
 from optim_core.transforms.groups import Groups
 
 Weights = dict[str, Tensor]
@@ -19,7 +20,8 @@ class Arena:
     """Blocks of memory, (K, n) each: one for every large weight, and one for the other weights of each parameter group.
 
     ``weights`` and ``slots`` are views of the blocks by name, (K, *shape): what the network reads, and where it writes
-    gradients. A method that does not care how weights are cut updates whole blocks. ``index``: block → parameter group.
+    gradients. Between them are zeros, so that each starts at a boundary (``alignment``). A method that does not care how
+    weights are cut updates whole blocks. ``index``: block → parameter group.
     """
 
     def __init__(self, start: Mapping[str, Tensor], groups: Groups) -> None:
@@ -32,10 +34,11 @@ class Arena:
             group = groups.index[name]
             block = name if shape.numel() >= LARGE and like.device.type == "cpu" else f"group{group}"
             columns = self._columns.setdefault(block, {})
-            first = _width(columns.values())
+            first = _width(columns.values(), like.dtype)
             columns[name] = slice(first, first + shape.numel())
             self.index[block] = group
-        self.data = {block: like.new_empty(len(like), _width(own.values())) for block, own in self._columns.items()}
+        widths = {block: _width(own.values(), like.dtype) for block, own in self._columns.items()}
+        self.data = {block: like.new_zeros(len(like), width) for block, width in widths.items()}
         self.gradients = {block: torch.zeros_like(x) for block, x in self.data.items()}
         self.weights, self.slots = self.cut(self.data), self.cut(self.gradients)
         for name, p in start.items():
@@ -50,5 +53,5 @@ class Arena:
         }
 
 
-def _width(columns: Iterable[slice]) -> int:
-    return max((part.stop for part in columns), default=0)
+def _width(columns: Iterable[slice], dtype: torch.dtype) -> int:
+    return rounded(max((part.stop for part in columns), default=0), dtype)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from optim_core.alignment import aligned, rounded
 from optim_core.engine.arena import Arena, Weights
 from optim_core.engine.company import Company, company_of
 from optim_core.engine.hyper import transform_techniques
@@ -135,7 +136,8 @@ class BatchedRunner:
     def _look_again(self, part: Slice | Singles, rows: Tensor, step: int, factor: Tensor | None) -> None:
         """The gradients at the point that the part's method asks for, on the same mini-batch."""
         own = rows if self._batches.shared else rows[part.span]
-        self._gradients(part.moved(step, factor), *self._data(own), part.span)
+        moved = {name: aligned(p) for name, p in part.moved(step, factor).items()}
+        self._gradients(moved, *self._data(own), part.span)
 
     def observe(self, losses: Tensor) -> None:
         self._plateaus.observe(losses[torch.tensor(self._order, device=losses.device)])
@@ -146,15 +148,18 @@ class BatchedRunner:
         if norms_of(self.skeleton) and any(part.answers_elsewhere for part in self._slices):
             buffers = self._measured(weights)
         self.skeleton.eval()
-        found, _ = self._network.forward(weights, buffers, x.unsqueeze(0))
-        return found.mT[self._back]
+        # With rows up to a boundary, whatever a layer makes of them is a multiple of it too.
+        more = rounded(len(x), self.problem.dtype) - len(x)
+        rows = torch.cat([x, x[-1:].expand(more, *x.shape[1:])]) if more else x
+        found, _ = self._network.forward(weights, buffers, rows.unsqueeze(0))
+        return found.mT[self._back, : len(x)]
 
     def _answer(self) -> Weights:
         """The weights that count, of all trials in the order of the slices."""
         if not any(part.answers_elsewhere for part in self._slices):
             return self._arena.weights
         parts = [part.answer() for part in self._slices]
-        return {name: torch.cat([part[name] for part in parts]) for name in self._arena.weights}
+        return {name: aligned(torch.cat([part[name] for part in parts])) for name in self._arena.weights}
 
     def _measured(self, weights: Weights) -> Weights:
         """Buffers with batch-norm statistics measured at ``weights`` for the trials whose answer lies elsewhere."""

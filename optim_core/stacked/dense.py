@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from optim_core.alignment import aligned, product
 from optim_core.stacked.base import Back, Context, Layer, Rule
 from optim_core.tasks.dropout import RATE, SEED, STEP, SeededDropout, kept
 
@@ -20,7 +21,7 @@ def linear(layer: Layer, x: Tensor, context: Context) -> tuple[Tensor, Back | No
     weight = context.tensor(layer.names["weight"])
     wide = _expanded(x, weight)
     # Rows that all trials share are turned around once; rows of each trial are not worth it.
-    y = torch.bmm(weight, wide if len(x) == len(weight) else x.contiguous().expand_as(wide))
+    y = product(weight, wide if len(x) == len(weight) else x.contiguous().expand_as(wide))
     if "bias" in layer.names:
         y.add_(context.tensor(layer.names["bias"]).unsqueeze(-1))
     if context.slots is None:
@@ -31,7 +32,7 @@ def linear(layer: Layer, x: Tensor, context: Context) -> tuple[Tensor, Back | No
             product_into(slot, dy, wide.mT)
         if "bias" in layer.names and (slot := context.slot(layer.names["bias"])) is not None:
             torch.sum(dy, 2, out=slot)
-        return torch.bmm(weight.mT, dy) if layer.wants else None
+        return product(weight.mT, dy) if layer.wants else None
 
     return y, back
 
@@ -40,7 +41,7 @@ def _linear_of_tokens(layer: Layer, x: Tensor, context: Context) -> tuple[Tensor
     weight = context.tensor(layer.names["weight"])
     shape = x.shape[1:-1]
     rows = _expanded(x.flatten(1, 2), weight)
-    y = torch.bmm(rows, weight.mT)
+    y = product(rows, weight.mT)
     if "bias" in layer.names:
         y.add_(context.tensor(layer.names["bias"]).unsqueeze(1))
     if context.slots is None:
@@ -52,7 +53,7 @@ def _linear_of_tokens(layer: Layer, x: Tensor, context: Context) -> tuple[Tensor
             product_into(slot, dy.mT, rows)
         if "bias" in layer.names and (slot := context.slot(layer.names["bias"])) is not None:
             torch.sum(dy, 1, out=slot)
-        return torch.bmm(dy, weight).unflatten(1, shape) if layer.wants else None
+        return product(dy, weight).unflatten(1, shape) if layer.wants else None
 
     return y.unflatten(1, shape), back
 
@@ -60,9 +61,9 @@ def _linear_of_tokens(layer: Layer, x: Tensor, context: Context) -> tuple[Tensor
 def product_into(slot: Tensor, left: Tensor, right: Tensor) -> None:
     """slot = left·right per trial. Where matrices do not follow each other torch would multiply trial by trial."""
     if slot.is_contiguous():
-        torch.bmm(left, right, out=slot)
+        torch.bmm(aligned(left), aligned(right), out=slot)
     else:
-        slot.copy_(torch.bmm(left, right))
+        slot.copy_(product(left, right))
 
 
 def _expanded(x: Tensor, weight: Tensor) -> Tensor:

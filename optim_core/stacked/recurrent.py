@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from optim_core.alignment import aligned
 from optim_core.stacked.base import Back, Context, Layer
 from optim_core.stacked.dense import aten
 from optim_core.tasks.recurrent import Recurrent
@@ -52,7 +53,7 @@ def _recurrent(
     names = [layer.names[name] for name in WEIGHTS]
     inward, around, bias_in, bias_around = (context.tensor(name) for name in names)
     k, steps, batch = len(inward), x.shape[2], x.shape[1]
-    rows = x.transpose(1, 2).flatten(1, 2)
+    rows = aligned(x.transpose(1, 2).flatten(1, 2))
     rows = rows if len(rows) == k else rows.expand(k, -1, -1)
     projected = torch.baddbmm(bias_in.unsqueeze(1), rows, inward.mT).unflatten(1, (steps, batch))
     run = cell(projected, around, bias_around, module.width)

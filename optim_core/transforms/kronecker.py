@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
+from optim_core.alignment import product
 from optim_core.spec.optimizers.roles import preconditioned
 from optim_core.transforms.adam import adamw, decoupled_numbers, denominator, moments_
 from optim_core.transforms.arithmetic import add_, average_squares_, norms
@@ -32,17 +33,26 @@ def _square_start(p: Tensor, lead: int, names: tuple[str, str], value: Scalar) -
 
 
 def _eigh(m: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues ascending and vectors of symmetric (…, n, n). A trial with NaN gets those of the identity.
-
-    LAPACK refuses a whole batch for one bad member, and may fail in single precision.
-    """
+    """Eigenvalues ascending and vectors of symmetric (n, n) or (K, n, n). A trial with NaN gets those of the identity."""
     sound = m.isfinite().all(-1, keepdim=True).all(-2, keepdim=True)
     safe = torch.where(sound, m, torch.eye(m.shape[-1], dtype=m.dtype, device=m.device))
-    try:
-        values, vectors = torch.linalg.eigh(safe)
-    except torch.linalg.LinAlgError:
-        values, vectors = (x.to(m.dtype) for x in torch.linalg.eigh(safe.double()))
+    values, vectors = _each(_eigenvectors, safe)
     return values, vectors
+
+
+def _eigenvectors(m: Tensor) -> tuple[Tensor, ...]:
+    try:
+        return tuple(torch.linalg.eigh(m))
+    except torch.linalg.LinAlgError:
+        # It may fail in single precision.
+        return tuple(x.to(m.dtype) for x in torch.linalg.eigh(m.double()))
+
+
+def _each(work: Callable[[Tensor], tuple[Tensor, ...]], m: Tensor) -> tuple[Tensor, ...]:
+    """LAPACK takes matrices one after the other; given one at a time, none fails for another or lies in another place."""
+    if m.ndim == 2 or not m.is_cpu:
+        return work(m)
+    return tuple(torch.stack(found) for found in zip(*map(work, m), strict=True))
 
 
 def _due(every: Scalar, t: int) -> Tensor | bool:
@@ -86,13 +96,13 @@ def shampoo_rule(p: Tensor, g: Tensor, s: Own, n: Mapping[str, Scalar], lead: in
     moments_(g, s, n)
     side = _sides(g, lead)
     memory, fresh, due = (_side_shape(n[key], lead) for key in ("memory", "fresh", "due"))
-    for name, product in (("left", side @ side.mT), ("right", side.mT @ side)):
-        add_(s[name].mul_(memory), product, fresh)
+    for name, gram in (("left", product(side, side.mT)), ("right", product(side.mT, side))):
+        add_(s[name].mul_(memory), gram, fresh)
         if bool(torch.as_tensor(due).any()):
             root = name + "_root"
             s[root] = _refresh(due, _inverse_fourth_root(s[name]), s[root])
     mean = s["mean"] * n["mean_scale"]
-    u = (s["left_root"] @ _sides(mean, lead) @ s["right_root"]).view_as(p)
+    u = product(product(s["left_root"], _sides(mean, lead)), s["right_root"]).reshape(p.shape)
     adam_step = mean.mul_(n["root"]).div_(denominator(s["square"], n))
     size = norms(adam_step, lead) / norms(u, lead).clamp(min=torch.finfo(p.dtype).tiny)
     scale = torch.where(torch.as_tensor(n["grafted"]) > 0, size, 1.0)
@@ -103,8 +113,8 @@ def _inverse_fourth_root(m: Tensor) -> Tensor:
     values, vectors = _eigh(m)
     # Rounding makes tiny eigenvalues negative; none may count for more than the noise of the largest.
     floor = values[..., -1:].clamp(min=0) * torch.finfo(m.dtype).eps + torch.finfo(m.dtype).tiny
-    powers = torch.maximum(values, floor) ** -0.25
-    return (vectors * powers.unsqueeze(-2)) @ vectors.mT
+    powers = torch.maximum(values, floor).sqrt().sqrt().reciprocal()
+    return product(vectors * powers.unsqueeze(-2), vectors.mT)
 
 
 def _side_shape(value: Scalar, lead: int) -> Scalar:
@@ -147,14 +157,15 @@ def soap_rule(p: Tensor, g: Tensor, s: Own, n: Mapping[str, Scalar], lead: int) 
     of_side = {key: _side_shape(value, lead) for key, value in n.items()}
     if not n["first"]:
         left, right = s["left_basis"], s["right_basis"]
-        turned = left.mT @ side @ right
+        turned = product(product(left.mT, side), right)
         square = average_squares_(_sides(s["square"], lead), turned, of_side["keep2"], of_side["new2"])
         s["mean"].lerp_(g, n["new1"])
         root = square.sqrt().add_(of_side["eps"]).div_(of_side["root"])
-        step = left @ (left.mT @ _sides(s["mean"], lead) @ right).div_(root) @ right.mT
-        shrink_(add_(p, step.view_as(p), n["down"]), n)
-    for name, product in (("left", side @ side.mT), ("right", side.mT @ side)):
-        add_(s[name].mul_(of_side["memory"]), product, of_side["fresh"])
+        scaled = product(product(left.mT, _sides(s["mean"], lead)), right).div_(root)
+        step = product(product(left, scaled), right.mT)
+        shrink_(add_(p, step.reshape(p.shape), n["down"]), n)
+    for name, gram in (("left", product(side, side.mT)), ("right", product(side.mT, side))):
+        add_(s[name].mul_(of_side["memory"]), gram, of_side["fresh"])
         if n["first"]:
             s[name + "_basis"] = _eigh(_damped(s[name], of_side["damping"], spread=True))[1].flip(-1)
     if not n["first"] and bool(torch.as_tensor(of_side["due"]).any()):
@@ -175,11 +186,11 @@ def _turn(new: Own, damping: Scalar, due: Scalar, lead: int) -> None:
     shape = new["square"].shape
     for axis, name in ((-2, "left"), (-1, "right")):
         basis, matrix = new[name + "_basis"], _damped(new[name], damping)
-        product = matrix @ basis
-        order = (basis * product).sum(-2).argsort(dim=-1, descending=True)
-        across = order.unsqueeze(-2).expand_as(product)
+        pushed = product(matrix, basis)
+        order = (basis * pushed).sum(-2).argsort(dim=-1, descending=True)
+        across = order.unsqueeze(-2).expand_as(pushed)
         along = (order.unsqueeze(-1) if axis == -2 else order.unsqueeze(-2)).expand_as(square)
-        turned = torch.linalg.qr(product.gather(-1, across))[0]
+        turned, _ = _each(lambda m: tuple(torch.linalg.qr(m)), pushed.gather(-1, across))
         new[name + "_basis"] = _refresh(due, turned, basis)  # type: ignore[arg-type]
         square = _refresh(due, square.gather(axis, along), square)  # type: ignore[arg-type]
     new["square"] = square.reshape(shape)

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
+from optim_core.alignment import rounded
 from optim_core.spec.optimizers.roles import orthogonalised
 from optim_core.transforms.adam import adamw, decoupled_numbers
 from optim_core.transforms.arithmetic import Array, add_, mix
@@ -26,6 +28,10 @@ def orthogonalise(m: Tensor) -> Tensor:
     several times faster; elsewhere it would be several times slower. Double precision stays what it is.
     """
     x = m if m.dtype == torch.float64 or not _multiplies_bfloat16(m) else m.bfloat16()
+    rows, columns = x.shape[-2:]
+    if x.ndim > 2 and x.is_cpu:
+        # Zeros up to a boundary stay zeros.
+        x = pad(x, (0, rounded(columns, x.dtype) - columns, 0, rounded(rows, x.dtype) - rows))
     tall = x.size(-2) > x.size(-1)
     x = x.mT if tall else x
     x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp(min=1e-7)
@@ -35,7 +41,7 @@ def orthogonalise(m: Tensor) -> Tensor:
     for _ in range(ITERATIONS):
         gram = x @ x.mT
         x = times(x, times(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return (x.mT if tall else x).to(m.dtype)
+    return (x.mT if tall else x)[..., :rows, :columns].to(m.dtype)
 
 
 def _multiplies_bfloat16(m: Tensor) -> bool:
@@ -60,7 +66,7 @@ def muon_rule(p: Array, g: Array, s: Own, n: Mapping[str, Scalar], lead: int) ->
     matrix = torch.stack(u.tensors).flatten(2) if isinstance(u, Bundle) else u.flatten(lead + 1)
     direction = orthogonalise(matrix)
     size = 0.2 * max(matrix.shape[-2:]) ** 0.5
-    turned = Bundle(x.view(p.shape) for x in direction) if isinstance(p, Bundle) else direction.view_as(p)
+    turned = Bundle(x.reshape(p.shape) for x in direction) if isinstance(p, Bundle) else direction.reshape(p.shape)
     add_(shrink_(p, n), turned, n["down"] * size)
 
 

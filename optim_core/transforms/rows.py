@@ -98,7 +98,7 @@ class Rows:
         for key in params:
             together.setdefault(id(hypers[index[key]]["lr"]), []).append(key)
         self._spans = [
-            self._span(keys, params, gradients, [state[key] for key in method.keys], hypers[index[keys[0]]], index)
+            self._span(keys, params, gradients, [state[key] for key in method.keys], index[keys[0]], hypers)
             for keys in together.values()
         ]
         self._decays = [
@@ -113,11 +113,11 @@ class Rows:
         params: Mapping[str, Tensor],
         gradients: Mapping[str, Tensor],
         state: list[dict[str, Tensor]],
-        hyper: Mapping[str, Scalar],
-        index: Mapping[str, int],
+        group: int,
+        hypers: Hypers,
     ) -> _Span:
         k = len(params[keys[0]])
-        lists = {name: _list(v, k) for name, v in hyper.items() if name not in ("lr", "base_lr")}
+        lists = {name: _list(v, k) for name, v in hypers[group].items() if name not in ("lr", "base_lr")}
         rows = [
             _Row(
                 [params[key][i] for key in keys],
@@ -127,7 +127,7 @@ class Rows:
             )
             for i in range(k)
         ]
-        return _Span(index[keys[0]], rows, [self._t] * len(keys))
+        return _Span(group, rows, [self._t] * len(keys))
 
     def update_(self, hypers: Hypers, t: int) -> None:
         """Step ``t``, from 1, with the learning rates of ``hypers``, (K,)."""

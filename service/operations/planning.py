@@ -66,11 +66,6 @@ def active_studies(db: Database, study_id: str | None = None) -> dict[str, bool]
         return dict(StudyRepository(session).active(study_id))
 
 
-def studies_to_advance(db: Database) -> list[str]:
-    """Active studies that wait for a planner; oldest first."""
-    return [one for one, waits in active_studies(db).items() if waits]
-
-
 @dataclass
 class Advance:
     """One planner's turn. ``view`` is what to plan from; then at most one of the three decisions.

@@ -96,19 +96,23 @@ def test_a_plan_that_trains_a_diverged_trial_again_is_refused_whole(database: Da
     assert [unit.spec.key for unit in planning.study_view(database, study_id).units] == ["a"]
 
 
+def waiting(database: Database) -> list[str]:
+    return [study_id for study_id, waits in planning.active_studies(database).items() if waits]
+
+
 def test_news_ask_for_a_plan_until_a_planner_has_seen_them(database: Database) -> None:
     study_id = studies.create_study(database, make_spec()).id
-    assert planning.studies_to_advance(database) == [study_id]
+    assert waiting(database) == [study_id]
     with planning.advance_lock(database, study_id) as turn:
         assert turn is not None
         assert turn.apply_plan([make_unit("a", [0]), make_unit("b", [1])], "start")
-    assert planning.studies_to_advance(database) == []
+    assert waiting(database) == []
     got = claim(database)
     assert queue.complete_unit(database, got.unit_id, got.token, make_result(got.unit))
-    assert planning.studies_to_advance(database) == [study_id] == queue.sweep(database).to_advance
+    assert waiting(database) == [study_id] == queue.sweep(database).to_advance
     with planning.advance_lock(database, study_id) as turn:
         assert turn is not None  # nothing decided: b still runs
-    assert planning.studies_to_advance(database) == []
+    assert waiting(database) == []
 
 
 def test_news_that_arrive_while_planning_are_not_lost(database: Database) -> None:
@@ -116,7 +120,7 @@ def test_news_that_arrive_while_planning_are_not_lost(database: Database) -> Non
     with planning.advance_lock(database, study_id):
         got = claim(database)
         assert queue.complete_unit(database, got.unit_id, got.token, make_result(got.unit))
-    assert planning.studies_to_advance(database) == [study_id]
+    assert waiting(database) == [study_id]
 
 
 def test_of_two_planners_at_once_one_decides(database: Database) -> None:
