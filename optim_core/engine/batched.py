@@ -115,7 +115,10 @@ class BatchedRunner:
         return self._gradients(self._arena.weights, *self._data(rows))
 
     def _data(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        return self.problem.train.x[rows], self.problem.train.y[rows]
+        # Several times faster than indexing by rows.
+        flat = rows.flatten()
+        x, y = (part.index_select(0, flat).unflatten(0, rows.shape) for part in self.problem.train)
+        return x, y
 
     def _gradients(self, weights: Weights, x: Tensor, y: Tensor, span: slice = slice(None)) -> Tensor:
         """Losses of the trials in ``span`` on (1 or k, batch, …) rows; their gradients are in the arena afterwards."""

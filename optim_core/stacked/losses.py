@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from optim_core.stacked.dense import aten
+
 
 def cross_entropy(scores: Tensor, y: Tensor, smoothing: Tensor | float) -> tuple[Tensor, Tensor]:
     """Mean cross-entropy with label smoothing: (K, classes, n) scores and (n,) or (K, n) codes → (K,), and the gradient.
@@ -13,16 +15,13 @@ def cross_entropy(scores: Tensor, y: Tensor, smoothing: Tensor | float) -> tuple
     """
     k, classes, n = scores.shape
     logs = scores.log_softmax(1)
-    target = y.expand(k, n).unsqueeze(1)
-    hit = logs.gather(1, target).squeeze(1)
-    if isinstance(smoothing, float) and smoothing == 0:
-        losses = hit.sum(1).mul_(-1.0 / n)
-        return losses, logs.exp_().mul_(1.0 / n).scatter_(1, target, -1.0 / n, reduce="add")
-    share = torch.as_tensor(smoothing, dtype=scores.dtype, device=scores.device).expand(k)
-    losses = -((1 - share) * hit.mean(1) + share * logs.mean((1, 2)))
-    gradient = logs.exp_().mul_(1.0 / n).sub_((share / (n * classes)).view(k, 1, 1))
-    gradient.scatter_add_(1, target, (-(1 - share) / n).view(k, 1, 1).expand(k, 1, n))
-    return losses, gradient
+    # The loss is the product of the logs with these weights, so they are its gradient by the logs.
+    weights = scores.new_zeros(*y.shape[:-1], classes, n).scatter_(-2, y.unsqueeze(-2), -1.0 / n)
+    if isinstance(smoothing, Tensor) or smoothing != 0:
+        share = torch.as_tensor(smoothing, dtype=scores.dtype, device=scores.device).view(-1, 1, 1)
+        weights = weights * (1 - share) - share / (n * classes)
+    losses = (logs * weights).sum((1, 2))
+    return losses, aten._log_softmax_backward_data(weights.expand(k, classes, n), logs, 1, logs.dtype)
 
 
 def squared_error(outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -101,11 +101,12 @@ class Rows:
             self._span(keys, params, gradients, [state[key] for key in method.keys], index[keys[0]], hypers)
             for keys in together.values()
         ]
-        self._decays = [
-            (index[key], params[key], gradients[key], decay)
-            for key in params
-            if isinstance(decay := hypers[index[key]]["weight_decay"], Tensor) and bool(decay.any())
-        ]
+        self._decays: dict[int, tuple[Tensor, list[tuple[Tensor, Tensor]]]] = {}
+        for key in params:
+            decay = hypers[index[key]]["weight_decay"]
+            if isinstance(decay, Tensor) and bool(decay.any()):
+                _, own = self._decays.setdefault(index[key], (decay, []))
+                own.append((params[key], gradients[key]))
 
     def _span(
         self,
@@ -131,11 +132,14 @@ class Rows:
 
     def update_(self, hypers: Hypers, t: int) -> None:
         """Step ``t``, from 1, with the learning rates of ``hypers``, (K,)."""
-        for group, p, g, decay in self._decays:
-            if self._decoupled:
-                p.mul_((1 - hypers[group]["lr"] * decay).to(p.dtype).unsqueeze(1))
-            else:
-                g.addcmul_(p, decay.to(p.dtype).unsqueeze(1))
+        for group, (decay, own) in self._decays.items():
+            share = 1 - hypers[group]["lr"] * decay if self._decoupled else decay
+            share = share.to(own[0][0].dtype).unsqueeze(1)
+            for p, g in own:
+                if self._decoupled:
+                    p.mul_(share)
+                else:
+                    g.addcmul_(p, share)
         self._t.fill_(t)
         step = self._step
         for span in self._spans:
