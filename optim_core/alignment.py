@@ -29,14 +29,14 @@ def aligned(x: Tensor) -> Tensor:
     return _empty(x, x.shape).copy_(x)
 
 
-def product(left: Tensor, right: Tensor) -> Tensor:
-    """(K, a, b) · (K, b, c), or two matrices without trials."""
+def product(left: Tensor, right: Tensor, plus: Tensor | None = None) -> Tensor:
+    """(K, a, b) · (K, b, c), or two matrices without trials. ``plus``: of a shape that broadcasts to the product."""
     if left.ndim == 2:
-        return left @ right
+        return left @ right if plus is None else torch.addmm(plus, left, right)
     shape = (len(left), left.shape[1], right.shape[2])
-    if not left.is_cpu or shape[1] * shape[2] * left.element_size() % BOUNDARY == 0:
-        return torch.bmm(aligned(left), aligned(right))
-    return torch.bmm(aligned(left), aligned(right), out=_empty(left, shape))
+    fits = not left.is_cpu or shape[1] * shape[2] * left.element_size() % BOUNDARY == 0
+    out, left, right = None if fits else _empty(left, shape), aligned(left), aligned(right)
+    return torch.bmm(left, right, out=out) if plus is None else torch.baddbmm(plus, left, right, out=out)
 
 
 def _empty(like: Tensor, shape: Sequence[int]) -> Tensor:

@@ -21,9 +21,8 @@ def linear(layer: Layer, x: Tensor, context: Context) -> tuple[Tensor, Back | No
     weight = context.tensor(layer.names["weight"])
     wide = _expanded(x, weight)
     # Rows that all trials share are turned around once; rows of each trial are not worth it.
-    y = product(weight, wide if len(x) == len(weight) else x.contiguous().expand_as(wide))
-    if "bias" in layer.names:
-        y.add_(context.tensor(layer.names["bias"]).unsqueeze(-1))
+    bias = context.tensor(layer.names["bias"]).unsqueeze(-1) if "bias" in layer.names else None
+    y = product(weight, wide if len(x) == len(weight) else x.contiguous().expand_as(wide), bias)
     if context.slots is None:
         return y, None
 
