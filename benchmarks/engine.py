@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import statistics
 import subprocess
@@ -182,6 +183,7 @@ def main(arguments: list[str] | None = None) -> int:
         names, ks, rounds, seconds = names[1:2], (1, 4), 2, 0.02
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
+    logging.getLogger("torch._dynamo").setLevel(logging.ERROR)
     cpu = chosen.device == "cpu"
     where = device()
     if not cpu:

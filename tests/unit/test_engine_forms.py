@@ -75,6 +75,22 @@ def test_a_slow_moment_decides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asked[:2] == [ALONE, stacked(16)]
 
 
+def test_a_long_slow_moment_does_not_change_the_way_of_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It hits everything but the first: there, and back."""
+    asked: list[Form] = []
+
+    def seconds(task: Problem, form: Form) -> float:
+        asked.append(form)
+        slow = 1 < len(asked) <= 11
+        return MICROSECONDS * (1.5 if form == ALONE else 1.0) * (2 if slow else 1)
+
+    monkeypatch.setattr(forms, "trial_seconds", seconds)
+    found = fastest_form(problem(), 64)
+    assert found.form == stacked(16)
+    assert found.trial_step_s == MICROSECONDS
+    assert asked[-6:] == [ALONE, stacked(16)] * 3
+
+
 def test_wide_parts_of_large_networks_are_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Form] = []
 
