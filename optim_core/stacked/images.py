@@ -127,8 +127,8 @@ def conv2d(layer: Layer, x: Tensor, context: Context) -> tuple[Tensor, Back | No
     if shared and last and not layer.wants and weight[0].numel() <= SMALL_PATCH and module.dilation == (1, 1):
         return _patch_product(layer, x, block)
     whole, stride = x.shape, module.stride
-    if module.kernel_size == (1, 1) and _sides(module) == (0, 0) and stride != (1, 1):
-        # What such a convolution does not look at is left out before it, which is faster, above all on the way back.
+    if x.is_cpu and module.kernel_size == (1, 1) and _sides(module) == (0, 0) and stride != (1, 1):
+        # What such a convolution does not look at is left out before it: less work for torch, above all on the way back.
         x, stride = x[..., :: stride[0], :: stride[1]].contiguous(memory_format=block.order), (1, 1)
     groups = 1 if shared else block.k
     bias = block.merged(layer.names["bias"]) if "bias" in layer.names else None

@@ -151,10 +151,10 @@ class Problem:
         The loss is without smoothing, in standardised units; the metric in the target's own unit. A trial with any
         non-finite output gets NaN for both.
         """
-        finite = outputs.isfinite().all(dim=2).all(dim=1)
+        finite = outputs.isfinite().flatten(1).all(dim=1)
         outputs = outputs.double()
         if self.classes is not None:
-            safe = torch.where(finite[:, None, None], outputs, torch.zeros_like(outputs))
+            safe = outputs if bool(finite.all()) else outputs.masked_fill(~finite[:, None, None], 0.0)
             loss, value = metrics.cross_entropy(safe, y), metrics.CLASSIFICATION[self.metric](safe, y)
         else:
             flat, goal = outputs.squeeze(-1), y.double()
