@@ -94,7 +94,7 @@ class Batches:
         self._orders = [batch_order(problem, seed, horizon) for seed in unique]
         self._of_trial = torch.tensor([unique.index(seed) for seed in seeds])
         self._device = problem.device
-        self._first, self._held = 0, torch.empty(0)
+        self._first, self._held = 0, ()
 
     def rows(self, step: int) -> Tensor:
         """(1, batch) row numbers for all, or (K, batch)."""
@@ -109,7 +109,7 @@ class Batches:
         stacked = torch.stack([rows[first - start : last - start] for start, rows in chunks], dim=1)
         if not self.shared:
             stacked = stacked[:, self._of_trial]
-        self._first, self._held = first, stacked.to(self._device)
+        self._first, self._held = first, stacked.to(self._device).unbind()
 
 
 def batch_order(problem: Problem, seed: int, horizon: int) -> Order:
