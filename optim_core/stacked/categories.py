@@ -29,14 +29,20 @@ def category_columns(layer: Layer, x: Tensor, context: Context) -> tuple[Tensor,
     def back(dy: Tensor) -> Tensor | None:
         if (slot := context.slot(name)) is not None:
             # Trials with the same codes take the places of a table's columns, so that few long rows are added up.
-            tables = len(codes)
-            places, shape = (codes if tables == 1 else own).flatten(), (tables, size, k // tables, width)
-            rows = dy[:, first:].reshape(tables, k // tables, columns, width, batch).permute(0, 2, 4, 1, 3)
-            found = dy.new_zeros(tables * size, k // tables * width)
-            # Unlike adding by index, the same to the last bit every time on a GPU too.
-            found.index_put_((places,), rows.reshape(len(places), -1), accumulate=True)
-            slot.copy_(found.view(shape).transpose(1, 2).reshape(slot.shape))
+            tables, places = len(codes), (codes if len(codes) == 1 else own).flatten()
+            each = k // tables
+            rows = dy[:, first:].reshape(tables, each, columns, width, batch).permute(0, 2, 4, 1, 3)
+            found = _summed(places, rows.reshape(len(places), -1), tables * size)
+            slot.copy_(found.view(tables, size, each, width).transpose(1, 2).reshape(slot.shape))
         # Codes have no gradient, and nothing comes before them.
         return None
 
     return y, back
+
+
+def _summed(places: Tensor, rows: Tensor, count: int) -> Tensor:
+    """(count, width): the sum of the rows of each place, in the way of the device that gives the same bits every time."""
+    found = rows.new_zeros(count, rows.shape[1])
+    if rows.is_cpu:
+        return found.index_add_(0, places, rows)
+    return found.index_put_((places,), rows, accumulate=True)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from optim_core.stacked import losses, tokens
+from optim_core.stacked.categories import _summed
 from optim_core.stacked.images import BLOCK
 from optim_core.stacked.network import MERGED, STACKED
 from optim_core.stacked.norms import LARGE
@@ -338,6 +339,19 @@ def test_cross_entropy_equals_torch(smoothing: float | str, own: bool) -> None:
         torch.testing.assert_close(found[i], loss.detach(), rtol=0, atol=1e-7 if share else 1e-14)
         expected = torch.autograd.grad(loss, leaf)[0].T
         torch.testing.assert_close(gradient[i], expected, rtol=0, atol=1e-8 if share else 1e-14)
+
+
+def test_rows_of_categories_add_up_to_the_same_bits_every_time_on_several_threads() -> None:
+    """Threads that add to one row in turn would add in another order each time."""
+    places, rows, threads = torch.randint(0, 40, (4096,)), torch.randn(4096, 64), torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        first = _summed(places, rows, 40)
+        assert all(torch.equal(_summed(places, rows, 40), first) for _ in range(20))
+    finally:
+        torch.set_num_threads(threads)
+    exact = torch.zeros(40, 64, dtype=torch.float64).index_add_(0, places, rows.double())
+    torch.testing.assert_close(first.double(), exact, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("own", [False, True])
