@@ -17,26 +17,33 @@ BOUNDARY = 16
 
 def rounded(count: int, dtype: torch.dtype) -> int:
     """``count`` numbers and the gap behind them, up to the next boundary."""
-    step = BOUNDARY // dtype.itemsize
-    return -(-count // step) * step
+    return -(-count // _step(dtype)) * _step(dtype)
 
 
 def aligned(x: Tensor) -> Tensor:
     """(K, …) with each trial at a boundary: ``x`` itself where it is so, else a copy."""
-    step = BOUNDARY // x.element_size()
+    step = _step(x.dtype)
     if not x.is_cpu or (x.storage_offset() % step == 0 and (len(x) == 1 or x.stride(0) % step == 0)):
         return x
     return _empty(x, x.shape).copy_(x)
 
 
-def product(left: Tensor, right: Tensor, plus: Tensor | None = None) -> Tensor:
-    """(K, a, b) · (K, b, c), or two matrices without trials. ``plus``: of a shape that broadcasts to the product."""
+def product(left: Tensor, right: Tensor, plus: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+    """(K, a, b) · (K, b, c), or two matrices without trials. With trials, ``plus`` is added, which broadcasts to the product,
+    and the result written into ``out``.
+    """
     if left.ndim == 2:
-        return left @ right if plus is None else torch.addmm(plus, left, right)
+        return left @ right
     shape = (len(left), left.shape[1], right.shape[2])
-    fits = not left.is_cpu or shape[1] * shape[2] * left.element_size() % BOUNDARY == 0
-    out, left, right = None if fits else _empty(left, shape), aligned(left), aligned(right)
+    if out is None and left.is_cpu and shape[1] * shape[2] % _step(left.dtype):
+        out = _empty(left, shape)
+    left, right = aligned(left), aligned(right)
     return torch.bmm(left, right, out=out) if plus is None else torch.baddbmm(plus, left, right, out=out)
+
+
+def _step(dtype: torch.dtype) -> int:
+    """Numbers from one boundary to the next."""
+    return BOUNDARY // dtype.itemsize
 
 
 def _empty(like: Tensor, shape: Sequence[int]) -> Tensor:

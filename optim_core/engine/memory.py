@@ -24,7 +24,8 @@ from optim_core.transforms.roles import roles_of
 
 # A share of the machine that a pack may take; the rest is for data, other workers and everything else.
 SHARE = 0.25
-# What a process takes for a byte of tensors (`make bench-engine`: 1.1 to 1.4); ``SHARE`` leaves room for the rest.
+# What a process takes for a byte of tensors (`make bench-engine`: mostly up to 1.4, more for tiny networks); ``SHARE`` leaves
+# room for the rest.
 SLACK = 1.3
 # Sizes of the packs that are measured. A part with few trials of a method may update them one by one.
 PACKS = (4, 8)

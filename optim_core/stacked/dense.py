@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from optim_core.alignment import aligned, product
+from optim_core.alignment import product
 from optim_core.stacked.base import Back, Context, Layer, Rule
 from optim_core.tasks.dropout import RATE, SEED, STEP, SeededDropout, kept
 
@@ -60,7 +60,7 @@ def _linear_of_tokens(layer: Layer, x: Tensor, context: Context) -> tuple[Tensor
 def product_into(slot: Tensor, left: Tensor, right: Tensor) -> None:
     """slot = left·right per trial. Where matrices do not follow each other torch would multiply trial by trial."""
     if slot.is_contiguous():
-        torch.bmm(aligned(left), aligned(right), out=slot)
+        product(left, right, out=slot)
     else:
         slot.copy_(product(left, right))
 

@@ -145,8 +145,10 @@ def conv2d(layer: Layer, x: Tensor, context: Context) -> tuple[Tensor, Back | No
         for name, gradient, wants in zip(names, found, wanted[1:], strict=True):
             if wants:
                 block.put(name, gradient.contiguous())
-        if not layer.wants or dx.shape == whole:
-            return dx if layer.wants else None
+        if not layer.wants:
+            return None
+        if dx.shape == whole:
+            return dx
         spread = dx.new_zeros(whole).contiguous(memory_format=block.order)
         spread[..., :: module.stride[0], :: module.stride[1]] = dx
         return spread
@@ -172,7 +174,7 @@ def _patch_product(layer: Layer, x: Tensor, block: Block) -> tuple[Tensor, Back 
 
     def back(dy: Tensor) -> None:
         rows = dy.permute(0, 2, 3, 1).reshape(len(patches), -1)
-        # Few numbers a patch, many channels: this way round the long rows are the wide ones, six times faster on some machines.
+        # Few numbers a patch, many channels: this way round the long rows are the wide ones, much faster on some machines.
         block.put(layer.names["weight"], (patches.t() @ rows).t())
         if "bias" in layer.names:
             block.put(layer.names["bias"], rows.sum(0))

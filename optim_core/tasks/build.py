@@ -152,7 +152,7 @@ class Problem:
         non-finite output gets NaN for both.
         """
         outputs = outputs.double()
-        # One pass: in float64 a sum of outputs does not overflow.
+        # One pass: no sum of float32 numbers overflows in float64.
         finite = outputs.sum((1, 2)).isfinite()
         if self.classes is not None:
             safe = outputs if bool(finite.all()) else outputs.masked_fill(~finite[:, None, None], 0.0)

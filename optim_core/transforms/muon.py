@@ -29,9 +29,10 @@ def orthogonalise(m: Tensor) -> Tensor:
     """
     x = m if m.dtype == torch.float64 or not _multiplies_bfloat16(m) else m.bfloat16()
     rows, columns = x.shape[-2:]
-    if x.ndim > 2 and x.is_cpu:
+    gaps = [rounded(size, x.dtype) - size for size in (columns, rows)]
+    if x.ndim > 2 and x.is_cpu and any(gaps):
         # Zeros up to a boundary stay zeros.
-        x = pad(x, (0, rounded(columns, x.dtype) - columns, 0, rounded(rows, x.dtype) - rows))
+        x = pad(x, (0, gaps[0], 0, gaps[1]))
     tall = x.size(-2) > x.size(-1)
     x = x.mT if tall else x
     x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp(min=1e-7)
