@@ -7,12 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from pandas.api import types
 
 from optim_core.data.limits import MAX_LEVELS, MAX_MAGNITUDE
 from optim_core.data.text import plural, show, show_some
 
 MISSING = frozenset({"", "na", "n/a", "#n/a", "nan", "null", "none", "?", "-", "nil", "<na>", "nat"})
+_MISSING_TEXTS = pa.array(sorted(MISSING), type=pa.large_string())
 _FLAGS = ({"true", "false"}, {"yes", "no"}, {"y", "n"}, {"t", "f"}, {"on", "off"})
 _TRUE = {"true", "yes", "y", "t", "on"}
 _DATE = re.compile(r"^\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([T ]\d{1,2}:\d{2}.*)?$")
@@ -72,6 +75,9 @@ def understand(name: str, raw: pd.Series, *, chosen: bool, decimal_comma: bool) 
     if not is_textual(raw):
         kind = "flag" if types.is_bool_dtype(raw) else "number"
         return _number(name, raw.astype("Float64").to_numpy(np.float64, na_value=np.nan), chosen, kind)
+    plain = _all_numbers(raw)
+    if plain is not None:
+        return _number(name, plain, chosen, "number")
     text = as_text(raw)
     present = text.dropna()
     if present.empty:
@@ -95,6 +101,24 @@ def understand(name: str, raw: pd.Series, *, chosen: bool, decimal_comma: bool) 
         stamps, pattern = dates
         return _date(name, stamps.reindex(text.index), pattern)
     return _category(name, text, len(distinct), len(present), chosen)
+
+
+def _all_numbers(raw: pd.Series) -> np.ndarray | None:
+    """(n,) float64 where every text is a finite number as it stands, or missing (NaN); None where one is neither, or all are
+    missing: most columns of most tables, and a hundred times faster than looking closer.
+    """
+    try:
+        texts = pa.array(raw, type=pa.large_string())
+        lowered = pc.call_function("utf8_lower", [texts])
+        missing = pc.call_function("is_in", [lowered], pc.SetLookupOptions(value_set=_MISSING_TEXTS))
+        numbers = pc.cast(pc.call_function("if_else", [missing, None, texts]), pa.float64())
+    except pa.ArrowException:
+        return None
+    if numbers.null_count == len(numbers):
+        return None
+    values = numbers.to_numpy(zero_copy_only=False)
+    # Words for infinity have a meaning of their own.
+    return None if np.isinf(values).any() else values
 
 
 def parse_dates(present: pd.Series) -> tuple[pd.Series, str] | None:

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from optim_core.data import levels
 from optim_core.data.columns import Column
 from optim_core.data.limits import MAX_CELLS, MAX_LEVELS
-from optim_core.data.split import Rows
+from optim_core.data.numeric import encode_numbers
+from optim_core.data.split import SplitRows
 from optim_core.data.text import plural, show, show_some
 from optim_core.spec.errors import DataError
 
@@ -30,18 +32,13 @@ class Encoded:
     cardinalities: tuple[int, ...] = ()
 
 
-def encode_columns(columns: list[Column], rows: Rows, scale: bool, codes: bool) -> Encoded:
+def encode_columns(columns: list[Column], rows: SplitRows, scale: bool, codes: bool) -> Encoded:
     """Impute numbers by the median (with a flag where they were missing) and standardise them; encode categories.
 
     Args: columns: at least one; scale: False leaves numbers in their own unit; codes: a category column becomes one
     column of codes instead of one-hot columns. A category that training never saw counts as a rare one. Raises
     DataError ``too_large``.
     """
-    # Imported here: reading and inspecting a table must not pay for loading scikit-learn.
-    from sklearn.impute import SimpleImputer
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
     _check_size(columns, rows)
     parts: list[list[np.ndarray]] = [[], [], []]
     names: list[str] = []
@@ -49,23 +46,19 @@ def encode_columns(columns: list[Column], rows: Rows, scale: bool, codes: bool) 
     numeric = [column for column in columns if column.numbers is not None]
     if numeric:
         block = np.concatenate([column.numbers for column in numeric if column.numbers is not None], axis=1)
-        # An indicator only where training has gaps: elsewhere there is nothing to learn from it.
-        impute = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
-        pipeline = make_pipeline(impute, StandardScaler()) if scale else make_pipeline(impute)
-        pipeline.fit(block[rows.train])
-        names += [str(name) for name in impute.get_feature_names_out(_number_names(numeric))]
-        for part, chosen in zip(parts, splits, strict=True):
-            part.append(np.asarray(pipeline.transform(block[chosen]), dtype=np.float32))
+        encoded, own = encode_numbers(block, splits, _number_names(numeric), scale)
+        names += own
+        for part, values in zip(parts, encoded, strict=True):
+            part.append(values)
     categories = [column for column in columns if column.levels is not None]
     cardinalities: tuple[int, ...] = ()
     if categories:
-        filled = np.column_stack([_filled(column) for column in categories])
-        levels = [filled[chosen] for chosen in splits]
+        texts = [[filled[chosen] for chosen in splits] for filled in map(_filled, categories)]
         own = [column.name for column in categories]
         if codes:
-            encoded, cardinalities = _codes(levels)
+            encoded, cardinalities = levels.codes(texts)
         else:
-            encoded, own = _one_hot(levels, own)
+            encoded, own = levels.one_hot(texts, own)
         names += own
         for part, columns_of_split in zip(parts, encoded, strict=True):
             part.append(columns_of_split)
@@ -74,35 +67,7 @@ def encode_columns(columns: list[Column], rows: Rows, scale: bool, codes: bool) 
     return Encoded(train, validation, test, names, report, cardinalities)
 
 
-def _one_hot(levels: list[np.ndarray], names: list[str]) -> tuple[list[np.ndarray], list[str]]:
-    """(n, columns) strings of each split, training first → (n, width) float32 of 0 and 1, and the new columns' names."""
-    from sklearn.preprocessing import OneHotEncoder
-
-    encoder = OneHotEncoder(handle_unknown="infrequent_if_exist", max_categories=MAX_LEVELS + 1, sparse_output=False)
-    encoder.fit(levels[0])
-    encoded = [np.asarray(encoder.transform(split), dtype=np.float32) for split in levels]
-    return encoded, [str(name) for name in encoder.get_feature_names_out(names)]
-
-
-def _codes(levels: list[np.ndarray]) -> tuple[list[np.ndarray], tuple[int, ...]]:
-    """(n, columns) strings of each split, training first → (n, columns) float32 codes, and how many each column has.
-
-    A column's first code is for rare and unseen levels. Codes count on from column to column.
-    """
-    from sklearn.preprocessing import OrdinalEncoder
-
-    encoder = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1, max_categories=MAX_LEVELS + 1)
-    encoder.fit(levels[0])
-    # The encoder gives rare levels the code after the last kept one.
-    rare = [0 if some is None else len(some) for some in encoder.infrequent_categories_]
-    kept = np.array([len(every) for every in encoder.categories_]) - rare
-    first = np.concatenate([[0], np.cumsum(kept + 1)[:-1]])
-    found = [np.asarray(encoder.transform(split)) for split in levels]
-    encoded = [(np.where(codes < kept, codes + 1, 0) + first).astype(np.float32) for codes in found]
-    return encoded, tuple(int(count) + 1 for count in kept)
-
-
-def encode_images(images: np.ndarray, rows: Rows) -> Encoded:
+def encode_images(images: np.ndarray, rows: SplitRows) -> Encoded:
     """Standardise each channel by its mean and deviation over the training images. (n, c, h, w) → float32."""
     values = images.astype(np.float32)
     odd = ~np.isfinite(values)
@@ -120,7 +85,7 @@ def encode_images(images: np.ndarray, rows: Rows) -> Encoded:
     return Encoded(scaled[rows.train], scaled[rows.validation], scaled[rows.test], [], report)
 
 
-def _check_size(columns: list[Column], rows: Rows) -> None:
+def _check_size(columns: list[Column], rows: SplitRows) -> None:
     total = sum(rows.counts.values())
     width = sum(2 * c.numbers.shape[1] if c.numbers is not None else MAX_LEVELS + 1 for c in columns)
     if total * width > 2 * MAX_CELLS:
@@ -178,12 +143,11 @@ def leaking(columns: list[Column], values: np.ndarray, classes: list[str] | None
             raw = _filled(column)
         else:
             continue
-        codes = np.unique(raw, return_inverse=True)[1]
         if classes is None:
             same = column.numbers is not None and np.allclose(_standard(raw), _standard(values), atol=1e-9)
         else:
-            pairs = np.unique(np.stack([codes, values]), axis=1).shape[1]
-            same = pairs == len(classes) == codes.max() + 1
+            found, codes = np.unique(raw, return_inverse=True)
+            same = len(found) == len(classes) == np.unique(codes * len(classes) + values).size
         if same:
             warnings.append(f"Warning possible_leakage: column {show(column.name)} determines the target by itself.")
     return warnings

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from optim_core.data.columns import Column, LeftOut, understand
-from optim_core.data.encode import Encoded, encode_columns, encode_images, leaking
+from optim_core.data import columns as reading
+from optim_core.data.columns import Column, LeftOut
+from optim_core.data.encode import encode_columns, encode_images, leaking
 from optim_core.data.source import Source, load
-from optim_core.data.split import Rows, split_rows
+from optim_core.data.split import SplitRows, split_rows
 from optim_core.data.target import Target, understand_target
 from optim_core.data.text import plural, show
-from optim_core.spec.errors import DataError
+from optim_core.spec.errors import DataError, SpecError
 from optim_core.spec.problem import MAXIMISED, CatalogueModel, Dataset, StudySpec, check_metric
 
 
@@ -62,13 +63,48 @@ class Arrays:
 
 
 @dataclass(frozen=True)
-class _Understood:
-    source: Source
+class Understood:
+    """A data set that was read once. What depends on the training rows is made for each split by ``arrays``.
+
+    ``splits``: see ``split.split_rows``. ``columns``: the usable ones; none for ``images`` (n, c, h, w). ``scale``: see
+    ``Source``. ``codes``: category columns become codes rather than one-hot columns.
+    """
+
     target: Target
     metric: str
-    rows: Rows
+    splits: list[SplitRows]
     columns: list[Column]
+    images: np.ndarray | None
+    scale: bool
+    codes: bool
     report: list[str]
+
+    def arrays(self, fold: int | None = None) -> Arrays:
+        """The arrays of the split whose test rows are ``fold``, encoded by what its own training rows say.
+
+        None: the split that the search sees, which is fold 0. ValueError for a fold of a split that is the only one.
+        """
+        if fold is not None and len(self.splits) == 1:
+            raise ValueError("this study has one split of its own and no folds")
+        rows = self.splits[fold or 0]
+        if self.images is not None:
+            encoded = encode_images(self.images, rows)
+        else:
+            encoded = encode_columns(self.columns, rows, self.scale, self.codes)
+        y, scale = _targets(self.target, rows)
+        splits = (encoded.train, y[rows.train], encoded.validation, y[rows.validation], encoded.test, y[rows.test])
+        return Arrays(
+            *splits,
+            task=self.target.task,
+            metric=self.metric,
+            classes=self.target.classes,
+            feature_shape=tuple(encoded.train.shape[1:]),
+            feature_names=encoded.names,
+            y_scale=scale,
+            report=[*self.report, *encoded.report],
+            hash=hash_arrays(splits),
+            cardinalities=encoded.cardinalities,
+        )
 
 
 def inspect(dataset: Dataset, spec: StudySpec, roots: Sequence[str] | None = None) -> TableInfo:
@@ -76,39 +112,25 @@ def inspect(dataset: Dataset, spec: StudySpec, roots: Sequence[str] | None = Non
 
     ``roots``: folders in which files may lie; None means anywhere.
     """
-    found = _understand(spec.model_copy(update={"dataset": dataset}), roots)
-    images = found.source.features
+    found = understand(spec.model_copy(update={"dataset": dataset}), roots)
     return TableInfo(
         task=found.target.task,
         metric=found.metric,
         direction="maximize" if found.metric in MAXIMISED else "minimize",
-        rows=found.rows.counts,
+        rows=found.splits[0].counts,
         columns={column.name: column.role for column in found.columns},
         classes=found.target.classes,
-        image_shape=tuple(images.shape[1:]) if isinstance(images, np.ndarray) else None,
+        image_shape=None if found.images is None else tuple(found.images.shape[1:]),
         report=found.report,
     )
 
 
-def prepare(spec: StudySpec, roots: Sequence[str] | None = None) -> Arrays:
-    """Read, split, then fit the encoding on the training rows alone. Raises DataError as ``inspect`` does."""
-    found = _understand(spec, roots)
-    rows, target = found.rows, found.target
-    encoded = _encode(found, codes=isinstance(spec.model, CatalogueModel) and spec.model.name == "tabular")
-    y, scale = _targets(target, rows)
-    splits = (encoded.train, y[rows.train], encoded.validation, y[rows.validation], encoded.test, y[rows.test])
-    return Arrays(
-        *splits,
-        task=target.task,
-        metric=found.metric,
-        classes=target.classes,
-        feature_shape=tuple(encoded.train.shape[1:]),
-        feature_names=encoded.names,
-        y_scale=scale,
-        report=[*found.report, *encoded.report],
-        hash=hash_arrays(splits),
-        cardinalities=encoded.cardinalities,
-    )
+def prepare(spec: StudySpec, roots: Sequence[str] | None = None, fold: int | None = None) -> Arrays:
+    """Read, split, then fit the encoding on the training rows alone. Raises DataError as ``inspect`` does.
+
+    ``fold``: see ``Understood.arrays``, which gives those of several folds for one reading.
+    """
+    return understand(spec, roots).arrays(fold)
 
 
 def hash_arrays(arrays: Sequence[np.ndarray]) -> str:
@@ -121,23 +143,44 @@ def hash_arrays(arrays: Sequence[np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def _understand(spec: StudySpec, roots: Sequence[str] | None) -> _Understood:
+def understand(spec: StudySpec, roots: Sequence[str] | None = None) -> Understood:
+    """Read the data set of ``spec``, find out what it holds and split it. Raises DataError as ``inspect`` does."""
     source = load(spec.dataset, spec.seed, roots)
     target = understand_target(source, spec)
     try:
         metric = check_metric(target.task, spec.metric)
-    except ValueError as error:
-        message = str(error).removeprefix("metric_not_applicable: ")
-        raise DataError(message, code="metric_not_applicable", pointer="/metric") from None
+    except SpecError as error:
+        raise DataError(str(error), code=error.code, pointer=error.pointer) from None
     columns, report = _columns(source, target)
-    rows = split_rows(spec, target.values, target.classes)
-    counts = rows.counts
-    how = ", with every class in each" if target.classes else ""
+    splits = split_rows(spec, target.values, target.classes)
+    for rows in splits:
+        # What a fold would refuse is refused now, not when the confirmation comes to it.
+        _targets(target, rows)
+    images = source.features[target.keep] if isinstance(source.features, np.ndarray) else None
+    return Understood(
+        target,
+        metric,
+        splits,
+        columns,
+        images,
+        scale=source.scale,
+        codes=isinstance(spec.model, CatalogueModel) and spec.model.name == "tabular",
+        report=[*source.report, *target.report, *report, _split_sentence(target, splits)],
+    )
+
+
+def _split_sentence(target: Target, splits: list[SplitRows]) -> str:
+    rows = splits[0]
+    counts, how = rows.counts, ""
+    if target.classes:
+        everywhere = all(len(np.unique(target.values[each.test])) == len(target.classes) for each in splits)
+        how = ", with every class in each" if everywhere else ", with every class among the training rows"
     split = (
         f"Split {plural(len(target.values), 'row')} at random into {counts['train']:,} for training, "
-        f"{counts['validation']:,} for validation and {counts['test']:,} for the final test{how}."
+        f"{counts['validation']:,} for validation and {counts['test']:,} for the final test{how}"
     )
-    return _Understood(source, target, metric, rows, columns, [*source.report, *target.report, *report, split])
+    turns = "; the confirmation lets each of five folds be the test rows in turn" if len(splits) > 1 else ""
+    return f"{split}{turns}."
 
 
 def _columns(source: Source, target: Target) -> tuple[list[Column], list[str]]:
@@ -146,7 +189,7 @@ def _columns(source: Source, target: Target) -> tuple[list[Column], list[str]]:
         return [], []
     kept = pd.DataFrame(source.features.loc[target.keep]).reset_index(drop=True)
     found = [
-        understand(str(name), pd.Series(kept[name]), chosen=source.chosen, decimal_comma=source.decimal_comma)
+        reading.understand(str(name), pd.Series(kept[name]), chosen=source.chosen, decimal_comma=source.decimal_comma)
         for name in kept
     ]
     usable = [column for column in found if isinstance(column, Column)]
@@ -162,14 +205,7 @@ def _columns(source: Source, target: Target) -> tuple[list[Column], list[str]]:
     return usable, report + leaking(usable, target.values, target.classes)
 
 
-def _encode(found: _Understood, codes: bool) -> Encoded:
-    features = found.source.features
-    if isinstance(features, np.ndarray):
-        return encode_images(features[found.target.keep], found.rows)
-    return encode_columns(found.columns, found.rows, found.source.scale, codes)
-
-
-def _targets(target: Target, rows: Rows) -> tuple[np.ndarray, tuple[float, float]]:
+def _targets(target: Target, rows: SplitRows) -> tuple[np.ndarray, tuple[float, float]]:
     if target.task == "classification":
         return target.values, (0.0, 1.0)
     train = target.values[rows.train]

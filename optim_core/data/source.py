@@ -14,8 +14,9 @@ from optim_core.data.formats import check_magic, file_format
 from optim_core.data.npz_reader import read_npz
 from optim_core.data.parquet_reader import read_parquet
 from optim_core.data.paths import open_regular, resolve_path
-from optim_core.data.text import nearest, plural, show, show_some
+from optim_core.data.text import plural, show, show_some
 from optim_core.spec.errors import DataError
+from optim_core.spec.names import did_you_mean
 from optim_core.spec.problem import BuiltinDataset, Dataset, FileDataset
 
 
@@ -97,10 +98,8 @@ def _chosen(dataset: FileDataset, others: list[str]) -> list[str]:
 
 
 def _missing(name: str, known: list[str], code: str, pointer: str) -> DataError:
-    message = f"there is no column {show(name)}{nearest(name, known)}"
-    if not nearest(name, known):
-        message += f"; the columns are {show_some(known, 8)}"
-    return DataError(message, code=code, pointer=pointer)
+    hint = did_you_mean(name, known) or f"; the columns are {show_some(known, 8)}"
+    return DataError(f"there is no column {show(name)}{hint}", code=code, pointer=pointer)
 
 
 def _from_arrays(arrays: dict[str, np.ndarray], dataset: FileDataset, name: str) -> Source:

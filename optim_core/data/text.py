@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 
@@ -17,13 +16,6 @@ def show_some(values: Iterable[object], limit: int = 5) -> str:
     items = list(values)
     more = len(items) - limit
     return ", ".join(show(v) for v in items[:limit]) + (f" and {more} more" if more > 0 else "")
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """``; did you mean 'x'?`` for the most similar known name, or nothing."""
-    by_lower = {k.lower(): k for k in known}
-    near = difflib.get_close_matches(name.lower(), list(by_lower), n=1, cutoff=0.5)
-    return f"; did you mean {show(by_lower[near[0]])}?" if near else ""
 
 
 def plural(count: int, thing: str) -> str:

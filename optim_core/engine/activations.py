@@ -1,4 +1,4 @@
-"""What the way back of a network needs."""
+"""What a network's backward needs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from optim_core.tasks.build import Problem
 
 
 def kept_bytes(model: nn.Module, loss: Callable[[], Tensor]) -> int:
-    """Bytes that autograd keeps of a forward pass for the way back, weights left out."""
+    """Bytes that autograd keeps of a forward pass for backward, weights left out."""
     kept: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -27,6 +27,6 @@ def kept_bytes(model: nn.Module, loss: Callable[[], Tensor]) -> int:
 
 
 def activation_numbers(problem: Problem) -> int:
-    """Numbers that one trial's forward pass keeps for the way back, measured on one batch."""
+    """Numbers that one trial's forward pass keeps for backward, measured on one batch."""
     model, (x, y) = problem.make_model(0), (part[: problem.batch_size] for part in problem.train)
     return kept_bytes(model, lambda: problem.loss(model(x), y)) // (torch.finfo(problem.dtype).bits // 8)

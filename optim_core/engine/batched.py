@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from optim_core.alignment import aligned, rounded
-from optim_core.engine.arena import Arena, Weights
+from optim_core.engine.blocks import Blocks, Weights
 from optim_core.engine.company import Company, company_of
 from optim_core.engine.hyper import transform_techniques
 from optim_core.engine.norms import MEASURED_ROWS, measure, norms_of
@@ -59,12 +59,12 @@ class BatchedRunner:
         del stacked
         configurations = [trial.configuration for trial in self.trials]
         groups = groups_of(self.skeleton, company.rates)
-        self._arena = Arena(trained, groups)
+        self._blocks = Blocks(trained, groups)
         trained.clear()
         self._network = StackedNetwork(self.skeleton, names, problem.train.x[:2], vectorise=vectorise)
         self._slices = [
             (Singles if self.trials[span.start].configuration.optimizer in company.alone else Slice)(
-                span, self.trials[span], self.skeleton, self._arena, groups, horizon, company
+                span, self.trials[span], self.skeleton, self._blocks, groups, horizon, company
             )
             for span in self._spans()
         ]
@@ -111,8 +111,8 @@ class BatchedRunner:
         return losses
 
     def _train_on(self, rows: Tensor) -> Tensor:
-        """Losses (K,) on (1 or K, batch) rows; the gradients are in the arena afterwards."""
-        return self._gradients(self._arena.weights, *self._data(rows))
+        """Losses (K,) on (1 or K, batch) rows; the gradients are in the blocks afterwards."""
+        return self._gradients(self._blocks.weights, *self._data(rows))
 
     def _data(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         # Several times faster than indexing by rows.
@@ -120,10 +120,10 @@ class BatchedRunner:
         return x.index_select(0, flat).view(*rows.shape, *x.shape[1:]), y.index_select(0, flat).view(rows.shape)
 
     def _gradients(self, weights: Weights, x: Tensor, y: Tensor, span: slice = slice(None)) -> Tensor:
-        """Losses of the trials in ``span`` on (1 or k, batch, …) rows; their gradients are in the arena afterwards."""
+        """Losses of the trials in ``span`` on (1 or k, batch, …) rows; their gradients are in the blocks afterwards."""
         whole = span == slice(None)
         buffers = self._buffers if whole else {name: b[span] for name, b in self._buffers.items()}
-        slots = self._arena.slots if whole else {name: g[span] for name, g in self._arena.slots.items()}
+        slots = self._blocks.slots if whole else {name: g[span] for name, g in self._blocks.slots.items()}
         outputs, back = self._network.forward(weights, buffers, x, slots)
         target = y[0] if len(y) == 1 else y
         if self.problem.classes is None:
@@ -159,9 +159,9 @@ class BatchedRunner:
     def _answer(self) -> Weights:
         """The weights that count, of all trials in the order of the slices."""
         if not any(part.answers_elsewhere for part in self._slices):
-            return self._arena.weights
+            return self._blocks.weights
         parts = [part.answer() for part in self._slices]
-        return {name: aligned(torch.cat([part[name] for part in parts])) for name in self._arena.weights}
+        return {name: aligned(torch.cat([part[name] for part in parts])) for name in self._blocks.weights}
 
     def _measured(self, weights: Weights) -> Weights:
         """Buffers with batch-norm statistics measured at ``weights`` for the trials whose answer lies elsewhere."""
@@ -186,7 +186,7 @@ class BatchedRunner:
         memory = [one for part in self._slices for one in part.state()]
         return [
             {
-                "weights": {name: p[i] for name, p in self._arena.weights.items()},
+                "weights": {name: p[i] for name, p in self._blocks.weights.items()},
                 "buffers": {name: b[i] for name, b in self._buffers.items()},
                 "memory": memory[i],
                 "plateau": {key: x[i] for key, x in self._plateaus.state.items()},
@@ -198,7 +198,7 @@ class BatchedRunner:
     def restore(self, states: list[dict[str, Any]]) -> None:
         ordered = [states[i] for i in self._order]
         for i, state in enumerate(ordered):
-            for mine, stored in ((self._arena.weights, state["weights"]), (self._buffers, state["buffers"])):
+            for mine, stored in ((self._blocks.weights, state["weights"]), (self._buffers, state["buffers"])):
                 for name, tensor in mine.items():
                     tensor[i].copy_(stored[name])
         for part in self._slices:

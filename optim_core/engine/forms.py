@@ -6,17 +6,19 @@ Units carry the form that the probe chose, so everything after it is repeatable.
 from __future__ import annotations
 
 import math
-import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import mean
 from typing import Literal, NamedTuple
 
 import torch
 
 from optim_core.engine.pack import PackRunner
+from optim_core.engine.turns import Clock, fair_clock, ratios, take_turns, usual
 from optim_core.spec.keys import derive_seed
 from optim_core.spec.space import default_configuration
 from optim_core.spec.trial import Form, TrialParams
+from optim_core.stacked.network import StackedNetwork
 from optim_core.tasks.build import Problem
 
 Mode = Literal["auto", "batched", "sequential"]
@@ -24,27 +26,31 @@ LARGEST_PACK = 64
 DEFAULT_WIDTH = 16
 # Multiples of the block of trials whose images lie side by side: the width then never changes a trial's last bit.
 WIDTHS = (8, 16, 32, 64)
-WARM_STEPS, FEWEST_STEPS, MOST_STEPS = 2, 3, 30
-# Seconds of timed steps for one form, each time it is its turn.
-PATIENCE_S = 0.05
+# Steps of a form at a first look, rounds in which the close ones take turns, and at most of either.
+FEWEST_FIRST, FEWEST_STEPS, MOST_STEPS = 2, 3, 30
+HORIZON = 100
+# Seconds of the first look at a form, of the turns, and of a mixed pack's steps.
+FIRST_S, PATIENCE_S, PACK_S = 0.02, 0.15, 0.06
 # Another width wins by this factor, another way of training only by the second: rounding would differ between two runs
 # that choose differently.
 MARGIN, CLEARLY = 1.05, 1.15
-# Times that another way of training has to win again.
-TURNS = 3
-# Forms slower than the fastest by this factor are measured once.
-TOO_SLOW = 1.3
-# A step's calls take about a thousandth of a second; in a step of so many seconds nobody notices them.
+# Forms slower than the fastest by the first factor take no turns; a width slower than the narrower one by the second is the
+# last.
+TOO_SLOW, WIDER_COSTS = 1.3, 1.1
+# A wider part than one whose step takes so many seconds is not measured: what is left to share does not show there.
 LONG_STEP = 0.03
 ALONE = Form(engine="sequential", width=1)
 
 
 class Measured(NamedTuple):
-    """The chosen form, seconds of a step of one trial in it, and the same for trials one after the other."""
+    """The chosen form, seconds of a step of one trial in it, the same for trials one after the other, and how many trials
+    a pack needs for that.
+    """
 
     form: Form
     trial_step_s: float
     alone_s: float
+    best_width: int
 
 
 def default_form(problem: Problem, mode: Mode = "auto") -> Form:
@@ -56,59 +62,102 @@ def default_form(problem: Problem, mode: Mode = "auto") -> Form:
     return Form(engine="batched", width=DEFAULT_WIDTH)
 
 
-def candidates(problem: Problem, largest: int) -> list[Form]:
-    """Forms worth measuring, the usual one first."""
-    usual = default_form(problem)
-    if usual.engine == "sequential":
-        return [usual]
-    usual = usual.model_copy(update={"width": min(usual.width, largest)})
-    if problem.device.type == "cuda":
-        ways = [(vectorise, recorded) for vectorise in (False, True) for recorded in (False, True)]
-        return [Form(engine="batched", width=largest, vectorise=v, recorded=r) for v, r in ways]
-    widths = [w for w in WIDTHS if w <= largest] or [largest]
-    stacked = [Form(engine="batched", width=w) for w in widths]
-    vectorised = Form(engine="batched", width=usual.width, vectorise=True)
-    return list(dict.fromkeys([usual, *stacked, vectorised]))
-
-
 def fastest_form(problem: Problem, largest: int) -> Measured:
     """Measure the candidates for packs of up to ``largest`` trials. Raises what training raises."""
-    usual, *others = candidates(problem, largest)
-    forms = [ALONE, usual, *others] if usual != ALONE else [ALONE]
-    seconds: dict[Form, float] = {}
-    for form in forms:
-        if not _too_wide(form, seconds):
-            seconds[form] = _seconds_if_possible(problem, form)
-    # And back, so that a slow moment of the machine hits none of the close ones alone.
-    close = [form for form in seconds if seconds[form] <= TOO_SLOW * min(seconds.values())]
-    for form in reversed(close if len(close) > 1 else []):
-        seconds[form] = min(_seconds_if_possible(problem, form), seconds[form])
-    best = usual
-    for form in (other for other in others if other in seconds):
-        if seconds[form] * (MARGIN if form.vectorise == best.vectorise else CLEARLY) < seconds[best]:
+    trial_s = _measured(problem, largest)
+    stacked = {form: s for form, s in trial_s.items() if form != ALONE}
+    best = _usual(stacked) if stacked else ALONE
+    for form, s in stacked.items():
+        if s * (MARGIN if _way(form) == _way(best) else CLEARLY) < trial_s[best]:
             best = form
-    if seconds[ALONE] * CLEARLY < seconds[best]:
+    if trial_s[ALONE] * CLEARLY < trial_s[best]:
         best = ALONE
-    if (best.engine, best.vectorise) != (usual.engine, usual.vectorise):
-        best = _confirmed(problem, best, usual, seconds)
-    return Measured(best, seconds[best], seconds[ALONE])
+    alike = {form.width: s for form, s in stacked.items() if best != ALONE and _way(form) == _way(best)}
+    # One by one, any pack will do; the narrowest that is ever measured still fills a unit of work.
+    enough = [width for width, s in alike.items() if s <= MARGIN * min(alike.values())] or [min(WIDTHS[0], largest)]
+    return Measured(best, trial_s[best], trial_s[ALONE], min(enough))
 
 
-def _confirmed(problem: Problem, best: Form, usual: Form, seconds: dict[Form, float]) -> Form:
-    """``best`` if it wins clearly side by side with the usual way too, which seldom loses: a slow moment may have hit that."""
-    turns = [{form: _seconds_if_possible(problem, form) for form in (best, usual)} for _ in range(TURNS)]
-    ratio = statistics.median(turn[best] / turn[usual] for turn in turns)
-    for form in (best, usual):
-        seconds[form] = min(seconds[form], *(turn[form] for turn in turns))
-    return best if ratio * CLEARLY < 1 else usual
+def _measured(problem: Problem, largest: int) -> dict[Form, float]:
+    """Seconds of a step per trial of each form that is worth it."""
+    if problem.device.type == "cuda":
+        # Nobody disturbs a GPU, and its memory would not hold all forms at once.
+        ways = [(vectorise, recorded) for vectorise in (False, True) for recorded in (False, True)]
+        forms = [Form(engine="batched", width=largest, vectorise=v, recorded=r) for v, r in ways]
+        return {form: _seconds_if_possible(problem, form) for form in [ALONE, *forms]}
+    contenders, first = {}, {}
+    for form in [ALONE, *candidates(problem, largest)]:
+        if not _too_wide(form, first):
+            contenders[form] = contender = Contender(problem, form)
+            first[form] = contender.trial_seconds(FIRST_S)
+    # The usual one among them: only what beats it in turns takes its place.
+    kept = _usual([form for form in first if form != ALONE] or [ALONE])
+    close = [form for form, s in first.items() if form == kept or s <= TOO_SLOW * min(first.values())]
+    return first | side_by_side({form: contenders[form] for form in close}, fair_clock(problem.device))
 
 
-def _too_wide(form: Form, seconds: dict[Form, float]) -> bool:
-    """Whether a narrower part takes so long that calls no longer matter: a wider one would only take longer to measure."""
-    return any(
-        f.engine == form.engine and f.vectorise == form.vectorise and f.width < form.width and s * f.width > LONG_STEP
-        for f, s in seconds.items()
-    )
+def candidates(problem: Problem, largest: int) -> list[Form]:
+    """Stacked forms for a CPU, from the narrowest. Vectorised only where the rules for stacked layers do not know them all:
+    where they do, they have always been faster.
+    """
+    if not problem.batchable[0]:
+        return []
+    forms = [Form(engine="batched", width=w) for w in WIDTHS if w <= largest] or [Form(engine="batched", width=largest)]
+    if not StackedNetwork(problem.make_model(0), [], problem.train.x[:2]).known:
+        forms.append(_usual(forms).model_copy(update={"vectorise": True}))
+    return forms
+
+
+def _usual(forms: Iterable[Form]) -> Form:
+    """The one of the usual width by the rules for stacked layers, else the widest below it."""
+    return max(forms, key=lambda f: (not f.vectorise, not f.recorded, f.width <= DEFAULT_WIDTH, f.width))
+
+
+def _way(form: Form) -> tuple[bool, bool]:
+    return form.vectorise, form.recorded
+
+
+def _too_wide(form: Form, first: dict[Form, float]) -> bool:
+    """Whether narrower parts say that a wider one is no faster: calls do not show in their steps any more, or the last
+    doubling already cost.
+    """
+    narrower = [f for f in first if f != ALONE and _way(f) == _way(form) and f.width < form.width]
+    if any(first[f] * f.width > LONG_STEP for f in narrower):
+        return True
+    return len(narrower) > 1 and first[narrower[-1]] > WIDER_COSTS * first[narrower[-2]]
+
+
+def side_by_side(contenders: Mapping[Form, Contender], clock: Clock) -> dict[Form, float]:
+    """Seconds of a step per trial, from steps in turn."""
+    if len(contenders) < 2:
+        return {}
+    steps = {form: one.step for form, one in contenders.items()}
+    times = take_turns(steps, patience_s=PATIENCE_S, fewest=FEWEST_STEPS, most=MOST_STEPS, clock=clock)
+    reference = next(iter(contenders))
+    level = usual(times[reference])
+    return {form: level * ratio / form.width for form, ratio in ratios(times, reference).items()}
+
+
+class Contender:
+    """A pack of AdamW's trials at its defaults in a form, stepped by hand."""
+
+    def __init__(self, problem: Problem, form: Form) -> None:
+        self._problem, self._width, self._at = problem, form.width, 0
+        self._runner = PackRunner(problem, probe_trials(problem, ["adamw"] * form.width), HORIZON, form)
+
+    def step(self) -> None:
+        """One step of all trials."""
+        self._runner.advance(self._at, self._at + 1)
+        self._at += 1
+        if self._problem.device.type == "cuda":
+            torch.cuda.synchronize(self._problem.device)
+
+    def trial_seconds(self, patience_s: float) -> float:
+        """Fastest seconds of a step per trial, after one that warms up."""
+        self.step()
+        clock = fair_clock(self._problem.device)
+        times = take_turns({0: self.step}, patience_s=patience_s, fewest=FEWEST_FIRST, most=MOST_STEPS, clock=clock)
+        return min(times[0]) / self._width
 
 
 def _seconds_if_possible(problem: Problem, form: Form) -> float:
@@ -122,26 +171,26 @@ def _seconds_if_possible(problem: Problem, form: Form) -> float:
 
 
 def trial_seconds(problem: Problem, form: Form) -> float:
-    """Fastest seconds of a step per trial, AdamW at its defaults, on one lane."""
-    return min(step_seconds(problem, ["adamw"] * form.width, form, PATIENCE_S)) / form.width
+    """Fastest seconds of a step per trial, AdamW at its defaults."""
+    return Contender(problem, form).trial_seconds(PATIENCE_S)
 
 
-def step_seconds(problem: Problem, optimizers: Sequence[str], form: Form, patience_s: float) -> list[float]:
-    """Seconds of each of some steps of a pack of these optimizers: what others do on the machine only ever slows steps."""
-    horizon = WARM_STEPS + MOST_STEPS
-    runner = PackRunner(problem, probe_trials(problem, optimizers), horizon, form)
-    runner.advance(0, WARM_STEPS)
-    times: list[float] = []
-    for step in range(WARM_STEPS, horizon):
-        start = time.perf_counter()
-        losses = runner.advance(step, step + 1)
+def pack_seconds(problem: Problem, optimizers: Sequence[str], form: Form) -> float:
+    """Mean seconds, as they pass, of a step of a pack of these optimizers: what a budget will buy depends on who else computes
+    here, which the quickest steps do not show.
+    """
+    runner = PackRunner(problem, probe_trials(problem, optimizers), HORIZON, form)
+    runner.advance(0, 1)
+    at, times = 1, []
+    while at < MOST_STEPS and (sum(times) < PACK_S or at < 2):
+        started = time.perf_counter()
+        losses = runner.advance(at, at + 1)
         if losses.is_cuda:
             torch.cuda.synchronize(losses.device)
-        times.append(time.perf_counter() - start)
-        if len(times) >= FEWEST_STEPS and sum(times) > patience_s:
-            break
+        times.append(time.perf_counter() - started)
+        at += 1
     runner.outputs(problem.validation.x[: problem.batch_size])
-    return times
+    return mean(times)
 
 
 def probe_trials(problem: Problem, optimizers: Sequence[str]) -> list[TrialParams]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from optim_core.engine import checkpoint as checkpoints
+from optim_core.engine.confirmed import packed_rows, trivial_rows
 from optim_core.engine.forms import Mode, default_form
 from optim_core.engine.pack import PackRunner
 from optim_core.engine.plateau import reacts
@@ -38,8 +39,11 @@ def run_pack(
 
     ``on_chunk`` is called after each of about ten evaluations and at least every few seconds; when it returns False,
     Interrupted is raised with a checkpoint, from which the same call continues bit for bit (same machine, same number of
-    threads). Raises PackTooLarge when memory runs out.
+    threads). A confirmation also keeps what each trial scored on each row (``confirmed``). Raises PackTooLarge when memory
+    runs out, ValueError for a problem of another fold than the unit's.
     """
+    if problem.fold != (unit.fold or 0):
+        raise ValueError(f"unit {unit.key} wants fold {unit.fold} and was given the problem of fold {problem.fold}")
     form = unit.form if mode == "auto" and unit.form is not None else default_form(problem, mode)
     with too_large(len(unit.trials)):
         return _Run(problem, unit, form, checkpoint).to_the_end(on_chunk)
@@ -145,9 +149,14 @@ class _Run:
         return torch.cat([self.runner.outputs(part) for part in x.split(block)], dim=1)
 
     def _result(self) -> UnitResult:
-        seconds = self.seconds_before + time.monotonic() - self.started
+        given, diverged_at = self.unit.trials, self.watch.at.tolist()
+        rows, targets, trivial = [{} for _ in given], {}, {}
+        if self.unit.kind == "confirm":
+            ended = [i for i, broken in enumerate(diverged_at) if broken < 0]
+            rows, targets = packed_rows(self.problem, given, ended, self._outputs)
+            trivial = trivial_rows(self.problem)
         trials = []
-        for trial, curve, broken in zip(self.unit.trials, self.curves, self.watch.at.tolist(), strict=True):
+        for trial, curve, broken, own in zip(given, self.curves, diverged_at, rows, strict=True):
             last, diverged = curve[-1], broken >= 0
             objective = WORST_VALUE
             if not diverged:
@@ -161,11 +170,14 @@ class _Run:
                     diverged_at_step=broken if diverged else None,
                     steps=self.unit.horizon,
                     curve=curve,
+                    rows=own,
                 )
             )
         return UnitResult(
             trials=trials,
-            seconds=seconds,
+            targets=targets,
+            trivial=trivial,
+            seconds=self.seconds_before + time.monotonic() - self.started,
             train_steps=gradient_steps(self.unit),
             device=device_name(self.problem.device),
             engine=self.form.engine,

@@ -1,6 +1,6 @@
 """How many trials fit: bytes per trial, measured once on two small packs, against the device's whole memory.
 
-What is counted are tensors, which the allocator's mood does not change, so that plans repeat.
+What is counted are tensors, which do not depend on the allocator, so that plans repeat.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from optim_core.engine.forms import ALONE, LARGEST_PACK, default_form, probe_trials
 from optim_core.engine.pack import PackRunner
@@ -21,6 +19,7 @@ from optim_core.spec.optimizers import OPTIMIZERS, Role
 from optim_core.spec.trial import Form
 from optim_core.tasks.build import Problem
 from optim_core.transforms.roles import roles_of
+from optim_core.transforms.torch_private import TorchDispatchMode, tree_leaves
 
 # A share of the machine that a pack may take; the rest is for data, other workers and everything else.
 SHARE = 0.25
@@ -82,6 +81,11 @@ class LiveBytes(TorchDispatchMode):
         self.peak, self._bytes = 0, 0
         # Storage → what tells when it is gone, and its bytes.
         self._alive: dict[int, tuple[StorageWeakRef, int]] = {}
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Nothing here is ever compiled; shielding it from the compiler would import all of it first: a second.
+        return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         before = {x.untyped_storage()._cdata for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)}

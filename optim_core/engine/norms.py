@@ -6,15 +6,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
+
+from optim_core.transforms.torch_private import BatchNorm
 
 # One large batch is enough for a mean and a variance per channel.
 MEASURED_ROWS = 1024
 
 
-def norms_of(model: nn.Module) -> list[_BatchNorm]:
+def norms_of(model: nn.Module) -> list[BatchNorm]:
     """The layers with running statistics."""
-    return [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    return [module for module in model.modules() if isinstance(module, BatchNorm)]
 
 
 @contextmanager

@@ -6,18 +6,21 @@ import platform
 import time
 from importlib.metadata import version
 
-from optim_core.engine.forms import ALONE, Measured, fastest_form, step_seconds
+from optim_core.engine.forms import Measured, default_form, fastest_form, pack_seconds
 from optim_core.engine.loop import device_name
 from optim_core.engine.memory import max_pack_size
+from optim_core.engine.optimizer_times import optimizer_seconds
 from optim_core.engine.result import PackTooLarge, too_large
 from optim_core.spec.errors import TrainingError, WhichoptError
-from optim_core.spec.trial import ProbeReport, UnitResult
+from optim_core.spec.trial import Form, ProbeReport, UnitResult
 from optim_core.tasks.build import Problem
+from optim_core.tasks.layers_line import layers_line
+from optim_core.tasks.trivial import minority
 
 PACK = 16
+# A budget of fewer seconds takes the form that is usually the fastest, and times no optimizer.
+HURRIED_S = 10.0
 SHARED = "stacked layers: trials share each forward and backward"
-# Seconds of timed steps for a mixed pack, and for each optimizer alone.
-PATIENCE_S = 0.1
 
 
 def probe(problem: Problem) -> UnitResult:
@@ -29,11 +32,14 @@ def probe(problem: Problem) -> UnitResult:
     started = time.monotonic()
     names = problem.spec.search.included()
     try:
-        measured, largest = _admitted(problem)
+        # Measuring forms and optimizers takes up to a second: too much of a budget of a few.
+        hurried = problem.spec.budget.shortest_s < HURRIED_S
+        measured, largest = (None, max_pack_size(problem)) if hurried else _admitted(problem)
+        form = default_form(problem) if measured is None else measured.form
         size = min(PACK, largest)
         pack = [names[i % len(names)] for i in range(size)]
-        packed = step_seconds(problem, pack, measured.form, PATIENCE_S)
-        each = {name: step_seconds(problem, [name], ALONE, PATIENCE_S / 4) for name in names}
+        pack_step_s = pack_seconds(problem, pack, form)
+        each = {} if hurried else optimizer_seconds(problem, names, at_once=largest)
     except WhichoptError:
         raise
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
@@ -51,16 +57,19 @@ def probe(problem: Problem) -> UnitResult:
         test_rows=len(problem.test.y),
         data_hash=problem.data_hash,
         data_report=problem.data_report,
-        pack_step_s=min(packed),
+        pack_step_s=pack_step_s,
         probe_pack_size=size,
         max_pack_size=largest,
-        engine=measured.form.engine,
-        engine_reason=_reason(problem, measured),
+        engine=form.engine,
+        engine_reason=_reason(problem, form),
         device=device_name(problem.device),
         versions=versions(),
-        optimizer_step_s={name: min(times) for name, times in each.items()},
-        form=measured.form,
-        speedup=measured.alone_s / measured.trial_step_s,
+        optimizer_step_s=each,
+        form=form,
+        speedup=None if measured is None else measured.alone_s / measured.trial_step_s,
+        best_width=min(form.width, largest) if measured is None else measured.best_width,
+        minority=minority(problem),
+        network=layers_line(problem.make_model(0)),
     )
     seconds = time.monotonic() - started
     # How many steps were timed depends on the machine; a study's cost in steps does not.
@@ -82,14 +91,14 @@ def _admitted(problem: Problem) -> tuple[Measured, int]:
             largest //= 2
 
 
-def _reason(problem: Problem, measured: Measured) -> str:
+def _reason(problem: Problem, form: Form) -> str:
     """Why this engine, for the answer. No measured number: two runs of one study give one answer."""
     batchable, reason = problem.batchable
     if not batchable:
         return reason
-    if measured.form.engine == "sequential":
+    if form.engine == "sequential":
         return "one trial after the other was faster than any stacked form"
-    return "vectorised: all trials of a part share each step" if measured.form.vectorise else SHARED
+    return "vectorised: all trials of a part share each step" if form.vectorise else SHARED
 
 
 def versions() -> dict[str, str]:

@@ -21,7 +21,7 @@ from optim_core.transforms.registry import build_transform
 Weights = dict[str, Tensor]
 
 
-class _Single:
+class Single:
     """One trial."""
 
     def __init__(self, problem: Problem, trial: TrialParams, horizon: int) -> None:
@@ -43,20 +43,28 @@ class _Single:
             set_rate(dict(self.model.named_buffers()), configuration.techniques["dropout"])
 
     def step(self, step: int) -> Tensor:
+        batch = self.batch(step)
+        loss, grads = self.gradients(self.parameters, *batch)
+        self.update(step, batch, grads)
+        return loss.detach()
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """The step's rows and targets; the model is made ready for them."""
         rows = self.order.rows(step).to(self.problem.device)
         set_step(dict(self.model.named_buffers()), step)
         self.model.train()
-        x, y = self.problem.train.x[rows], self.problem.train.y[rows]
-        loss, grads = self._gradients(self.parameters, x, y)
+        return self.problem.train.x[rows], self.problem.train.y[rows]
+
+    def update(self, step: int, batch: tuple[Tensor, Tensor], grads: Weights) -> None:
+        """What the optimizer makes of the gradients, which it may write into."""
         factor = self.plateau.factor
         hypers = self.hyper.at(step, 1.0 if factor is None else float(factor))
         if self.transform.perturb is not None:
             with torch.no_grad():
                 moved = self.transform.perturb(self.weights(), grads, hypers)
-            _, grads = self._gradients({name: p.requires_grad_() for name, p in moved.items()}, x, y)
+            _, grads = self.gradients({name: p.requires_grad_() for name, p in moved.items()}, *batch)
         with torch.no_grad():
             self.transform.update_(self.weights(), grads, self.memory, hypers, step + 1)
-        return loss.detach()
 
     def weights(self) -> Weights:
         """The weights that are trained."""
@@ -76,7 +84,8 @@ class _Single:
         self.model.eval()
         return functional_call(self.model, weights, (x,))
 
-    def _gradients(self, weights: Weights, x: Tensor, y: Tensor) -> tuple[Tensor, Weights]:
+    def gradients(self, weights: Weights, x: Tensor, y: Tensor) -> tuple[Tensor, Weights]:
+        """Loss and gradients at ``weights`` on a batch."""
         outputs = self.model(x) if weights is self.parameters else functional_call(self.model, weights, (x,))
         loss = self.problem.loss(outputs, y, self.smoothing)
         found = torch.autograd.grad(loss, list(weights.values()))
@@ -87,7 +96,7 @@ class SequentialRunner:
     """See ``runner.Runner``."""
 
     def __init__(self, problem: Problem, trials: list[TrialParams], horizon: int) -> None:
-        self.singles = [_Single(problem, trial, horizon) for trial in trials]
+        self.singles = [Single(problem, trial, horizon) for trial in trials]
 
     def advance(self, first: int, last: int) -> Tensor:
         return torch.stack([torch.stack([one.step(t) for t in range(first, last)]) for one in self.singles])

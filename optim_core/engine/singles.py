@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from optim_core.engine.arena import Arena, Weights
+from optim_core.engine.blocks import Blocks, Weights
 from optim_core.engine.company import Company
 from optim_core.engine.hyper import HyperRow, hyper_row, layout_of, transform_techniques
 from optim_core.engine.moves import give, taken
@@ -41,25 +41,25 @@ class Singles:
         span: slice,
         trials: Sequence[TrialParams],
         skeleton: nn.Module,
-        arena: Arena,
+        blocks: Blocks,
         groups: Groups,
         horizon: int,
         company: Company,
     ) -> None:
-        self.span, self._arena, self._groups = span, arena, groups
+        self.span, self._blocks, self._groups = span, blocks, groups
         self._ones = [
             self._one(span.start + i, trial, skeleton, horizon, company.rates) for i, trial in enumerate(trials)
         ]
 
     def _one(self, row: int, trial: TrialParams, skeleton: nn.Module, horizon: int, rates: Sequence[str]) -> _One:
-        configuration, arena, groups = trial.configuration, self._arena, self._groups
+        configuration, blocks, groups = trial.configuration, self._blocks, self._groups
         techniques = transform_techniques([configuration])
         transform = build_transform(configuration.optimizer, layout_of(skeleton, groups, batched=False), techniques)
         if transform.shape_free:
-            transform = build_transform(configuration.optimizer, Layout(groups=arena.index), techniques)
+            transform = build_transform(configuration.optimizer, Layout(groups=blocks.index), techniques)
         weights, gradients = (
-            {name: x[row] for name, x in (blocks if transform.shape_free else arena.cut(blocks)).items()}
-            for blocks in (arena.data, arena.gradients)
+            {name: x[row] for name, x in (part if transform.shape_free else blocks.cut(part)).items()}
+            for part in (blocks.data, blocks.gradients)
         )
         hyper = hyper_row(configuration, trial.seed, horizon, groups, [*techniques, *rates])
         return _One(transform, weights, gradients, hyper, transform.init(weights, hyper.at(0)))
@@ -95,7 +95,7 @@ class Singles:
     def state(self) -> list[State]:
         """See ``Slice``."""
         return [
-            taken(_stacked(one.memory), self._arena, one.transform.shape_free)[0] if one.memory else {}
+            taken(_stacked(one.memory), self._blocks, one.transform.shape_free)[0] if one.memory else {}
             for one in self._ones
         ]
 
@@ -103,7 +103,7 @@ class Singles:
         """See ``Slice``."""
         for (one, hypers), state in zip(self._each(0, None), states, strict=True):
             memory = _stacked(one.transform.init(one.weights, hypers))
-            give(memory, [state], self._arena, one.transform.shape_free)
+            give(memory, [state], self._blocks, one.transform.shape_free)
             one.memory = {key: {name: x[0] for name, x in own.items()} for key, own in memory.items()}
 
     def _each(self, step: int, factor: Tensor | None) -> list[tuple[_One, Hypers]]:
@@ -114,7 +114,7 @@ class Singles:
         cut = []
         for one, weights in zip(self._ones, found, strict=True):
             own = {name: x.unsqueeze(0) for name, x in weights.items()}
-            cut.append(self._arena.cut(own) if one.transform.shape_free else own)
+            cut.append(self._blocks.cut(own) if one.transform.shape_free else own)
         return {name: torch.cat([own[name] for own in cut]) for name in cut[0]}
 
 

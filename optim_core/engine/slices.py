@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from optim_core.engine.arena import Arena, Weights
+from optim_core.engine.blocks import Blocks, Weights
 from optim_core.engine.company import Company
 from optim_core.engine.hyper import HyperTable, hyper_table, layout_of
 from optim_core.engine.moves import give, taken
@@ -18,47 +18,47 @@ from optim_core.transforms.rows import METHODS, Rows
 
 
 class Slice:
-    """Neighbouring trials of one optimizer. ``span``: their rows in the arena."""
+    """Neighbouring trials of one optimizer. ``span``: their rows in the blocks."""
 
     def __init__(
         self,
         span: slice,
         trials: Sequence[TrialParams],
         skeleton: nn.Module,
-        arena: Arena,
+        blocks: Blocks,
         groups: Groups,
         horizon: int,
         company: Company,
     ) -> None:
-        self.span, self._arena = span, arena
+        self.span, self._blocks = span, blocks
         configurations = [t.configuration for t in trials]
         name = configurations[0].optimizer
         techniques = company.techniques[name]
-        device, names = next(iter(arena.data.values())).device, [*techniques, *company.rates]
+        device, names = next(iter(blocks.data.values())).device, [*techniques, *company.rates]
         self.table: HyperTable = hyper_table(configurations, [t.seed for t in trials], horizon, groups, device, names)
         layout = layout_of(skeleton, groups, batched=True)
         self.transform: Transform = build_transform(name, layout, techniques)
         self._whole = self.transform.shape_free
         if self._whole:
-            self.transform = build_transform(name, Layout(batched=True, groups=arena.index), techniques)
-        self._weights, self._gradients = self._own(arena.data), self._own(arena.gradients)
+            self.transform = build_transform(name, Layout(batched=True, groups=blocks.index), techniques)
+        self._weights, self._gradients = self._own(blocks.data), self._own(blocks.gradients)
         self.memory: State = self.transform.init(self._weights, self.table.at(0))
         self._fused = name if name in METHODS and not techniques and device.type == "cpu" else None
         self._rows: Rows | None = None
 
     def _own(self, blocks: Weights) -> Weights:
         part = {name: x[self.span] for name, x in blocks.items()}
-        return part if self._whole else self._arena.cut(part)
+        return part if self._whole else self._blocks.cut(part)
 
     def update(self, step: int, factor: Tensor | None) -> None:
-        """One step from the arena's gradients. ``factor``: see ``HyperTable.at``."""
+        """One step from the blocks's gradients. ``factor``: see ``HyperTable.at``."""
         hypers = self.table.at(step, factor)
         if self._fused is None:
             self.transform.update_(self._weights, self._gradients, self.memory, hypers, step + 1)
             return
         if self._rows is None:
             own = (self._weights, self._gradients, self.memory)
-            self._rows = Rows(self._fused, *own, hypers, self._arena.index)
+            self._rows = Rows(self._fused, *own, hypers, self._blocks.index)
         self._rows.update_(hypers, step + 1)
 
     @property
@@ -84,13 +84,13 @@ class Slice:
 
     def state(self) -> list[State]:
         """What the method remembers of each trial; see ``moves``."""
-        return taken(self.memory, self._arena, self._whole) or [{} for _ in range(self.span.stop - self.span.start)]
+        return taken(self.memory, self._blocks, self._whole) or [{} for _ in range(self.span.stop - self.span.start)]
 
     def restore(self, states: Sequence[State]) -> None:
         """Continue from what ``state`` gave, of these trials or of others like them."""
         self.memory = self.transform.init(self._weights, self.table.at(0))
-        give(self.memory, states, self._arena, self._whole)
+        give(self.memory, states, self._blocks, self._whole)
         self._rows = None
 
     def _by_name(self, weights: Weights) -> Weights:
-        return self._arena.cut(weights) if self._whole else weights
+        return self._blocks.cut(weights) if self._whole else weights

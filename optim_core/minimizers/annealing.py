@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import dual_annealing
+import scipy
 
 from optim_core.minimizers.base import Hyper, Objective, above
 
@@ -22,7 +22,7 @@ def simulated_annealing(objective: Objective, hyper: Hyper, seed: int) -> None:
     start, span = objective.start, above(hyper, "span")
     # The visiting distribution has no moments: jumps overflow now and then, and SciPy folds them back into the bounds.
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-        dual_annealing(
+        scipy.optimize.dual_annealing(
             objective.value,
             np.stack([start - span, start + span], axis=1),
             maxiter=ENDLESS,

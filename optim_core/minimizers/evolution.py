@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from cmaes import CMA, SepCMA
-from scipy.stats import rankdata
+import scipy
 
 from optim_core.minimizers.base import Hyper, Objective, Vector, above
 
@@ -24,6 +23,9 @@ def cma_es(objective: Objective, hyper: Hyper, seed: int) -> None:
     ``sigma``: first step size, above 0; ``population``: samples a generation, 0 for 4 + ⌊3 ln n⌋. Stops by the rules of
     the package (flat values, vanished or exploded steps).
     """
+    # It imports scipy.stats, which few studies need.
+    from cmaes import CMA, SepCMA
+
     asked = int(hyper["population"])
     population = max(SMALLEST_POPULATION, asked) if asked > 0 else 4 + math.floor(3 * math.log(objective.size))
     method = CMA if objective.size <= LARGEST_FULL_COVARIANCE else SepCMA
@@ -60,4 +62,4 @@ def openai_es(objective: Objective, hyper: Hyper, seed: int) -> None:
 
 def centred_ranks(values: Vector) -> Vector:
     """(P,) values → (P,) ranks in [−1/2, 1/2], the smallest value lowest; P is at least 2."""
-    return (rankdata(values) - 1) / (len(values) - 1) - 0.5
+    return (scipy.stats.rankdata(values) - 1) / (len(values) - 1) - 0.5

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from scipy.optimize import minimize
+import scipy
 
 from optim_core.minimizers.base import LARGE, Hyper, Objective, Vector
 from optim_core.minimizers.limits import check_size
@@ -48,7 +48,7 @@ def lbfgs(objective: Objective, hyper: Hyper, seed: int) -> None:
         "maxiter": ENDLESS,
         "maxfun": ENDLESS,
     }
-    minimize(_with_soft_walls(objective), objective.start, jac=True, method="L-BFGS-B", options=options)
+    scipy.optimize.minimize(_with_soft_walls(objective), objective.start, jac=True, method="L-BFGS-B", options=options)
 
 
 def slsqp(objective: Objective, hyper: Hyper, seed: int) -> None:
@@ -59,4 +59,4 @@ def slsqp(objective: Objective, hyper: Hyper, seed: int) -> None:
     del seed
     check_size(["slsqp"], objective.size)
     options = {"ftol": float(hyper["ftol"]), "maxiter": ENDLESS}
-    minimize(objective.value_and_gradient, objective.start, jac=True, method="SLSQP", options=options)
+    scipy.optimize.minimize(objective.value_and_gradient, objective.start, jac=True, method="SLSQP", options=options)

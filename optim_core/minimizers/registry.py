@@ -7,8 +7,7 @@ from optim_core.minimizers.base import BudgetSpent, Hyper, Minimizer, Objective
 from optim_core.minimizers.evolution import cma_es, openai_es
 from optim_core.minimizers.quasi_newton import lbfgs, slsqp
 from optim_core.minimizers.swarm import pso
-from optim_core.spec.errors import SpecError
-from optim_core.spec.problem import unknown_name
+from optim_core.spec.names import find_row
 
 MINIMIZERS: dict[str, Minimizer] = {
     "lbfgs": lbfgs,
@@ -22,9 +21,7 @@ MINIMIZERS: dict[str, Minimizer] = {
 
 def find_minimizer(name: str) -> Minimizer:
     """The method ``name``. Raises SpecError for an unknown one."""
-    if name not in MINIMIZERS:
-        raise SpecError(unknown_name("minimizer", name, MINIMIZERS), code="unknown_optimizer")
-    return MINIMIZERS[name]
+    return find_row("minimizer", name, MINIMIZERS)
 
 
 def minimize(name: str, objective: Objective, hyper: Hyper, seed: int) -> None:

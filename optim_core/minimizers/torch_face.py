@@ -13,6 +13,7 @@ from torch import Tensor
 from optim_core.minimizers.base import Vector, usable
 from optim_core.minimizers.counted import Counted
 from optim_core.minimizers.limits import check_size
+from optim_core.minimizers.named_optimizer import NamedOptimizer
 from optim_core.minimizers.registry import find_minimizer, minimize
 from optim_core.spec.errors import SpecError
 from optim_core.spec.keys import derive_seed
@@ -20,24 +21,31 @@ from optim_core.spec.keys import derive_seed
 MAX_EVALUATIONS = 200
 
 
-class MinimizerOptimizer(torch.optim.Optimizer):
+class MinimizerOptimizer(NamedOptimizer):
     """One step is one run from the present weights, after which the best point found is in the weights.
 
     ``defaults``: all hyperparameters of the method ``name``, ``weight_decay`` (L2 with torch's 1/2; a group may have its
     own), ``max_evaluations`` (closure calls a step, default 200) and ``seed`` (default 0; every step of a run draws its
-    own numbers from it). Raises SpecError for an unknown name and for more weights than the method can take.
+    own numbers from it), ``maximize``. Raises SpecError for an unknown name and for more weights than the method can take.
     """
 
     def __init__(self, params: Any, name: str, defaults: dict[str, Any]) -> None:
         find_minimizer(name)
-        own = {"weight_decay": 0.0, "max_evaluations": float(MAX_EVALUATIONS), "seed": 0, "runs": 0}
-        super().__init__(params, {**own, **defaults})
-        check_size([name], sum(p.numel() for group in self.param_groups for p in group["params"]))
-        self._name = name
+        own = {"weight_decay": 0.0, "maximize": False, "max_evaluations": float(MAX_EVALUATIONS), "seed": 0, "runs": 0}
+        super().__init__(params, name, {**own, **defaults})
 
-    def __getstate__(self) -> dict[str, Any]:
-        # torch lists by hand what is copied and pickled.
-        return {**super().__getstate__(), "_name": self._name}
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """As torch's, with the refusals of the constructor."""
+        super().add_param_group(param_group)
+        trained = [p for group in self.param_groups for p in group["params"] if p.requires_grad]
+        check_size([self.method], sum(p.numel() for p in trained))
+        if any(p.is_complex() for p in trained):
+            raise SpecError(f"{self.method} has no meaning for complex weights", code="complex_weights")
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """As torch's. Raises SpecError for the state of another method."""
+        self.check_method(state_dict)
+        super().load_state_dict(state_dict)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
         """Run the method; the loss of the best point as the closure gave it (without weight decay).
@@ -46,7 +54,7 @@ class MinimizerOptimizer(torch.optim.Optimizer):
         without it.
         """
         if closure is None:
-            message = f"{self._name} evaluates the loss several times a step: call step(closure), as for torch's LBFGS"
+            message = f"{self.method} evaluates the loss several times a step: call step(closure), as for torch's LBFGS"
             raise SpecError(message, code="closure_missing")
         task = _Closure(self, closure)
         settings = self.param_groups[0]
@@ -54,7 +62,7 @@ class MinimizerOptimizer(torch.optim.Optimizer):
             task.start, task.value, task.value_and_gradient, limit=settings["max_evaluations"], gradient_cost=1
         )
         try:
-            minimize(self._name, counted, settings, derive_seed("step", settings["seed"], settings["runs"]))
+            minimize(self.method, counted, settings, derive_seed("step", settings["seed"], settings["runs"]))
         finally:
             # Whatever happened, the weights are a point that was worth keeping.
             task.write(counted.best_point)
@@ -68,6 +76,7 @@ class _Closure:
     def __init__(self, optimizer: torch.optim.Optimizer, closure: Callable[[], Any]) -> None:
         pairs = [(p, float(g["weight_decay"])) for g in optimizer.param_groups for p in g["params"] if p.requires_grad]
         self._weights = [p for p, _ in pairs]
+        self._sign = -1.0 if optimizer.param_groups[0]["maximize"] else 1.0
         self._decay = np.concatenate([np.full(p.numel(), decay) for p, decay in pairs])
         self._closure = closure
         self.start = self._vector(self._weights)
@@ -80,10 +89,12 @@ class _Closure:
         self.write(x)
         with torch.enable_grad():
             loss = self._closure()
+        if loss is None:
+            raise SpecError("the closure returned None: it has to return the loss", code="wrong_type")
         if isinstance(loss, Tensor):
             # A copy, as a closure may return the same tensor each time.
             loss = loss.detach().clone()
-        value = float(loss) + float(0.5 * (self._decay * x * x).sum())
+        value = self._sign * float(loss) + float(0.5 * (self._decay * x * x).sum())
         if self.best_loss is None or (usable(value) and value < self._best_value):
             self.best_loss, self._best_value = loss, value if usable(value) else math.inf
         return value
@@ -92,7 +103,7 @@ class _Closure:
         """As ``value``, with the gradient (n,) that the closure left behind; zero where it left none."""
         value = self.value(x)
         grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in self._weights]
-        return value, self._vector(grads) + self._decay * x
+        return value, self._sign * self._vector(grads) + self._decay * x
 
     @torch.no_grad()
     def write(self, x: Vector) -> None:

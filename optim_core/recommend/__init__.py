@@ -1,5 +1,6 @@
-"""What the evidence says. Torch-free; ``recommend`` is all that the rest of the house calls."""
+"""What the evidence says. Torch-free; ``recommend`` and ``standing`` are all that the rest of the house calls."""
 
 from optim_core.recommend.recommender import recommend
+from optim_core.recommend.standing import standing
 
-__all__ = ["recommend"]
+__all__ = ["recommend", "standing"]

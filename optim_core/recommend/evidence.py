@@ -1,77 +1,198 @@
-"""Confirmed scores, paired by seed, read from a study's view."""
+"""What the confirmation measured: per configuration the scores of single rows, folds and seeds shared by all."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from optim_core.spec.trial import Configuration, StudyView
+from optim_core.recommend.history import probe_report
+from optim_core.recommend.interval import CLAIM_SEEDS_ONE_SPLIT
+from optim_core.recommend.row_scores import NEEDS_TARGETS, Values, filled
+from optim_core.spec.problem import FOLDS
+from optim_core.spec.rowscores import unpack
+from optim_core.spec.trial import Configuration, ProbeReport, Role, StudyView, UnitView
 
 
 @dataclass(frozen=True)
 class Confirmed:
-    """A configuration with its metric on each fresh seed, (n,), in the order of the seeds."""
+    """A confirmed configuration. ``folds``: per fold (w, S, n), see ``row_scores``; runs that diverged count as the worst.
+
+    ``metrics``: the metric of each of its runs on the test split, NaN where it diverged.
+    """
 
     configuration: Configuration
-    roles: frozenset[str]
-    values: NDArray[np.float64]
+    roles: frozenset[Role]
+    folds: list[Values]
+    metrics: NDArray[np.float64]
     diverged_n: int
+
+    @property
+    def optimizer(self) -> str:
+        return self.configuration.optimizer
 
 
 @dataclass(frozen=True)
-class Scores:
-    """All confirmed configurations on the same seeds. ``sign`` is +1 when a larger metric is better, else −1."""
+class Evidence:
+    """All confirmed configurations. ``look``: 0 or 1. ``whole``: all folds were test splits in turn, or one was for several
+    seeds, as a verdict needs. ``rows``: how many were scored. ``targets``: per fold (n,), for metrics that need them.
+    ``trivial``: what one answer for every row scores, per fold (w, S, n) like a configuration's; None where that is not
+    finite. ``train_rows``: of one run, where there is one split.
+    """
 
+    metric: str
     confirmed: list[Confirmed]
     seeds: list[int]
-    sign: int
+    fold_n: int
+    look: int
+    whole: bool
+    rows: int
+    targets: list[Values] | None
+    trivial: list[Values] | None
+    train_rows: int | None
 
-    def role(self, role: str) -> Confirmed:
-        """The configuration with that role (``adamw_tuned``, ``adamw_default``)."""
+    def role(self, role: Role) -> Confirmed:
+        """The configuration with that role."""
         return next(c for c in self.confirmed if role in c.roles)
 
-    def gain(self, a: Confirmed, b: Confirmed) -> NDArray[np.float64]:
-        """Paired differences (n,), positive where ``a`` is better than ``b``."""
-        return self.sign * (a.values - b.values)
+    @property
+    def rivals(self) -> list[Confirmed]:
+        return [c for c in self.confirmed if "rival" in c.roles]
+
+    @property
+    def wide(self) -> bool:
+        """Whether each row was also scored as an unused validation row."""
+        return self.confirmed[0].folds[0].shape[0] > 1
+
+    @property
+    def runs(self) -> int:
+        """Trainings of one configuration."""
+        return self.fold_n * len(self.seeds)
 
 
-def confirmed_scores(view: StudyView) -> Scores:
-    """Collect every finished confirmation trial. A diverged run counts as the worst value that any run of the study had."""
-    maximise = _direction(view) == "maximize"
-    rows: dict[str, tuple[Configuration, str, dict[int, float | None]]] = {}
-    seen: list[float] = []
-    for unit in sorted(view.units, key=lambda u: u.spec.key):
-        if unit.result is None:
-            continue
-        by_number = {trial.number: trial for trial in unit.spec.trials}
-        for result in unit.result.trials:
-            if result.metric is not None:
-                seen.append(result.metric)
-            if unit.spec.kind == "confirm":
-                trial = by_number[result.number]
-                key = trial.configuration.model_dump_json()
-                rows.setdefault(key, (trial.configuration, trial.origin, {}))[2][trial.seed] = result.metric
-    worst = (min(seen) if maximise else max(seen)) if seen else 0.0
-    seeds = _seed_order(view)
+# (fold, seed) → split → the run's stored rows; a run that diverged has none.
+Runs = dict[tuple[int, int], Mapping[str, Values]]
+
+
+def evidence(view: StudyView) -> Evidence | None:
+    """Collect every finished confirmation run; None before a whole look has ended.
+
+    A later look counts once all of it is there, so that folds and seeds are the same for all configurations.
+    """
+    units = _finished_looks(view)
+    if not units:
+        return None
+    probe = probe_report(view)
+    found, targets = _runs(units), _targets(units)
+    folds = sorted({unit.spec.fold or 0 for unit in units})
+    trials = sorted((t for u in units for t in u.spec.trials), key=lambda t: t.number)
+    seeds = list(dict.fromkeys(trial.seed for trial in trials))
+    whole = len(folds) == FOLDS or (len(folds) == 1 and len(seeds) >= CLAIM_SEEDS_ONE_SPLIT)
+    rows, metric = _rows_per_fold(found, folds), probe.metric
+    wide = (
+        whole
+        and len(folds) > 1
+        and all("validation" in r for _, _, own, _ in found.values() for r in own.values() if r)
+    )
+    wanted = [targets[k] for k in folds] if metric in NEEDS_TARGETS else None
+    unlearned = _trivial(units, seeds)
+    floor = [_fold(unlearned, k, len(folds), seeds, rows[k], wide) for k in folds]
+    arrays = [[_fold(own, k, len(folds), seeds, rows[k], wide) for k in folds] for _, _, own, _ in found.values()]
     confirmed = [
-        Confirmed(
-            configuration,
-            frozenset(origin.split("+")),
-            np.array([worst if by_seed[s] is None else by_seed[s] for s in seeds], dtype=np.float64),
-            sum(value is None for value in by_seed.values()),
+        Confirmed(configuration, roles, clean, np.array(metrics), int(np.isnan(metrics).sum()))
+        for (configuration, roles, _, metrics), clean in zip(
+            found.values(), filled(arrays, metric, wanted), strict=True
         )
-        for configuration, origin, by_seed in rows.values()
     ]
-    confirmed.sort(key=lambda c: c.configuration.model_dump_json())
-    return Scores(confirmed, seeds, 1 if maximise else -1)
+    return Evidence(
+        metric=metric,
+        confirmed=confirmed,
+        seeds=seeds,
+        fold_n=len(folds),
+        look=max(unit.spec.rung for unit in units),
+        whole=whole,
+        rows=_scored(probe, sum(rows.values()), len(folds), view.spec.training.in_folds),
+        targets=wanted,
+        trivial=floor if all(np.isfinite(fold).all() for fold in floor) else None,
+        train_rows=probe.train_rows if len(folds) == 1 else None,
+    )
 
 
-def _direction(view: StudyView) -> str:
-    return next(u.result.probe.direction for u in view.units if u.result is not None and u.result.probe is not None)
+def _scored(probe: ProbeReport, kept: int, folds: int, in_folds: bool) -> int:
+    """Rows of the test splits. ``kept``: values stored of them, which for many rows are means of blocks."""
+    rows = probe.test_rows
+    if in_folds:
+        rows = round((probe.train_rows + probe.validation_rows + probe.test_rows) * folds / FOLDS)
+    # Folds differ by a row.
+    return kept if rows - kept <= folds else rows
 
 
-def _seed_order(view: StudyView) -> list[int]:
-    trials = [t for u in view.units if u.spec.kind == "confirm" and u.result is not None for t in u.spec.trials]
-    return list(dict.fromkeys(t.seed for t in sorted(trials, key=lambda t: t.number)))
+def _finished_looks(view: StudyView) -> list[UnitView]:
+    """Confirmation units of the looks that are complete, from the first on."""
+    complete: list[UnitView] = []
+    for look in range(1 + max((u.spec.rung for u in view.units if u.spec.kind == "confirm"), default=-1)):
+        units = [u for u in view.units if u.spec.kind == "confirm" and u.spec.rung == look]
+        if not units or any(u.result is None for u in units):
+            break
+        complete += sorted(units, key=lambda u: u.spec.key)
+    return complete
+
+
+Found = dict[str, tuple[Configuration, frozenset[Role], Runs, list[float]]]
+
+
+def _runs(units: Sequence[UnitView]) -> Found:
+    """Configuration (as JSON) → it, its roles, its runs and their metrics; in the order of trial numbers."""
+    found: Found = {}
+    pairs = []
+    for unit in units:
+        assert unit.result is not None
+        results = {result.number: result for result in unit.result.trials}
+        pairs += [(trial, unit, results[trial.number]) for trial in unit.spec.trials]
+    for trial, unit, result in sorted(pairs, key=lambda pair: pair[0].number):
+        key = trial.configuration.model_dump_json()
+        _, _, runs, metrics = found.setdefault(key, (trial.configuration, frozenset(trial.roles), {}, []))
+        runs[unit.spec.fold or 0, trial.seed] = {
+            split: np.asarray(unpack(text), dtype=np.float64) for split, text in result.rows.items()
+        }
+        metrics.append(np.nan if result.metric is None else result.metric)
+    return found
+
+
+def _targets(units: Sequence[UnitView]) -> dict[int, Values]:
+    """Fold → true values of its rows, from the runs that had it as their test split."""
+    return {
+        unit.spec.fold or 0: np.asarray(unpack(unit.result.targets["test"]), dtype=np.float64)
+        for unit in units
+        if unit.result is not None and "test" in unit.result.targets
+    }
+
+
+def _trivial(units: Sequence[UnitView], seeds: Sequence[int]) -> Runs:
+    """What one answer for every row scores, as runs with the seeds of the trials."""
+    found: Runs = {}
+    for unit in units:
+        assert unit.result is not None
+        kept = {split: np.asarray(unpack(text), dtype=np.float64) for split, text in unit.result.trivial.items()}
+        found |= {(unit.spec.fold or 0, seed): kept for seed in seeds}
+    return found
+
+
+def _rows_per_fold(found: Found, folds: Sequence[int]) -> dict[int, int]:
+    """Fold → its number of rows, from any run that has some."""
+    rows = dict.fromkeys(folds, 1)
+    for _, _, runs, _ in found.values():
+        for (fold, _), kept in runs.items():
+            for split, place in (("test", fold), ("validation", (fold + 1) % FOLDS)):
+                if split in kept and place in rows and (split == "test" or len(folds) == FOLDS):
+                    rows[place] = len(kept[split])
+    return rows
+
+
+def _fold(runs: Runs, fold: int, folds: int, seeds: Sequence[int], rows: int, wide: bool) -> Values:
+    """(w, S, n) of a fold: runs that had it as test split, and those for which it was the unused validation split."""
+    sources = [(fold, "test"), *([((fold - 1) % folds, "validation")] if wide else [])]
+    missing = np.full(rows, np.nan)
+    return np.array([[runs[place, seed].get(split, missing) for seed in seeds] for place, split in sources])

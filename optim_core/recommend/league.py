@@ -1,92 +1,88 @@
-"""One row per optimizer: how good, how robust, how dear."""
+"""One row per optimizer: how good, how robust, how dear, and whether it was tried enough."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from optim_core.recommend.evidence import Scores
-from optim_core.recommend.stats import best_band, expected_best, mean_interval
-from optim_core.recommend.verdict import ALPHA
+from optim_core.recommend.enough import Tried
+from optim_core.recommend.evidence import Evidence
+from optim_core.recommend.history import Outcome, best_of, outcomes, probe_report
+from optim_core.recommend.sensitivity import lr_width, rate_cost
+from optim_core.recommend.tuning import best_band, expected_best
+from optim_core.recommend.verdict import score_of
 from optim_core.spec.optimizers import OPTIMIZERS
-from optim_core.spec.recommendation import CurveBand, LeagueRow
-from optim_core.spec.trial import Configuration, StudyView, TrialResult
-
-# A learning rate is "as good as the best" within this share of the best metric.
-WITHIN = 0.02
+from optim_core.spec.problem import sign_of
+from optim_core.spec.recommendation import Confirmed, CurveBand, LeagueRow
+from optim_core.spec.trial import StudyView
 
 
-def league(view: StudyView, scores: Scores, step_s: dict[str, float]) -> list[LeagueRow]:
-    """Rows of every included optimizer, best first: confirmed ones by their score, the others by their best trial."""
-    searched = _searched(view)
-    rows = [_row(name, searched.get(name, []), scores, step_s) for name in view.spec.search.included()]
-
-    def order(row: LeagueRow) -> tuple[bool, float]:
-        return not row.confirmed, math.inf if row.best is None else -scores.sign * row.best
-
-    return sorted(rows, key=order)
-
-
-Searched = tuple[int, Configuration, TrialResult]
+def league(view: StudyView, found: Evidence, tried: Mapping[str, Tried]) -> list[LeagueRow]:
+    """Rows of every included optimizer, by what the search saw: longer runs before shorter, then better before worse."""
+    searched, probe = outcomes(view, "train"), probe_report(view)
+    rows = []
+    for name in view.spec.search.included():
+        mine = [o for o in searched if o.optimizer == name]
+        best = best_of(mine)
+        rows.append((best, _row(name, mine, best, found, tried[name], probe.optimizer_step_s.get(name))))
+    rows.sort(key=lambda pair: (-pair[0].rung, *pair[0].rank) if pair[0] and pair[0].alive else (1, math.inf, 0))
+    return [row for _, row in rows]
 
 
-def _searched(view: StudyView) -> dict[str, list[Searched]]:
-    """Per optimizer every (rung, configuration, result) of the search, by trial number."""
-    found: dict[str, list[Searched]] = {}
-    for unit in view.units:
-        if unit.spec.kind == "train" and unit.result is not None:
-            configurations = {trial.number: trial.configuration for trial in unit.spec.trials}
-            for result in unit.result.trials:
-                configuration = configurations[result.number]
-                found.setdefault(configuration.optimizer, []).append((unit.spec.rung, configuration, result))
-    return {name: sorted(rows, key=lambda row: (row[0], row[2].number)) for name, rows in found.items()}
-
-
-def _row(name: str, searched: list[Searched], scores: Scores, step_s: dict[str, float]) -> LeagueRow:
-    mine = [c for c in scores.confirmed if c.configuration.optimizer == name]
-    best = max(mine, key=lambda c: scores.sign * float(c.values.mean())) if mine else None
-    first = [row for row in searched if row[0] == 0]
-    value, configuration = _best_searched(searched) if best is None else (float(best.values.mean()), best.configuration)
+def _row(
+    name: str, mine: Sequence[Outcome], best: Outcome | None, found: Evidence, tried: Tried, step_s: float | None
+) -> LeagueRow:
+    sign = sign_of(found.metric)
+    alive = best is not None and best.alive
+    first = [o for o in mine if o.rung == min(o.rung for o in mine)]
     return LeagueRow(
         optimizer=name,
-        best=value,
-        confirmed=best is not None,
-        ci95=mean_interval(best.values, ALPHA) if best else None,
-        trials=len(first),
-        tuning_curve=_tuning_curve(first, scores.sign),
-        divergence_rate=_share_diverged(first),
-        lr_width_decades=_lr_width(first, scores.sign),
-        step_s=step_s.get(name),
+        searched=best.result.metric if best is not None and alive else None,
+        searched_steps=best.horizon if best is not None and alive else None,
+        confirmed=_confirmed(name, found, sign),
+        trials=tried.trials,
+        full_trials=tried.full,
+        lacks=tried.lacks,
+        tuning_curve=_tuning_curve(first, sign),
+        divergence_rate=_share_diverged(mine),
+        lr_width_decades=lr_width(mine, sign),
+        lr_wrong_by_3=rate_cost(mine, sign),
+        step_s=step_s,
         state_bytes_per_parameter=OPTIMIZERS[name].state_bytes_per_parameter,
-        configuration=configuration,
+        configuration=best.trial.configuration if best is not None and alive else None,
     )
 
 
-def _best_searched(searched: list[Searched]) -> tuple[float | None, Configuration | None]:
-    alive = [row for row in searched if row[2].metric is not None]
-    if not alive:
-        return None, None
-    top = max(row[0] for row in alive)
-    best = min((row for row in alive if row[0] == top), key=lambda row: (row[2].objective, row[2].number))
-    return best[2].metric, best[1]
+def _confirmed(name: str, found: Evidence, sign: int) -> Confirmed | None:
+    """The best of the optimizer's confirmed configurations."""
+    scores = [(score_of(found, c), c) for c in found.confirmed if c.optimizer == name]
+    if not scores:
+        return None
+    score, chosen = max(scores, key=lambda pair: sign * pair[0].value)
+    return Confirmed(
+        mean=score.value, ci95=(score.low, score.high), seeds=len(found.seeds), runs=found.runs, rows=found.rows,
+        roles=sorted(chosen.roles),
+    )  # fmt: skip
 
 
-def _share_diverged(first: list[Searched]) -> float:
-    return sum(row[2].diverged_at_step is not None for row in first) / len(first) if first else 0.0
+def _share_diverged(mine: Sequence[Outcome]) -> float:
+    numbers = {o.trial.number for o in mine}
+    return len({o.trial.number for o in mine if not o.alive}) / len(numbers) if numbers else 0.0
 
 
-def _gains(first: list[Searched], sign: int) -> NDArray[np.float64]:
+def _gains(first: Sequence[Outcome], sign: int) -> NDArray[np.float64]:
     """Metrics turned so that larger is better; a diverged trial counts as the worst one seen."""
-    alive = [sign * row[2].metric for row in first if row[2].metric is not None]
+    alive = [sign * o.result.metric for o in first if o.result.metric is not None]
     worst = min(alive, default=0.0)
-    return np.array([worst if row[2].metric is None else sign * row[2].metric for row in first])
+    return np.array([worst if o.result.metric is None else sign * o.result.metric for o in first])
 
 
-def _tuning_curve(first: list[Searched], sign: int) -> list[CurveBand]:
-    """Expected best metric after n trials on the first rung, at n = 1, 2, 4, … and all."""
-    if not first or all(row[2].metric is None for row in first):
+def _tuning_curve(first: Sequence[Outcome], sign: int) -> list[CurveBand]:
+    """Expected best metric after n trials on the optimizer's first rung, at n = 1, 2, 4, … and all."""
+    if not first or all(o.result.metric is None for o in first):
         return []
     gains, total = _gains(first, sign), len(first)
     counts = sorted({min(2**i, total) for i in range(total.bit_length() + 1)})
@@ -95,20 +91,3 @@ def _tuning_curve(first: list[Searched], sign: int) -> list[CurveBand]:
         ends = sorted(sign * end for end in best_band(gains, n))
         curve.append(CurveBand(n=n, expected=sign * expected_best(gains, n), low=ends[0], high=ends[1]))
     return curve
-
-
-def _lr_width(first: list[Searched], sign: int) -> float | None:
-    """Decades between the smallest and the largest learning rate within 2 % of the best; None with under 3 trials, and
-    for methods without a learning rate.
-    """
-    alive = [row for row in first if row[2].metric is not None and "lr" in row[1].hyperparameters]
-    if len(alive) < 3:
-        return None
-    gains = [sign * float(row[2].metric or 0.0) for row in alive]
-    best = max(gains)
-    rates = [
-        float(row[1].hyperparameters["lr"])
-        for row, gain in zip(alive, gains, strict=True)
-        if gain >= best - WITHIN * abs(best)
-    ]
-    return math.log10(max(rates) / min(rates))

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from optim_core.recommend.evidence import Confirmed, Scores, confirmed_scores
-from optim_core.recommend.explain import summary
+from collections.abc import Mapping
+
+from optim_core.recommend import wording
+from optim_core.recommend.enough import Tried, tried
+from optim_core.recommend.evidence import Confirmed, Evidence, evidence
+from optim_core.recommend.going_on import going_on
+from optim_core.recommend.history import outcomes, probe_report
+from optim_core.recommend.interval import Difference
 from optim_core.recommend.league import league
+from optim_core.recommend.sensitivity import rate_cost
 from optim_core.recommend.snippet import make_snippet
-from optim_core.recommend.stats import mean_interval
-from optim_core.recommend.verdict import ALPHA, Judgement, judge
+from optim_core.recommend.time_to_target import time_to_target
+from optim_core.recommend.verdict import Judgement, judge, more_runs_may_decide, score_of
 from optim_core.spec.optimizers import OPTIMIZERS
+from optim_core.spec.problem import sign_of
 from optim_core.spec.recommendation import (
     Baseline,
     Cost,
     DatasetNotes,
+    Decide,
     Effect,
     Equivalent,
     MetricInfo,
@@ -20,46 +29,111 @@ from optim_core.spec.recommendation import (
     Recommended,
     Replay,
     Score,
+    Trained,
+    Trivial,
 )
 from optim_core.spec.trial import Configuration, ProbeReport, StudyView
 
 
-def recommend(view: StudyView) -> Recommendation:
-    """The answer of a study whose confirmation is done. A pure function of the view."""
-    probe = next(u.result.probe for u in view.units if u.result is not None and u.result.probe is not None)
-    scores = confirmed_scores(view)
-    judgement = judge(scores, view.spec.equivalence_margin)
-    configuration = judgement.recommended.configuration
-    batchable = f"{probe.engine}: {probe.engine_reason}"
+def recommend(view: StudyView, suffices_s: float | None = None) -> Recommendation:
+    """The answer of a study whose confirmation is done. A pure function of its arguments.
+
+    ``suffices_s``: a budget in seconds that would be enough for a verdict on this machine, if this one was not. Raises
+    ValueError when no look of the confirmation has ended.
+    """
+    probe, found = probe_report(view), evidence(view)
+    if found is None:
+        raise ValueError("nothing has been confirmed")
+    searched = tried_of(view)
+    judged = judge(found, searched, view.spec)
+    decide = _decide(judged, suffices_s)
+    configuration = judged.recommended.configuration
+    sign = sign_of(found.metric)
+    rows = league(view, found, searched)
+    trained = _trained(view, probe)
+    mine = [o for o in outcomes(view, "train") if o.optimizer == configuration.optimizer]
+    lr = configuration.hyperparameters.get("lr")
+    cost = None if lr is None else rate_cost(mine, sign, around=float(lr))
+    further = going_on(outcomes(view, "train"), probe.full_horizon, sign, judged.margin)
+    sooner = time_to_target(view, configuration, judged.default.configuration, sign)
     return Recommendation(
         schema="whichopt.recommendation/1",
         study=view.study_id,
-        verdict=judgement.verdict,
-        summary=summary(judgement, probe.metric, len(scores.seeds)),
+        verdict=judged.verdict,
+        reason=judged.reason,
+        headline=wording.headline(judged, searched),
+        summary=wording.summary(judged, found, searched, decide, minority=probe.minority, early=view.finishing),
+        notes=[
+            *wording.notes(judged, found, searched, probe.minority, trained.epochs),
+            *wording.practice(judged, found.metric, cost, further, sooner),
+        ],
         recommended=Recommended(**configuration.model_dump(), parameter_groups=_groups(configuration)),
         metric=MetricInfo(name=probe.metric, direction=probe.direction),
-        score=_score(judgement.recommended),
+        score=_score(found, judged.recommended),
         baselines={
-            "adamw_default": _baseline(scores.role("adamw_default")),
-            "adamw_tuned": _baseline(scores.role("adamw_tuned")),
+            "adamw_default": _baseline(found, judged.default),
+            "adamw_tuned": _baseline(found, judged.tuned),
         },
-        effect=_effect(judgement, scores),
-        equivalent=[_equivalent(one) for one in judgement.equivalent],
-        league=league(view, scores, probe.optimizer_step_s),
+        gain=_effect(found, judged.gain, judged.margin, "adamw_default"),
+        effect=_effect(found, judged.effect, judged.margin, "adamw_tuned"),
+        decide=decide,
+        going_on=further,
+        time_to_target=sooner,
+        equivalent=[_equivalent(found, judged, one, d) for one, d in judged.equivalent],
+        not_tried=[name for name, row in searched.items() if not row.enough],
+        trivial=None if judged.trivial is None else Trivial(score=judged.trivial, beaten=judged.learnt == "shown"),
+        trained=trained,
+        league=rows,
         cost=_cost(view, probe),
         dataset=DatasetNotes(
             report=probe.data_report,
             hash=probe.data_hash,
             rows={"train": probe.train_rows, "validation": probe.validation_rows, "test": probe.test_rows},
         ),
-        engine=batchable,
-        snippet=make_snippet(configuration),
+        engine=f"{probe.engine}: {probe.engine_reason}",
+        snippet=make_snippet(configuration, trained),
         replay=Replay(
             command=f"whichopt replay {view.study_id}",
-            seeds=scores.seeds,
+            seeds=found.seeds,
+            folds=found.fold_n,
+            wide=found.wide,
             data_hash=probe.data_hash,
             versions=probe.versions,
         ),
+    )
+
+
+def undecided(view: StudyView) -> bool:
+    """Whether the confirmation so far leaves open what another look may decide."""
+    found = evidence(view)
+    return found is not None and more_runs_may_decide(judge(found, tried_of(view), view.spec))
+
+
+def tried_of(view: StudyView) -> Mapping[str, Tried]:
+    """What was tried of each included optimizer."""
+    searched, full = outcomes(view, "train"), probe_report(view).full_horizon
+    top = max((o.rung for o in searched if o.horizon == full), default=max((o.rung + 1 for o in searched), default=0))
+    return {name: tried(searched, name, top) for name in view.spec.search.included()}
+
+
+def _decide(judged: Judgement, suffices_s: float | None) -> Decide | None:
+    if judged.verdict != "inconclusive" or judged.learnt == "no":
+        return None
+    if judged.reason == "not_enough_search":
+        return Decide(seconds=None if suffices_s is None else wording.typed(suffices_s))
+    return None if judged.decider is None else Decide(seeds=judged.decider.seeds, rows=judged.decider.rows)
+
+
+def _trained(view: StudyView, probe: ProbeReport) -> Trained:
+    batch, rows, steps = view.spec.training.batch_size, probe.train_rows, probe.full_horizon
+    epochs = steps / probe.steps_per_epoch
+    return Trained(
+        steps=steps,
+        batch_size=batch,
+        epochs=epochs,
+        rows=rows,
+        parameters=probe.parameter_count,
+        sentence=wording.trained(steps, batch, epochs, rows, probe.parameter_count, probe.network),
     )
 
 
@@ -70,47 +144,54 @@ def _groups(configuration: Configuration) -> list[dict[str, str | float]]:
     return [{"match": "ndim >= 2", "weight_decay": decay}, {"match": "ndim < 2", "weight_decay": 0.0}]
 
 
-def _score(confirmed: Confirmed) -> Score:
-    values = confirmed.values
-    return Score(mean=float(values.mean()), ci95=mean_interval(values, ALPHA), seeds=len(values))
+def _score(found: Evidence, confirmed: Confirmed) -> Score:
+    score = score_of(found, confirmed)
+    return Score(
+        mean=score.value, ci95=(score.low, score.high), seeds=len(found.seeds), runs=found.runs, rows=found.rows
+    )
 
 
-def _baseline(confirmed: Confirmed) -> Baseline:
+def _baseline(found: Evidence, confirmed: Confirmed) -> Baseline:
     configuration = confirmed.configuration
     return Baseline(
-        **_score(confirmed).model_dump(),
+        **_score(found, confirmed).model_dump(),
         hyperparameters=configuration.hyperparameters,
         schedule=configuration.schedule,
     )
 
 
-def _effect(judgement: Judgement, scores: Scores) -> Effect:
-    """In the metric's own unit and direction: recommended − tuned AdamW."""
-    ends = sorted(scores.sign * end for end in judgement.gain_interval)
+def _effect(found: Evidence, difference: Difference, margin: float, versus: str) -> Effect:
+    """In the metric's own unit and direction: recommended − the other."""
+    sign = sign_of(found.metric)
+    # A zero has no sign.
+    ends = sorted((sign * difference.low + 0.0, sign * difference.high + 0.0))
     return Effect(
-        difference=scores.sign * judgement.gain_mean,
+        versus=versus,  # type: ignore[arg-type]
+        difference=sign * difference.mean + 0.0,
         ci95=(ends[0], ends[1]),
-        probability_better=judgement.probability_better,
-        margin=judgement.margin,
-        further_seeds=judgement.further_seeds,
+        # Without enough seeds the interval lacks what seeds do; no probability can be read from it.
+        probability_better=difference.probability if difference.claimable else None,
+        margin=margin,
     )
 
 
-def _equivalent(confirmed: Confirmed) -> Equivalent:
-    row = OPTIMIZERS[confirmed.configuration.optimizer]
+def _equivalent(found: Evidence, judged: Judgement, confirmed: Confirmed, difference: Difference) -> Equivalent:
+    row = OPTIMIZERS[confirmed.optimizer]
     return Equivalent(
         configuration=confirmed.configuration,
-        score=_score(confirmed),
+        score=_score(found, confirmed),
+        effect=_effect(found, difference, judged.margin, "adamw_tuned"),
         state_bytes_per_parameter=row.state_bytes_per_parameter,
+        saves=wording.saves(confirmed, judged.tuned, difference, found.metric),
     )
 
 
 def _cost(view: StudyView, probe: ProbeReport) -> Cost:
     done = [u for u in view.units if u.result is not None]
     packs = [u for u in done if u.spec.kind != "probe"]
-    trials = {t.number for u in packs for t in u.spec.trials}
     return Cost(
-        trials=len(trials),
+        trials=len({t.number for u in packs if u.spec.kind == "train" for t in u.spec.trials}),
+        confirmation_runs=sum(len(u.spec.trials) for u in packs if u.spec.kind != "train"),
         train_steps=sum(u.result.train_steps for u in done if u.result is not None),
         seconds=view.elapsed_s,
         device=probe.device,

@@ -41,6 +41,10 @@ _CLASSES = {
     ),
 }
 
+# Phases of one_cycle up to the last one's end: (first step, last step, f there, f here).
+_TWO_LEGS = "(0, peak, low, 1.0), (peak, last, 1.0"
+_THREE_LEGS = "(0, peak, low, 1.0), (peak, 2 * peak, 1.0, low), (2 * peak, last, low"
+
 # Bodies of f(step): statements, and last an expression.
 _CONSTANT = ("1.0",)
 _BODIES = {
@@ -65,6 +69,13 @@ _BODIES = {
         "    length, start = length * {cycle_factor}, start + length",
         "{down}(1 + math.cos(math.pi * max(0.0, step - start) / length)) / 2",
     ),
+    "one_cycle": (
+        "low, peak, last = 1 / {div_factor}, {pct_start} * total_steps - 1, total_steps - 1",
+        "legs = [{legs}, low / {final_div_factor})]",
+        "first, end, start, stop = next(leg for leg in legs if step <= leg[1])",
+        "x = (step - first) / (end - first) if end > first else 1.0",
+        "stop + (start - stop) * (1 + math.cos(math.pi * x)) / 2",
+    ),
     "wsd": (
         "length = {decay_fraction} * total_steps",
         "x = max(0.0, (step - (total_steps - length)) / length)",
@@ -84,9 +95,7 @@ def scheduler_lines(schedule: Mapping[str, str | float]) -> str:
     warm = words.get("warmup_fraction", "0") != "0"
     if SCHEDULES[name].stateful:
         return _plateau(words, warm)
-    # torch's end of a cosine is a learning rate, of a polynomial always zero.
-    differs = name in ("cosine", "polynomial") and words["end_factor"] != "0"
-    if name in _CLASSES and not warm and not differs:
+    if name in _CLASSES and not warm and not _differs(name, schedule):
         phases = "three_phase=True, " if words.get("three_phase") == "1" else ""
         return f"scheduler = torch.optim.lr_scheduler.{_CLASSES[name].format(**words, phases=phases)}"
     return _closed_form(name, words, warm)
@@ -98,6 +107,15 @@ def loop_lines(schedule: Mapping[str, str | float], step: str) -> str:
         return f"# In the loop, once per batch: {step}; scheduler.step()"
     warmup = "; warmup_scheduler.step()" if float(schedule["warmup_fraction"]) > 0 else ""
     return f"# In the loop, once per batch: {step}{warmup}\n# After each evaluation: scheduler.step(validation_loss)"
+
+
+def _differs(name: str, schedule: Mapping[str, str | float]) -> bool:
+    """Whether torch's class gives other rates: its end of a cosine is a learning rate, of a polynomial always zero, and a rise
+    of exactly one step divides by zero, which happens in a run of 1/pct_start steps where that is a whole number.
+    """
+    if name in ("cosine", "polynomial"):
+        return float(schedule["end_factor"]) != 0
+    return name == "one_cycle" and float(schedule["pct_start"]) * round(1 / float(schedule["pct_start"])) == 1
 
 
 def _number(value: float) -> str:
@@ -112,6 +130,7 @@ def _closed_form(name: str, words: dict[str, str], warm: bool) -> str:
         "down": "" if end == "0" else f"{end} + (1 - {end}) * ",
         "span": "" if end == "0" else f"(1 - {end}) * ",
         "decayed": "math.sqrt(x)" if words.get("sqrt_shape") == "1" else "x",
+        "legs": _THREE_LEGS if words.get("three_phase") == "1" else _TWO_LEGS,
     }
     # A hold to the very end leaves no length to divide by.
     body = _CONSTANT if words.get("hold_fraction") == "1" else _BODIES[name]

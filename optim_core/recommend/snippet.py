@@ -2,76 +2,116 @@
 
 from __future__ import annotations
 
+from textwrap import fill
+
 from optim_core.recommend.schedule_snippet import loop_lines, scheduler_lines
 from optim_core.spec.optimizers import OPTIMIZERS, OptimizerInfo
+from optim_core.spec.recommendation import Trained
 from optim_core.spec.schedules import complete_schedule
 from optim_core.spec.techniques import TECHNIQUES
 from optim_core.spec.trial import Configuration
 
-# How torch.optim names what the catalogue names; betas are joined separately.
-_FLAGS = {"nesterov": {"nesterov": "True"}, "amsgrad": {"amsgrad": "True"}}
+# What torch's classes take as a pair.
+# The library alone: ``make wheel-optim``. No ``pip install`` in front: nobody owns the name on an index yet.
+DISTRIBUTION = "whichopt-optim"
+_WIDTH = 100
 
 
-def make_snippet(configuration: Configuration) -> str:
+def make_snippet(configuration: Configuration, trained: Trained) -> str:
     """Runnable source. It needs ``model`` (an nn.Module) and ``total_steps`` (optimizer steps of the whole run).
 
-    torch.optim alone where torch has the method, else the adapter of ``optim_core``.
+    torch alone where torch has the method, proved equal by a test, else the library alone. Three classes of torch's are
+    other methods: Muon refuses kernels, iterates in bfloat16 on every device and needs a second optimizer for all weights
+    that are no hidden matrices; ASGD leaves the average in its state; LBFGS has another line search.
     """
     row = OPTIMIZERS[configuration.optimizer]
     schedule = complete_schedule(configuration.schedule)
     # The loop clips by itself, and loss and network are not the optimizer's.
     inner = {k: v for k, v in configuration.techniques.items() if TECHNIQUES[k].acts_on not in ("loss", "network")}
     inner.pop("clip_norm", None)
-    alone = row.torch_class is not None and not inner
-    optimizer = _torch_optimizer(configuration) if alone else _adapter(configuration, inner)
+    alone = row.torch is not None and row.torch.at(configuration.hyperparameters) and not inner
+    optimizer = _torch_optimizer(configuration, row) if alone else _library(configuration, row, inner)
     scheduler = scheduler_lines(schedule) if row.kind == "gradient" else ""
-    imports = ["import torch"]
-    if "math." in scheduler:
-        imports.insert(0, "import math\n")
+    imports = [f"import {name}" for name in ("math", "torch") if f"{name}." in optimizer + scheduler]
     if not alone:
-        imports.append("\nfrom optim_core.transforms.torch_adapter import build_optimizer")
-    parts = ["\n".join(imports), optimizer, scheduler, _loop(configuration, schedule, row, inner)]
-    return "\n\n".join(part for part in parts if part) + "\n"
+        ours = f"import optim_core  # of the distribution {DISTRIBUTION}, or of whichopt itself"
+        imports = ["\n".join(imports), ours] if imports else [ours]
+    parts = ["\n\n".join(imports), f"{_found_with(trained)}\n{optimizer}", scheduler]
+    return "\n\n".join(part for part in [*parts, _loop(configuration, schedule, row, inner)] if part) + "\n"
 
 
-def _number(value: float | bool | str) -> str:
-    return repr(value) if isinstance(value, bool) else f"{float(value):.6g}"
-
-
-def _arguments(configuration: Configuration) -> dict[str, str]:
-    return {key: _number(value) for key, value in configuration.hyperparameters.items() if key != "weight_decay"}
-
-
-def _torch_optimizer(configuration: Configuration) -> str:
-    row = OPTIMIZERS[configuration.optimizer]
-    arguments = _arguments(configuration)
-    if "beta1" in arguments:
-        arguments["betas"] = f"({arguments.pop('beta1')}, {arguments.pop('beta2')})"
-    arguments |= _FLAGS.get(configuration.optimizer, {})
-    decay = float(configuration.hyperparameters["weight_decay"])
-    listed = "".join(f", {key}={value}" for key, value in arguments.items())
-    if decay == 0:
-        weight_decay = ", weight_decay=0.0" if row.weight_decay == "decoupled" else ""
-        return f"optimizer = torch.optim.{row.torch_class}(model.parameters(){listed}{weight_decay})"
+def _found_with(trained: Trained) -> str:
+    each = round(trained.steps / trained.epochs)
     return (
-        "# Weight decay acts on matrices, not on biases and norms.\n"
-        "groups = [\n"
-        f'    {{"params": [p for p in model.parameters() if p.ndim >= 2], "weight_decay": {_number(decay)}}},\n'
-        '    {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0},\n'
-        "]\n"
-        f'optimizer = torch.optim.{row.torch_class}([g for g in groups if g["params"]]{listed})'
+        f"# Measured with batches of {trained.batch_size} rows and total_steps = {trained.steps} "
+        f"({trained.epochs:.4g} epochs of {each} steps);\n# learning rate and schedule depend on both."
     )
 
 
-def _adapter(configuration: Configuration, techniques: dict[str, float]) -> str:
-    arguments = {**_arguments(configuration), "weight_decay": _number(configuration.hyperparameters["weight_decay"])}
-    listed = "".join(f", {key}={value}" for key, value in arguments.items())
+def _number(value: float | bool) -> str:
+    """The shortest text that reads back as exactly ``value``: beta2 = 0.99999967 must not become 1."""
+    return repr(value) if isinstance(value, bool) else repr(float(value))
+
+
+def _arguments(configuration: Configuration, row: OptimizerInfo) -> dict[str, str]:
+    whole = {h.name for h in row.hyperparameters if h.whole}
+    return {
+        key: str(int(value)) if key in whole else _number(value) for key, value in configuration.hyperparameters.items()
+    }
+
+
+def _call(function: str, arguments: list[str]) -> str:
+    line = f"{function}({', '.join(arguments)})"
+    if len(line) <= _WIDTH:
+        return line
+    # Only between arguments, never inside one.
+    inside = fill(", ".join(a.replace(" ", "\0") for a in arguments) + ",", _WIDTH, initial_indent="    ",
+                  subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)  # fmt: skip
+    return f"{function}(\n{inside}\n)".replace("\0", " ")
+
+
+def _torch_optimizer(configuration: Configuration, row: OptimizerInfo) -> str:
+    twin, arguments = row.torch, _arguments(configuration, row)
+    assert twin is not None
+    decay = arguments.pop("weight_decay")
+    for name, (first, second) in twin.pairs.items():
+        arguments[name] = f"({arguments.pop(first)}, {arguments.pop(second)})"
+    for name, form in twin.spelled.items():
+        arguments[name] = form.format(arguments[name])
+    listed = [f"{key}={value}" for key, value in {**arguments, **twin.switches}.items()]
+    function = f"optimizer = torch.optim.{twin.name}"
+    if float(decay) == 0:
+        # Where decay is decoupled, torch's default may not be 0.
+        none = ["weight_decay=0.0"] if row.weight_decay == "decoupled" else []
+        return _call(function, ["model.parameters()", *listed, *none])
+    return (
+        "# Weight decay acts on matrices, not on biases and norms.\n"
+        "groups = [\n"
+        f'    {{"params": [p for p in model.parameters() if p.ndim >= 2], "weight_decay": {decay}}},\n'
+        '    {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0},\n'
+        "]\n"
+    ) + _call(function, ['[g for g in groups if g["params"]]', *listed])
+
+
+def _library(configuration: Configuration, row: OptimizerInfo, techniques: dict[str, float]) -> str:
+    listed = [f"{key}={value}" for key, value in _arguments(configuration, row).items()]
     if techniques:
         values = {key: _number(value) for key, value in techniques.items()}
         if "swa" in values:
             values["swa"] = f"round({values['swa']} * total_steps)"
-        listed += ", techniques={" + ", ".join(f'"{key}": {value}' for key, value in values.items()) + "}"
-    return f'optimizer = build_optimizer("{configuration.optimizer}", model{listed})'
+        listed.append("techniques={" + ", ".join(f'"{key}": {value}' for key, value in values.items()) + "}")
+    call = _call("optimizer = optim_core.build_optimizer", [f'"{configuration.optimizer}"', "model", *listed])
+    return "".join(f"# {line}\n" for line in _roles(configuration, row)) + call
+
+
+def _roles(configuration: Configuration, row: OptimizerInfo) -> list[str]:
+    """What is done to which weights."""
+    lines = []
+    if float(configuration.hyperparameters["weight_decay"]) > 0:
+        lines.append("Weight decay acts on matrices, not on biases and norms.")
+    if row.applies_to != "all weights":
+        lines += [f"{row.title} is for {row.applies_to}.", "optim_core.roles_of(model) says what each weight is."]
+    return lines
 
 
 def _loop(

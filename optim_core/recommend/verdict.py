@@ -1,84 +1,204 @@
-"""The verdict: does anything beat a tuned AdamW, by more than the margin, on seeds that nobody chose?"""
+"""The verdict: does anything beat a tuned AdamW, by more than the margin, on new runs and new rows, after enough search?"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
-import numpy as np
-
-from optim_core.recommend.evidence import Confirmed, Scores
-from optim_core.recommend.stats import further_seeds, mean_interval, probability_better
+from optim_core.recommend.enough import Tried
+from optim_core.recommend.evidence import Confirmed, Evidence
+from optim_core.recommend.further import Decider, all_would_decide, metric_degenerate, what_would_decide
+from optim_core.recommend.interval import Difference, ScoreInterval, difference, score_interval
+from optim_core.recommend.looks import LOOK_ALPHA, holm_divisors
+from optim_core.recommend.margin import margin_of
+from optim_core.recommend.row_scores import row_scores
 from optim_core.spec.optimizers import OPTIMIZERS
+from optim_core.spec.problem import StudySpec
+from optim_core.spec.recommendation import Reason, Verdict
 
 ALPHA = 0.05
-# Two looks at the data share the error: each is held to half of it (Bonferroni), so coverage stays nominal.
-LOOKS = 2
+# The gain over default AdamW is a claim of its own, made at either look.
+GAIN_ALPHA = ALPHA / len(LOOK_ALPHA)
 
-Verdict = Literal["better", "no_difference", "inconclusive"]
+# Whether anything confirmed does better than one answer for every row: shown, open, or shown not to by more than the margin.
+Learnt = Literal["shown", "open", "no"]
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """``gain_*`` are of the recommended configuration over tuned AdamW; positive is better, in the metric's unit."""
+    """``against_tuned``: each rival over tuned AdamW, positive is better, best first. ``gain``: the recommended one over
+    default AdamW, ``effect``: over tuned AdamW, which is the default where that did better. ``equivalent``: others that
+    differ from tuned AdamW by no more than the margin. ``trivial``: the score of one answer for every row, on the same rows.
+    ``mistuned``: whether all that the search chose for AdamW did worse than its default by more than the margin.
+    """
 
     verdict: Verdict
-    winner: Confirmed
+    reason: Reason | None
     recommended: Confirmed
-    equivalent: list[Confirmed]
+    tuned: Confirmed
+    default: Confirmed
     margin: float
-    gain_mean: float
-    gain_interval: tuple[float, float]
-    probability_better: float
-    further_seeds: int | None
+    against_tuned: list[tuple[Confirmed, Difference]]
+    gain: Difference
+    effect: Difference
+    equivalent: list[tuple[Confirmed, Difference]]
+    decider: Decider | None
+    trivial: float | None = None
+    learnt: Learnt = "shown"
+    mistuned: bool = False
+
+    @property
+    def leader(self) -> tuple[Confirmed, Difference] | None:
+        """The rival with the best mean."""
+        return self.against_tuned[0] if self.against_tuned else None
 
 
-def judge(scores: Scores, relative_margin: float) -> Judgement:
-    """Compare all confirmed configurations.
+def judge(found: Evidence, tried: Mapping[str, Tried], spec: StudySpec) -> Judgement:
+    """Compare all rivals with tuned AdamW at the look's share of the error, by Holm's procedure.
 
-    The best of m rivals is held to alpha/m (the first step of Holm's procedure, which decides for the best one), with
-    ``ALPHA`` shared between the looks.
+    ``tried``: what the search tried of each optimizer. A claim against AdamW needs AdamW to be tuned, with at least as many
+    full-length trials as the winner; a claim for AdamW names only rivals that were tried enough.
     """
-    tuned = scores.role("adamw_tuned")
-    margin = relative_margin * abs(float(tuned.values.mean()))
-    rivals = [c for c in scores.confirmed if not is_adamw(c)]
-    alpha = ALPHA / LOOKS
-    strict = alpha / max(1, len(rivals))
-    winner = max(scores.confirmed, key=lambda c: (scores.sign * float(c.values.mean()), *_cheap_first(c)))
-    low, high = mean_interval(scores.gain(winner, tuned), strict)
-    mean = float(scores.gain(winner, tuned).mean())
-    verdict: Verdict = "inconclusive"
-    if is_adamw(winner) or (-margin <= low and high <= margin):
-        verdict = "no_difference"
-    elif low > 0 and mean > margin:
-        verdict = "better"
-    equivalent = _equivalent(scores, winner, margin, alpha)
-    recommended = _recommend(scores, verdict, winner, equivalent, margin, strict, low)
-    gains = scores.gain(recommended, tuned)
-    interval = mean_interval(gains, strict)
-    undecided = further_seeds(scores.gain(winner, tuned), margin, strict) if verdict == "inconclusive" else None
+    default = tuned = found.role("adamw_default")
+    # The yardstick is AdamW at its best, and nobody is told to leave the default for something that was no better here.
+    for one in reversed(found.confirmed):
+        if "adamw_tuned" in one.roles and compare(found, one, tuned, GAIN_ALPHA).mean >= 0:
+            tuned = one
+    trivial = None if found.trivial is None else row_scores(found.trivial, found.metric, found.targets).value
+    margin = margin_of(found.metric, score_of(found, tuned).value, spec, trivial)
+    pairs = _against(found, tuned)
+    better = [(rival, d) for rival, d in pairs if d.excludes_zero and d.mean > margin]
+    # Then its default stands in for what did not last: that is no AdamW at its best.
+    mistuned = all(
+        compare(found, default, one, GAIN_ALPHA).mean > margin for one in found.confirmed if "adamw_tuned" in one.roles
+    )
+    verdict, reason = _verdict(found, tried, pairs, better, margin, mistuned)
+    equivalent = [
+        (one, d)
+        for one, d in _equivalent(found, tuned, default, pairs, margin)
+        if one is default or tried[one.optimizer].enough
+    ]
+    recommended = tuned
+    if verdict == "better":
+        recommended = better[0][0]
+    elif verdict == "no_difference" and spec.prefer == "cheapest":
+        recommended = min([tuned, *(one for one, _ in equivalent)], key=cost_of)
     return Judgement(
         verdict=verdict,
-        winner=winner,
+        reason=reason,
         recommended=recommended,
-        equivalent=[c for c in equivalent if c is not recommended],
+        tuned=tuned,
+        default=default,
         margin=margin,
-        gain_mean=float(gains.mean()),
-        gain_interval=interval,
-        probability_better=probability_better(gains),
-        further_seeds=undecided,
+        against_tuned=pairs,
+        gain=compare(found, recommended, default, GAIN_ALPHA),
+        effect=next((d for one, d in pairs if one is recommended), None)
+        or compare(found, recommended, tuned, LOOK_ALPHA[found.look]),
+        equivalent=[(one, d) for one, d in equivalent if one is not recommended],
+        decider=all_would_decide([d for _, d in pairs], margin, found.rows) if reason == "noise" else None,
+        trivial=trivial,
+        learnt=_learnt(found, recommended, margin),
+        mistuned=mistuned,
     )
 
 
-def is_adamw(confirmed: Confirmed) -> bool:
-    """Whether it is AdamW, tuned or default."""
-    return confirmed.configuration.optimizer == "adamw"
+def compare(found: Evidence, one: Confirmed, other: Confirmed, alpha: float) -> Difference:
+    """``one`` − ``other``, positive where ``one`` is better."""
+    return difference(
+        one.folds, other.folds, found.metric, alpha=alpha, targets=found.targets, train_rows=found.train_rows
+    )
+
+
+def score_of(found: Evidence, one: Confirmed) -> ScoreInterval:
+    """The score of a configuration with its 95 % interval."""
+    return score_interval(one.folds, found.metric, alpha=ALPHA, targets=found.targets, train_rows=found.train_rows)
+
+
+def _learnt(found: Evidence, recommended: Confirmed, margin: float) -> Learnt:
+    """Row by row against one answer for all. The recommended configuration is one question, that any other one learns
+    something a second, which shares its error among all of them.
+    """
+    if found.trivial is None:
+        return "shown"
+
+    def over_trivial(one: Confirmed, alpha: float) -> Difference:
+        assert found.trivial is not None
+        return difference(
+            one.folds, found.trivial, found.metric, alpha=alpha, targets=found.targets, train_rows=found.train_rows
+        )
+
+    shared = [over_trivial(one, ALPHA / len(found.confirmed)) for one in found.confirmed]
+    if over_trivial(recommended, ALPHA).low > 0 or any(d.low > 0 for d in shared):
+        return "shown"
+    return "no" if found.whole and all(d.claimable and d.high <= margin for d in shared) else "open"
+
+
+def more_runs_may_decide(judgement: Judgement) -> bool:
+    """Whether another look could change an undecided comparison."""
+    if judgement.verdict != "inconclusive" or judgement.reason != "noise":
+        return False
+    last = [(one, replace(d, alpha=LOOK_ALPHA[-1] / _divisor(d))) for one, d in judgement.against_tuned]
+    return any(what_would_decide(d, judgement.margin).seeds is not None for _, d in last)
+
+
+def _divisor(found: Difference) -> float:
+    return LOOK_ALPHA[0] / found.alpha
+
+
+def _against(found: Evidence, tuned: Confirmed) -> list[tuple[Confirmed, Difference]]:
+    """Each rival over tuned AdamW at its own share of the error, best mean first."""
+    alpha, rivals = LOOK_ALPHA[found.look], found.rivals
+    divisors = holm_divisors([compare(found, rival, tuned, alpha).p_value for rival in rivals], alpha)
+    pairs = [(rival, compare(found, rival, tuned, alpha / m)) for rival, m in zip(rivals, divisors, strict=True)]
+    return sorted(pairs, key=lambda pair: (-pair[1].mean, cost_of(pair[0])))
+
+
+def _verdict(
+    found: Evidence,
+    tried: Mapping[str, Tried],
+    pairs: Sequence[tuple[Confirmed, Difference]],
+    better: Sequence[tuple[Confirmed, Difference]],
+    margin: float,
+    mistuned: bool,
+) -> tuple[Verdict, Reason | None]:
+    baseline = tried["adamw"]
+    claimable = found.whole and all(d.claimable for _, d in pairs) and (len(pairs) > 0 or len(tried) == 1)
+    if not baseline.enough or not claimable:
+        return "inconclusive", "not_enough_search"
+    if better and (mistuned or baseline.full < tried[better[0][0].optimizer].full):
+        return "inconclusive", "not_enough_search"
+    if metric_degenerate([c.folds for c in found.confirmed], found.metric, found.targets):
+        return "inconclusive", "metric_degenerate"
+    if better:
+        return "better", None
+    bracketed = [(rival, d) for rival, d in pairs if tried[rival.optimizer].enough]
+    if pairs and not bracketed:
+        return "inconclusive", "not_enough_search"
+    if all(d.high <= margin for _, d in bracketed):
+        return "no_difference", None
+    return "inconclusive", "noise"
+
+
+def _equivalent(
+    found: Evidence,
+    tuned: Confirmed,
+    default: Confirmed,
+    pairs: Sequence[tuple[Confirmed, Difference]],
+    margin: float,
+) -> list[tuple[Confirmed, Difference]]:
+    """Confirmed configurations whose interval against tuned AdamW lies inside the margin, cheapest first."""
+    others = list(pairs)
+    if default is not tuned:
+        others.append((default, compare(found, default, tuned, LOOK_ALPHA[found.look])))
+    inside = [(one, d) for one, d in others if d.claimable and found.whole and -margin <= d.low and d.high <= margin]
+    return sorted(inside, key=lambda pair: cost_of(pair[0]))
 
 
 def cost_of(confirmed: Confirmed) -> tuple[float, float, int, int, int, str]:
     """Cheapest first: state bytes, arithmetic of a step, simplicity, then fewer decisions. Never a measured time, which
-    would make the answer depend on the machine's mood."""
-    row = OPTIMIZERS[confirmed.configuration.optimizer]
+    would make the answer depend on the machine's speed."""
+    row = OPTIMIZERS[confirmed.optimizer]
     return (
         row.state_bytes_per_parameter,
         row.step_cost,
@@ -87,41 +207,3 @@ def cost_of(confirmed: Confirmed) -> tuple[float, float, int, int, int, str]:
         len(confirmed.configuration.techniques),
         confirmed.configuration.model_dump_json(),
     )
-
-
-def _cheap_first(confirmed: Confirmed) -> tuple[float, float, int]:
-    state, step, simplicity, *_ = cost_of(confirmed)
-    return -state, -step, -simplicity
-
-
-def _equivalent(scores: Scores, winner: Confirmed, margin: float, alpha: float) -> list[Confirmed]:
-    """Configurations whose interval against the winner lies inside the margin, cheapest first; the winner among them."""
-    inside = []
-    for other in scores.confirmed:
-        low, high = mean_interval(scores.gain(other, winner), alpha)
-        if other is winner or (-margin <= low and high <= margin):
-            inside.append(other)
-    return sorted(inside, key=cost_of)
-
-
-def _recommend(
-    scores: Scores,
-    verdict: Verdict,
-    winner: Confirmed,
-    equivalent: list[Confirmed],
-    margin: float,
-    alpha: float,
-    winner_low: float,
-) -> Confirmed:
-    tuned = scores.role("adamw_tuned")
-    if verdict == "no_difference":
-        return equivalent[0]
-    if verdict == "better":
-        # Cheapest among those that are themselves shown to be better; the winner always is.
-        for other in equivalent:
-            gains = scores.gain(other, tuned)
-            if mean_interval(gains, alpha)[0] > 0 and float(np.mean(gains)) > margin:
-                return other
-        return winner
-    # Nothing is shown: leave AdamW only for something that is at least not worse by more than the margin.
-    return winner if winner_low > -margin else tuned

@@ -1,34 +1,176 @@
-"""From a budget to a number of search trials."""
+"""What a budget buys. Confirmation is reserved first; the search gets the rest.
+
+Costs are counted in trial-steps: optimizer steps of one trial, a step with two gradients counted twice.
+"""
 
 from __future__ import annotations
 
-from optim_core.spec.trial import ProbeReport, StudyView
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-# Share of a budget in steps or time that search may use; confirmation, evaluation and planning live on the rest.
+from optim_core.search.confirm import (
+    MOST_SECOND_SEEDS,
+    RIVALS,
+    YARDSTICKS,
+    folds_of,
+    looks_runs,
+    screening_sizes,
+    shortest_claim,
+)
+from optim_core.spec.problem import StudySpec
+from optim_core.spec.trial import ProbeReport, StudyView, UnitView
+
+# Screening and confirmation may take this share of a budget in time, and where even one rival could not be confirmed with it
+# the second one; the rest is search.
+MOST_RESERVED, LEAST_SEARCHED = 0.4, 0.4
+# At least this share is kept for them, as far as they can use it: thousands of trials with two seeds each decide nothing.
+LEAST_RESERVED = 0.15
+# A trial-step of screening and confirmation costs so much more than one of the search: packs are narrower, each seed has
+# mini-batches of its own, and rows are scored one by one. Measured: 1.1 where runs are long or dear, 2.5 where they are short
+# and cheap. What is kept back is rather too much; what is left may be spent until there is a measurement.
+NARROW, LIKELY_NARROW = 2.0, 1.5
+# Speed is that of the latest generations: a machine that has become busy stays so for a while.
+LATEST = 2
+# Of a budget in steps the search may use this share: confirmation costs steps too.
 SEARCH_SHARE = 0.6
-MOST_TRIALS = 5000
+MOST_TRIALS = 5_000
 
 
-def planned_trials(view: StudyView, probe: ProbeReport, trials_n: int, steps_per_trial: float) -> int:
-    """Search trials that the budget allows in all, at least 1.
+@dataclass(frozen=True)
+class Purse:
+    """What the search may still ask for: new trials, and trial-steps of new trials and promotions together."""
 
-    ``trials_n``: trials searched so far; ``steps_per_trial``: mean cost of one over all rungs. Trials and steps are
-    counted, so they repeat exactly. Time is what it is: its share is worked out anew from the speed measured so far.
+    trials: int
+    steps: float
+
+
+def purse(view: StudyView, probe: ProbeReport, open_steps: float) -> Purse:
+    """What is left for the search now.
+
+    ``open_steps``: trial-steps of units that wait or run. Trials and steps are counted, so they repeat exactly; time is
+    what it is, and its share is worked out anew from the speed measured so far.
     """
     budget = view.spec.budget
-    limits = [MOST_TRIALS]
-    if budget.trials is not None:
-        limits.append(budget.trials)
+    searched = {t.number for u in view.units if u.spec.kind == "train" for t in u.spec.trials}
+    used = sum(u.result.train_steps for u in view.units if u.result is not None and u.spec.kind == "train")
+    steps = math.inf
     if budget.train_steps is not None:
-        limits.append(int(budget.train_steps * SEARCH_SHARE / steps_per_trial))
-    for allowed, spent in ((budget.seconds, view.elapsed_s), (budget.device_seconds, view.device_s)):
-        if allowed is not None:
-            left = max(0.0, SEARCH_SHARE * allowed - spent)
-            limits.append(trials_n + int(left / (steps_per_trial * _step_seconds(view, probe, spent))))
-    return max(1, min(limits))
+        steps = budget.train_steps * SEARCH_SHARE - used - open_steps
+    for allowed, spent, side_by_side in time_limits(view):
+        left = allowed - reserve_s(view, probe, side_by_side) - spent
+        steps = min(steps, left / step_seconds(view, probe, side_by_side) - open_steps)
+    most = MOST_TRIALS if budget.trials is None else budget.trials
+    return Purse(most - len(searched), steps)
 
 
-def _step_seconds(view: StudyView, probe: ProbeReport, spent: float) -> float:
-    """Seconds of one trial's step: as measured in this study so far, before that as probed."""
-    steps = sum(u.result.train_steps for u in view.units if u.result is not None and u.spec.kind == "train")
-    return spent / steps if steps and spent > 0 else probe.pack_step_s / probe.probe_pack_size
+def time_limits(view: StudyView) -> list[tuple[float, float, float]]:
+    """(allowed seconds, spent seconds, packs that run side by side) of each limit in time."""
+    budget = view.spec.budget
+    limits = ((budget.seconds, view.elapsed_s, lanes(view)), (budget.device_seconds, view.device_s, 1.0))
+    return [(allowed, spent, side_by_side) for allowed, spent, side_by_side in limits if allowed is not None]
+
+
+def lanes(view: StudyView) -> float:
+    """How many packs ran side by side so far, on average; before there are any, how many could."""
+    probing = sum(u.result.seconds for u in view.units if u.result is not None and u.spec.kind == "probe")
+    running, device = view.elapsed_s - probing, view.device_s - probing
+    if running <= 0 or not any(u.result is not None and u.spec.kind == "train" for u in view.units):
+        return float(view.workers)
+    return min(max(device / running, 1.0), float(view.workers))
+
+
+def timed(spec: StudySpec) -> bool:
+    """Whether the budget is (also) one in time."""
+    return math.isfinite(spec.budget.shortest_s)
+
+
+def step_seconds(view: StudyView, probe: ProbeReport, side_by_side: float = 1.0) -> float:
+    """Wall-clock seconds of one trial-step of the search with so many packs side by side: measured in the latest generations
+    of this study, at first as probed.
+    """
+    ended = [u for u in view.units if u.result is not None and u.spec.kind == "train"]
+    latest = sorted({u.spec.generation for u in ended})[-LATEST:]
+    measured = _seconds_per_step([u for u in ended if u.spec.generation in latest])
+    return (measured or probe.pack_step_s / probe.probe_pack_size) / side_by_side
+
+
+def _seconds_per_step(units: Sequence[UnitView]) -> float | None:
+    """Of one trial-step of these units; None where nothing was measured."""
+    done = [u.result for u in units if u.result is not None]
+    steps, seconds = sum(r.train_steps for r in done), sum(r.seconds for r in done)
+    return seconds / steps if steps and seconds > 0 else None
+
+
+def competing(spec: StudySpec, probe: ProbeReport) -> list[str]:
+    """The optimizers that the study can compare, AdamW first: all of them, or AdamW alone where the budget cannot confirm one
+    rival. What cannot be recommended is not searched: the trials are worth more to AdamW. Never changes in a study.
+    """
+    return spec.search.included() if spec.budget.shortest_s >= comparing_s(spec, probe) else ["adamw"]
+
+
+def comparing_s(spec: StudySpec, probe: ProbeReport) -> float:
+    """The smallest budget in seconds that can confirm a rival, as probed."""
+    return _claim_steps(spec, probe) * probe.pack_step_s / probe.probe_pack_size / (1 - LEAST_SEARCHED)
+
+
+def _claim_steps(spec: StudySpec, probe: ProbeReport) -> float:
+    """Trial-steps of the shortest confirmation that can claim anything about a rival, at the search's price."""
+    return NARROW * shortest_claim(spec, probe) * probe.full_horizon
+
+
+def reserve_steps(spec: StudySpec, probe: ProbeReport, rivals: int, trials: float, second_seeds: int = 0) -> int:
+    """Trial-steps of screening and of both looks of a confirmation with the best of so many rivals, at the search's price.
+
+    ``trials``: how many the search will have tried. ``second_seeds``: of the second look, if more than of the first.
+    """
+    rivals = min(RIVALS, rivals)
+    entering, seeds = screening_sizes(int(min(trials, MOST_TRIALS)))[0]
+    screened = (entering * (rivals + 1) + YARDSTICKS) * seeds
+    first, second = looks_runs(spec)
+    second = max(second, len(folds_of(spec)) * second_seeds)
+    confirmed = (rivals + YARDSTICKS + 1) * (first + second)
+    return round(NARROW * (screened + confirmed) * probe.full_horizon)
+
+
+def reserve_s(view: StudyView, probe: ProbeReport, side_by_side: float = 1.0) -> float:
+    """Seconds kept back for screening and confirmation: what both looks cost, at least ``LEAST_RESERVED`` where they can use
+    it, at most ``MOST_RESERVED`` of the budget, or what a claim needs.
+    """
+    allowed = min((limit for limit, _, _ in time_limits(view)), default=math.inf)
+    trials = min((full_trainings(limit, probe) for limit, _, _ in time_limits(view)), default=0.0)
+    each, most = step_seconds(view, probe, side_by_side), MOST_RESERVED * allowed
+    rivals = len(competing(view.spec, probe)) - 1
+    if rivals:
+        most = max(most, min(_claim_steps(view.spec, probe) * each, (1 - LEAST_SEARCHED) * allowed))
+    wanted = reserve_steps(view.spec, probe, rivals, trials)
+    usable = reserve_steps(view.spec, probe, rivals, trials, second_seeds=MOST_SECOND_SEEDS)
+    return min(max(wanted * each, min(usable * each, LEAST_RESERVED * allowed)), most)
+
+
+def left_steps(view: StudyView, probe: ProbeReport) -> float:
+    """Trial-steps of screening or confirmation that are left of the whole budget; infinite without a limit in time."""
+    limits = [(allowed - spent) / _fresh_step_seconds(view, probe, n) for allowed, spent, n in time_limits(view)]
+    return max(0.0, min(limits, default=math.inf))
+
+
+def _fresh_step_seconds(view: StudyView, probe: ProbeReport, side_by_side: float) -> float:
+    """Wall-clock seconds of one trial-step of screening or confirmation: as in this study so far."""
+    measured = _seconds_per_step([u for u in view.units if u.spec.kind in ("screen", "confirm")])
+    return LIKELY_NARROW * step_seconds(view, probe, side_by_side) if measured is None else measured / side_by_side
+
+
+def affordable(spec: StudySpec, probe: ProbeReport) -> float:
+    """Full trainings that the search could pay for, as probed: a number of the study that never changes."""
+    limits = [full_trainings(spec.budget.shortest_s, probe)]
+    if spec.budget.trials is not None:
+        limits.append(float(spec.budget.trials))
+    if spec.budget.train_steps is not None:
+        limits.append(spec.budget.train_steps * SEARCH_SHARE / probe.full_horizon)
+    return min(limits)
+
+
+def full_trainings(seconds: float, probe: ProbeReport) -> float:
+    """Full trainings that the search could do in a budget of so many seconds, as probed."""
+    each = probe.full_horizon * probe.pack_step_s / probe.probe_pack_size
+    return (1 - MOST_RESERVED) * seconds / each

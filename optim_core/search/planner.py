@@ -1,32 +1,60 @@
 """What to train next: a pure function of the study's view.
 
-Planning is synchronous by generation: nothing new is proposed while a unit is open. So the plan does not depend on which
-worker finishes first, a lost worker changes nothing, and with a budget in trials the whole study repeats exactly.
+A search is planned by generations. Generation g is planned from results of generations up to g − 2, so it waits in the queue
+while g − 1 trains: no worker waits for a plan, and the plan does not depend on who was faster. A lost worker changes
+nothing, and with a budget in trials the whole study repeats exactly.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from optim_core.search.budget import planned_trials
-from optim_core.search.confirm import confirmation_units
-from optim_core.search.history import best_of, outcomes, probe_unit
-from optim_core.search.rungs import KEEP_FRACTION, horizons, promoted
-from optim_core.search.suggest import suggest
+from optim_core.recommend.history import ended, outcomes, probe_unit
+from optim_core.recommend.recommender import undecided
+from optim_core.search.budget import (
+    NARROW,
+    affordable,
+    competing,
+    lanes,
+    left_steps,
+    purse,
+    step_seconds,
+    time_limits,
+    timed,
+)
+from optim_core.search.confirm import (
+    LOOKS,
+    confirmation_units,
+    entrants,
+    finalists,
+    first_look,
+    later_look,
+    screening_sizes,
+    screening_units,
+)
+from optim_core.search.halving import PortfolioHalving
+from optim_core.search.strategy import Ask, State, Strategy
 from optim_core.spec.keys import derive_seed
 from optim_core.spec.optimizers import OPTIMIZERS
-from optim_core.spec.space import configuration_from, default_configuration, search_space
 from optim_core.spec.states import UNIT_ENDED, UnitState
-from optim_core.spec.trial import Configuration, ProbeReport, StudyView, TrialParams, UnitSpec
+from optim_core.spec.trial import ProbeReport, Stage, StudyView, TrialParams, UnitSpec, UnitView
 
-# Learning rates of the portfolio, as multiples of the optimizer's default, in the order in which they are tried.
-SWEEP = (0.1, 10.0, 0.3, 3.0)
-# From this many trials on, a generation is cut into two packs at least, so that two workers can share it.
-SPLIT_FROM = 8
+# Generations that are planned before anything is known: results are two generations old.
+BLIND = 2
+# A pack below this size is not worth a second worker.
+SMALLEST_PACK = 4
+# A search in time has about so many generations; a pack trains at least so many seconds, so that the time between packs
+# stays small beside it.
+GENERATIONS, PACK_S = 12, 1.0
+# However cheap a trial is, results are looked at after so many full packs of each worker.
+MOST_PACKS = 4
+# Screening may take this share of what is left; else the search's own best goes on.
+SCREEN_SHARE = 0.5
+# What an early answer may cost, as a share of the search before it.
+FINISH_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -49,147 +77,193 @@ class Finish:
     failure: tuple[str, str] | None = field(default=None)
 
 
-def plan(view: StudyView) -> Plan | Wait | Finish:
-    """The next step of a study. Deterministic, independent of the order of ``view.units``."""
-    if any(unit.state not in UNIT_ENDED for unit in view.units):
-        return Wait()
+def plan(view: StudyView, strategy: Strategy | None = None) -> Plan | Wait | Finish:
+    """The next step of a study. Deterministic, independent of the order of ``view.units``.
+
+    ``strategy``: who proposes; the product's own by default.
+    """
     if any(unit.state == UnitState.FAILED for unit in view.units):
         return Finish(("unit_failed", "a unit of work failed for good"))
     done = probe_unit(view)
     if done is None:
+        if not ended(view, ("probe", "train", "screen", "confirm")):
+            return Wait()
         probe = UnitSpec(key="probe", kind="probe", rung=0, horizon=1, split="validation", trials=[])
         return Plan([probe], "probe")
     assert done.result is not None
     assert done.result.probe is not None
-    return _Planner(view, done.result.probe).next()
+    return _Planner(view, done.result.probe, strategy or PortfolioHalving()).next()
 
 
 class _Planner:
-    def __init__(self, view: StudyView, probe: ProbeReport) -> None:
-        self.view, self.spec, self.probe = view, view.spec, probe
-        self.found = outcomes(view, "train")
-        self.horizons = horizons(probe.full_horizon)
-        self.names = self.spec.search.included()
-        self.trials_n = len({o.trial.number for o in self.found})
-        self.generation = sum(unit.spec.key.startswith("g") and unit.spec.key.endswith("-0-0") for unit in view.units)
-        steps = self.horizons[0] + (KEEP_FRACTION * self.horizons[1] if len(self.horizons) > 1 else 0)
-        self.budgeted = planned_trials(view, probe, self.trials_n, steps)
+    def __init__(self, view: StudyView, probe: ProbeReport, strategy: Strategy) -> None:
+        self.view, self.spec, self.probe, self.strategy = view, view.spec, probe, strategy
+        self.names = competing(self.spec, probe)
+        self.horizons = strategy.rungs(probe.full_horizon, affordable(self.spec, probe), len(self.names))
 
-    def next(self) -> Plan | Finish:
-        confirmed = confirmation_units(self.view, self.probe, self.found)
-        if any(unit.spec.kind == "confirm" for unit in self.view.units):
-            return Plan(confirmed, "confirm") if confirmed else Finish(self._failure())
-        climbing = self._promotions()
-        if climbing:
-            return climbing
-        left = self.budgeted - self.trials_n
-        started = self.trials_n > 0
-        if left > 0:
-            proposals = self._portfolio() if not started else self._search(left)
-            if proposals:
-                stage = "search" if started else "portfolio"
-                return Plan(self._units(proposals, stage), stage)
-        if confirmed:
-            return Plan(confirmed, "confirm")
-        return Finish(self._failure())
+    def next(self) -> Plan | Wait | Finish:
+        kinds = {unit.spec.kind for unit in self.view.units}
+        if "confirm" in kinds:
+            return self._next_look()
+        if "screen" not in kinds:
+            searching = self._search()
+            if searching is not None:
+                return searching
+        if not ended(self.view, ("train", "screen")):
+            return Wait()
+        return self._after_search(screened="screen" in kinds)
 
-    def _failure(self) -> tuple[str, str] | None:
-        best = best_of(self.found)
-        if best is None or all(o.result.diverged_at_step is not None for o in self.found):
-            return "all_trials_failed", "every configuration diverged; widen the ranges or check the data"
-        return None
+    # -- search ------------------------------------------------------------------------------------------------------
 
-    def _portfolio(self) -> list[tuple[Configuration, str]]:
-        """Defaults of every optimizer, AdamW first, then learning rates around them, as far as the budget goes."""
-        search, limit = self.spec.search, self.budgeted
-        proposals = [(default_configuration(name, search), "default") for name in self.names]
-        spent = limit // 2  # the other half is for the search, which knows what the portfolio found
-        for factor in SWEEP:
-            for name in self.names:
-                if len(proposals) < spent and "lr" in search_space(name, 1, search):
-                    rate = float(default_configuration(name, search).hyperparameters["lr"]) * factor
-                    row = next(h for h in OPTIMIZERS[name].hyperparameters if h.name == "lr")
-                    point = {"lr": min(max(rate, row.low), row.high)}
-                    candidate = (configuration_from(name, point, search), "sweep")
-                    if candidate[0] not in [c for c, _ in proposals]:
-                        proposals.append(candidate)
-        return proposals[:limit]
+    def _search(self) -> Plan | Wait | None:
+        """Units of the generations that can be planned now; None when the search is over."""
+        view, made, stage = self.view, [], ""
+        while not view.finishing:
+            generation = max((u.spec.generation for u in view.units if u.spec.kind == "train"), default=-1) + 1
+            if not ended(view, ("train",), before=generation - 1):
+                break
+            state = self._state(view, generation, generation - 1)
+            asks = self.strategy.generation(state)
+            if not asks and generation > 0:
+                if not ended(view, ("train",)):
+                    break
+                # Nothing more will come in: what has just ended may still be promoted.
+                asks = self.strategy.generation(self._state(view, generation, generation))
+            units = self._units(view, asks, generation)
+            if not units:
+                return None if not made else Plan(made, stage)
+            stage = _stage(generation)
+            made += units
+            queued = [UnitView(spec=unit, state=UnitState.QUEUED) for unit in units]
+            view = view.model_copy(update={"units": [*view.units, *queued]})
+        if made:
+            return Plan(made, stage)
+        return None if ended(view, ("train",)) and view.finishing else Wait()
 
-    def _search(self, left: int) -> list[tuple[Configuration, str]]:
-        count = min(left, max(len(self.names), self.probe.max_pack_size // 2))
-        proposals: list[tuple[Configuration, str]] = []
-        for name, share in self._allocation(count).items():
-            # Every trial has been on rung 0, so there like is compared with like.
-            seen = [o for o in self.found if o.optimizer == name and o.rung == 0]
-            rich = max(len(seen) + share, self.budgeted // len(self.names))
-            new = suggest(name, share, seen, rich, self.spec.search, self.spec.seed, self.generation)
-            proposals += [(configuration, "tpe" if len(seen) >= 6 else "quasi-random") for configuration in new]
-        return proposals
+    def _state(self, view: StudyView, generation: int, before: int) -> State:
+        """What the strategy may know: results of generations below ``before``."""
+        found = outcomes(view, "train", before)
+        known = {(o.trial.number, o.rung) for o in found}
+        pending, open_steps = [], 0.0
+        for unit in view.units:
+            if unit.spec.kind == "train":
+                pending += [(t, unit.spec.rung) for t in unit.spec.trials if (t.number, unit.spec.rung) not in known]
+                if unit.state not in UNIT_ENDED:
+                    open_steps += unit.spec.horizon * sum(
+                        OPTIMIZERS[t.configuration.optimizer].gradients for t in unit.spec.trials
+                    )
+        left = purse(view, self.probe, open_steps)
+        return State(
+            spec=self.spec,
+            names=self.names,
+            horizons=self.horizons,
+            generation=generation,
+            found=found,
+            pending=sorted(pending, key=lambda pair: (pair[0].number, pair[1])),
+            size=self._size(view),
+            purse=left,
+        )
 
-    def _allocation(self, count: int) -> dict[str, int]:
-        """Slots per optimizer: more to those that may still win, and never fewer in all to AdamW than to any rival.
+    def _size(self, view: StudyView) -> int:
+        """New trials of a generation.
 
-        Weights halve with each rank of the optimizers' best objectives so far.
+        In a budget of trials a number that no machine changes. In time: what makes about ``GENERATIONS`` of them, in packs
+        as wide as pays, one for every worker.
         """
-        best = {name: best_of(self.found, name) for name in self.names}
-        ranked = sorted(self.names, key=lambda n: best[n].rank if (best[n]) else (math.inf, 0))  # type: ignore[union-attr]
-        weights = {name: 0.7**position for position, name in enumerate(ranked)}
-        spent = Counter(o.optimizer for o in self.found if o.rung == 0)
-        slots: Counter[str] = Counter()
-        for _ in range(count):
-            rival = max((spent[n] + slots[n] for n in self.names if n != "adamw"), default=0)
-            if spent["adamw"] + slots["adamw"] <= rival:
-                slots["adamw"] += 1
-                continue
-            # The largest share still owed, in the manner of Sainte-Laguë; ties go to the better-ranked.
-            chosen = max(ranked, key=lambda n: (weights[n] / (2 * slots[n] + 1), -ranked.index(n)))
-            slots[chosen] += 1
-        return {name: slots[name] for name in self.names if slots[name]}
+        largest = self.probe.max_pack_size
+        if not timed(self.spec):
+            share = math.ceil((self.spec.budget.trials or GENERATIONS * len(self.names)) / GENERATIONS)
+            return max(SMALLEST_PACK, min(share, 2 * largest))
+        first, side_by_side = self.horizons[0], lanes(view)
+        whole = max((allowed for allowed, _, _ in time_limits(view)), default=0.0)
+        wanted_s = max(PACK_S, whole / GENERATIONS)
+        each_s = first * step_seconds(view, self.probe)
+        per_worker = max(min(largest, self.probe.best_width), min(int(wanted_s / each_s), MOST_PACKS * largest))
+        return max(1, round(side_by_side) * per_worker)
 
-    def _promotions(self) -> Plan | None:
-        if len(self.horizons) == 1:
-            return None
-        climbed = {o.trial.number for o in self.found if o.rung == 1}
-        for generation in range(self.generation):
-            prefix = f"g{generation}-"
-            if any(unit.spec.key.startswith(f"{prefix}1-") for unit in self.view.units):
-                continue
-            numbers = {t.number for u in self.view.units if u.spec.key.startswith(f"{prefix}0-") for t in u.spec.trials}
-            members = [o for o in self.found if o.rung == 0 and o.trial.number in numbers]
-            chosen = [o for o in promoted(members, self.found) if o.trial.number not in climbed]
-            if chosen:
-                trials = [o.trial for o in chosen]
-                return Plan(self._packs(trials, generation, 1), "search" if generation else "portfolio")
-        return None
-
-    def _units(self, proposals: Sequence[tuple[Configuration, str]], stage: str) -> list[UnitSpec]:
+    def _units(self, view: StudyView, asks: Sequence[Ask], generation: int) -> list[UnitSpec]:
         seed = derive_seed("search", self.spec.seed)
-        first = max((t.number for u in self.view.units for t in u.spec.trials), default=-1) + 1
-        trials = [
-            TrialParams(number=first + i, configuration=c, seed=seed, stage=stage, origin=origin)  # type: ignore[arg-type]
-            for i, (c, origin) in enumerate(proposals)
-        ]
-        return self._packs(trials, self.generation, 0)
-
-    def _packs(self, trials: list[TrialParams], generation: int, rung: int) -> list[UnitSpec]:
+        number = max((t.number for u in view.units for t in u.spec.trials), default=-1) + 1
+        by_rung: dict[int, list[TrialParams]] = {}
+        for ask in asks:
+            trial = ask.trial
+            if trial is None:
+                trial = TrialParams(
+                    number=number,
+                    configuration=ask.configuration,
+                    seed=seed,
+                    stage=_stage(generation),
+                    origin=ask.origin,
+                )
+                number += 1
+            by_rung.setdefault(ask.rung, []).append(trial)
         return [
             UnitSpec(
-                key=f"g{generation}-{rung}-{i}",
-                kind="train",
-                rung=rung,
-                horizon=self.horizons[rung],
-                split="validation",
-                trials=pack,
-                form=self.probe.form,
+                key=f"g{generation}-{rung}-{i}", kind="train", generation=generation, rung=rung,
+                horizon=self.horizons[rung], split="validation", trials=pack, form=self.probe.form,
             )
-            for i, pack in enumerate(packs(trials, self.probe.max_pack_size))
-        ]
+            # The long ones first.
+            for rung in sorted(by_rung, reverse=True)
+            for i, pack in enumerate(packs(by_rung[rung], self.probe.max_pack_size, view.workers))
+        ]  # fmt: skip
+
+    # -- what follows the search -------------------------------------------------------------------------------------
+
+    def _after_search(self, screened: bool) -> Plan | Finish:
+        found = outcomes(self.view, "train")
+        chosen = finalists(self.view, found)
+        if not found:
+            return Finish(("nothing_tried", "the study was finished before any trial had ended"))
+        if not chosen:
+            return Finish(("all_trials_failed", "every configuration diverged; widen the ranges or check the data"))
+        left = left_steps(self.view, self.probe)
+        if self.view.finishing:
+            # Soon: a share of what the search has taken.
+            left = min(left, FINISH_SHARE * sum(o.horizon for o in found) / NARROW)
+        if not screened and not self.view.finishing:
+            for entering, seeds in screening_sizes(len({o.trial.number for o in found})):
+                entered = entrants(found, self.spec, entering)
+                price = sum(map(len, entered.values())) * seeds * self.probe.full_horizon
+                if price <= SCREEN_SHARE * left:
+                    return Plan(screening_units(self.view, self.probe, entered, seeds), "screen")
+        look = first_look(self.spec, self.probe, chosen, left)
+        return Plan(confirmation_units(self.view, self.probe, look), "confirm")
+
+    def _next_look(self) -> Plan | Wait | Finish:
+        if not ended(self.view, ("confirm",)):
+            return Wait()
+        if _fold_without_survivors(self.view):
+            return Finish(("all_runs_diverged", "every confirmation run diverged; widen the ranges or check the data"))
+        looks = 1 + max(u.spec.rung for u in self.view.units if u.spec.kind == "confirm")
+        if looks < LOOKS and not self.view.finishing and undecided(self.view):
+            look = later_look(self.view, left_steps(self.view, self.probe))
+            if look is not None:
+                return Plan(confirmation_units(self.view, self.probe, look), "confirm")
+        return Finish()
 
 
-def packs(trials: list[TrialParams], largest: int) -> list[list[TrialParams]]:
-    """Cut trials into even packs, none larger than ``largest``; neighbours share an optimizer, which updates cheaper."""
+def _stage(generation: int) -> Stage:
+    """The first generations know nothing yet: they try a portfolio."""
+    return "portfolio" if generation < BLIND else "search"
+
+
+def _fold_without_survivors(view: StudyView) -> bool:
+    """Whether every confirmation run of some fold diverged."""
+    alive: dict[int, bool] = {}
+    for unit in view.units:
+        if unit.spec.kind == "confirm" and unit.result is not None:
+            fold = unit.spec.fold or 0
+            alive[fold] = alive.get(fold, False) or any(t.diverged_at_step is None for t in unit.result.trials)
+    return not all(alive.values())
+
+
+def packs(trials: list[TrialParams], largest: int, workers: int) -> list[list[TrialParams]]:
+    """Cut trials into even packs, none larger than ``largest``, one for each worker where that leaves packs of some size.
+
+    Neighbours share an optimizer, which updates cheaper. The cut never changes a result.
+    """
     ordered = sorted(trials, key=lambda t: (t.configuration.optimizer, t.number))
-    count = max(math.ceil(len(ordered) / largest), 2 if len(ordered) >= SPLIT_FROM else 1)
+    count = max(math.ceil(len(ordered) / largest), min(workers, len(ordered) // SMALLEST_PACK), 1)
     size, extra = divmod(len(ordered), count)
     cuts = [0]
     for i in range(count):

@@ -2,72 +2,190 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
-from optuna.trial import TrialState, create_trial
+import numpy as np
 
-from optim_core.search.history import Outcome
+from optim_core.recommend.history import Outcome
+from optim_core.search.portfolio import BEYOND, given_range
+from optim_core.search.rungs import aligned
 from optim_core.spec.keys import derive_seed
 from optim_core.spec.problem import Search
-from optim_core.spec.space import Domain, configuration_from, point_from, search_space
-from optim_core.spec.trial import Configuration
+from optim_core.spec.space import Choice, Domain, configuration_from, point_from, search_space
+from optim_core.spec.trial import Configuration, TrialParams
 
-# Below this many results the proposals are quasi-random: a model of three points is a superstition.
+if TYPE_CHECKING:
+    import optuna
+
+# Below this many results proposals are drawn at random: a model of three points knows nothing.
 STARTUP_TRIALS = 6
-
-optuna.logging.set_verbosity(optuna.logging.ERROR)
+# Factor around the best learning rate so far in which new ones are proposed; the grid has looked at the rest.
+RATES_AROUND = 10.0
+# Breeding: the share of trials that are parents, the step along an axis as a share of its range, how often a choice is drawn
+# anew.
+BREEDERS, STEP, MUTATION = 0.2, 0.1, 0.1
+# What a sampler learns from: the best of an optimizer's trials, and of the others as many as fit. It only needs to know
+# where good and bad lie, and its time grows with their number.
+MOST_BEST, MOST_SEEN = 25, 75
 
 
 def suggest(
-    optimizer: str, count: int, seen: Sequence[Outcome], budgeted: int, search: Search, seed: int, generation: int
+    optimizer: str,
+    count: int,
+    modelled: int,
+    seen: Sequence[Outcome],
+    pending: Sequence[TrialParams],
+    budgeted: int,
+    search: Search,
+    seed: int,
+    generation: int,
 ) -> list[Configuration]:
-    """``count`` new configurations of ``optimizer``.
+    """``count`` new configurations of ``optimizer``, ``modelled`` of them by Optuna's model, the others bred from the best.
 
-    ``seen``: its outcomes so far; ``budgeted``: trials it will have in all, which sets how rich its space is. The same
-    arguments give the same proposals, in any process.
+    ``seen``: its outcomes so far, of all rungs; ``pending``: its trials without a result; ``budgeted``: trials it will have in
+    all, which sets how rich its space is. The same arguments give the same proposals, in any process.
     """
     space = search_space(optimizer, budgeted, search)
     if not space:
         return []
-    study = _study(optimizer, space, seen, derive_seed("suggest", seed, optimizer, generation))
+    ordered = ranked(seen)
+    if "lr" in space:
+        space["lr"] = _rates(optimizer, space["lr"], ordered, search)
+    start = derive_seed("suggest", seed, optimizer, generation)
+    parents = [point_from(o.trial.configuration, space) for o in ordered if o.alive]
+    bred = count - modelled if len(ordered) >= STARTUP_TRIALS and parents else 0
+    known = {t.configuration.model_dump_json() for t in [o.trial for o in ordered] + list(pending)}
     proposals: list[Configuration] = []
-    known = {o.trial.configuration.model_dump_json() for o in seen}
-    for _ in range(4 * count):
-        if len(proposals) == count:
-            break
-        point = study.ask({name: _distribution(domain) for name, domain in space.items()}).params
-        configuration = configuration_from(optimizer, point, search)
-        if configuration.model_dump_json() not in known:
-            known.add(configuration.model_dump_json())
-            proposals.append(configuration)
+
+    def add(points: Iterator[Mapping[str, Choice]], wanted: int) -> None:
+        for point in itertools.islice(points, 4 * wanted):
+            if wanted == 0:
+                break
+            configuration = configuration_from(optimizer, point, search)
+            if configuration.model_dump_json() not in known:
+                known.add(configuration.model_dump_json())
+                proposals.append(configuration)
+                wanted -= 1
+
+    if count > bred:
+        enough = len(ordered) >= STARTUP_TRIALS
+        points = _asked(_study(space, ordered, pending, start), space) if enough else drawn(space, start)
+        add(points, count - bred)
+    if bred:
+        add(children(parents, space, start), bred)
     return proposals
 
 
-def _study(optimizer: str, space: dict[str, Domain], seen: Sequence[Outcome], seed: int) -> optuna.Study:
+def children(
+    parents: Sequence[Mapping[str, Choice]], space: Mapping[str, Domain], seed: int
+) -> Iterator[dict[str, Choice]]:
+    """Points bred from ``parents`` (best first) without end: each axis from one of two of the best, moved a little.
+
+    A model takes milliseconds a proposal; where a trial takes little more, breeding keeps the machine training.
+    """
+    rng = np.random.default_rng(seed)
+    pool = parents[: max(2, math.ceil(len(parents) * BREEDERS))]
+    while True:
+        pair = [pool[int(i)] for i in rng.integers(0, len(pool), 2)]
+        child: dict[str, Choice] = {}
+        for name, domain in space.items():
+            value = pair[int(rng.integers(2))][name]
+            if domain.kind == "categorical":
+                child[name] = _draw(domain, rng) if rng.random() < MUTATION else value
+                continue
+            low, high = _ends(domain)
+            at = (math.log(float(value)) if domain.log else float(value)) + STEP * (high - low) * rng.standard_normal()
+            child[name] = _inside(domain, at)
+        yield child
+
+
+def drawn(space: Mapping[str, Domain], seed: int) -> Iterator[dict[str, Choice]]:
+    """Points drawn evenly, rates on their log scale, without end."""
+    rng = np.random.default_rng(seed)
+    while True:
+        yield {name: _draw(domain, rng) for name, domain in space.items()}
+
+
+def _draw(domain: Domain, rng: np.random.Generator) -> Choice:
+    if domain.kind == "categorical":
+        return domain.choices[int(rng.integers(len(domain.choices)))]
+    return _inside(domain, rng.uniform(*_ends(domain)))
+
+
+def _ends(domain: Domain) -> tuple[float, float]:
+    """On the scale of the search."""
+    return (math.log(domain.low), math.log(domain.high)) if domain.log else (domain.low, domain.high)
+
+
+def _inside(domain: Domain, at: float) -> float:
+    """The value at a place on the scale of the search, moved inside."""
+    low, high = _ends(domain)
+    at = min(max(at, low), high)
+    return min(max(math.exp(at), domain.low), domain.high) if domain.log else at
+
+
+def _asked(study: optuna.Study, space: Mapping[str, Domain]) -> Iterator[dict[str, Choice]]:
+    distributions = {name: _distribution(domain) for name, domain in space.items()}
+    while True:
+        yield study.ask(distributions).params
+
+
+def ranked(seen: Sequence[Outcome]) -> list[Outcome]:
+    """Each trial once, at its highest rung, best first. Ranks are what a sampler is fed: a better metric stays better."""
+    return [o for o, _ in sorted(aligned(seen), key=lambda pair: (pair[1], pair[0].trial.number))]
+
+
+def _rates(optimizer: str, domain: Domain, ordered: Sequence[Outcome], search: Search) -> Domain:
+    """The rates around the best one; beyond the catalogue's range where the best lies at its edge."""
+    best = next((o for o in ordered if o.alive and o.lr is not None), None)
+    if best is None or best.lr is None:
+        return domain
+    low, high = best.lr / RATES_AROUND, best.lr * RATES_AROUND
+    ends = given_range(optimizer, search) or (domain.low / BEYOND, domain.high * BEYOND)
+    low, high = max(low, ends[0]), min(high, ends[1])
+    return replace(domain, low=low, high=high) if low < high else domain
+
+
+def _study(
+    space: dict[str, Domain], ordered: Sequence[Outcome], pending: Sequence[TrialParams], seed: int
+) -> optuna.Study:
+    # A third of a second of imports, only where there is something to learn from.
+    import optuna
+    from optuna.trial import TrialState, create_trial
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     distributions = {name: _distribution(domain) for name, domain in space.items()}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        start = optuna.samplers.QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)
-        model = optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True, n_startup_trials=0)
-    enough = len(seen) >= STARTUP_TRIALS
-    study = optuna.create_study(sampler=model if enough else start, direction="minimize")
-    for outcome in sorted(seen, key=lambda o: (o.rung, o.trial.number)):
+        sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True, n_startup_trials=0)
+    study = optuna.create_study(sampler=sampler, direction="minimize")
+    for rank, outcome in enumerate(_thinned(ordered)):
         point = point_from(outcome.trial.configuration, space)
         study.add_trial(
-            create_trial(
-                state=TrialState.COMPLETE,
-                params=dict(point),
-                distributions=distributions,
-                value=outcome.result.objective,
-            )
+            create_trial(state=TrialState.COMPLETE, params=dict(point), distributions=distributions, value=float(rank))
         )
+    for trial in pending:
+        # Counted as bad until known, so that nobody proposes the same again.
+        point = point_from(trial.configuration, space)
+        study.add_trial(create_trial(state=TrialState.RUNNING, params=dict(point), distributions=distributions))
     return study
 
 
-def _distribution(domain: Domain) -> BaseDistribution:
+def _thinned(ordered: Sequence[Outcome]) -> list[Outcome]:
+    """The best and, evenly chosen, some of the others, best first."""
+    best, rest = list(ordered[:MOST_BEST]), ordered[MOST_BEST:]
+    stride = max(1, math.ceil(len(rest) / (MOST_SEEN - MOST_BEST)))
+    return best + list(rest[::stride])
+
+
+def _distribution(domain: Domain) -> optuna.distributions.BaseDistribution:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution
+
     if domain.kind == "categorical":
         return CategoricalDistribution(domain.choices)
     return FloatDistribution(domain.low, domain.high, log=domain.log)

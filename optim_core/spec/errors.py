@@ -14,8 +14,11 @@ class WhichoptError(Exception):
         self.pointer = pointer
 
 
-class SpecError(WhichoptError):
-    """The input cannot be used as given: the person has to change it. Final, never retried."""
+class SpecError(WhichoptError, ValueError):
+    """The input cannot be used as given: the person has to change it. Final, never retried.
+
+    A ValueError, as torch.optim raises one; raised in a validator, pydantic reports it with its place in the document.
+    """
 
     code = "invalid_spec"
 

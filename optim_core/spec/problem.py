@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any, Literal
 
@@ -10,13 +11,22 @@ from pydantic import Field, field_validator, model_validator
 from optim_core.spec.base import Value
 from optim_core.spec.errors import SpecError
 from optim_core.spec.layers import Layer
-from optim_core.spec.optimizers import OPTIMIZERS
+from optim_core.spec.names import find_row, unknown_name
+from optim_core.spec.optimizers import OPTIMIZERS, find_optimizer
 from optim_core.spec.schedules import SCHEDULES
 from optim_core.spec.techniques import TECHNIQUES, complete_techniques
 
 Task = Literal["classification", "regression"]
 Metric = Literal["accuracy", "loss", "f1", "auroc", "rmse", "mae", "r2"]
 MAXIMISED: frozenset[str] = frozenset({"accuracy", "f1", "auroc", "r2"})
+# Metrics with a perfect score that is not 0.
+PERFECT: dict[str, float] = {"accuracy": 1.0, "f1": 1.0, "auroc": 1.0, "r2": 1.0}
+# The least and the greatest value that a metric can have; infinite where it has none.
+BOUNDS: dict[str, tuple[float, float]] = {
+    "accuracy": (0.0, 1.0), "f1": (0.0, 1.0), "auroc": (0.0, 1.0), "r2": (-math.inf, 1.0),
+    "rmse": (0.0, math.inf), "mae": (0.0, math.inf), "loss": (0.0, math.inf),
+}  # fmt: skip
+FOLDS = 5
 METRICS_OF_TASK: dict[str, tuple[str, ...]] = {
     "classification": ("accuracy", "loss", "f1", "auroc"),
     "regression": ("rmse", "loss", "mae", "r2"),
@@ -40,10 +50,15 @@ _UNSAFE_TEXT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 def clean_text(text: str) -> str:
-    """The text unchanged, or ValueError when it holds control characters or half a surrogate pair."""
+    """The text unchanged, or SpecError ``invalid_text`` when it holds control characters or half a surrogate pair."""
     if _UNSAFE_TEXT.search(text):
-        raise ValueError("invalid_text: contains control characters")
+        raise SpecError("contains control characters", code="invalid_text")
     return text
+
+
+def sign_of(metric: str) -> int:
+    """1 where a higher metric is better, else −1."""
+    return 1 if metric in MAXIMISED else -1
 
 
 class CatalogueModel(Value):
@@ -144,7 +159,11 @@ class FineTune(Value):
 
 
 class Training(Value):
-    """How long and with which batches one full-horizon run trains."""
+    """How long and with which batches one full-horizon run trains.
+
+    With the usual fractions the rows are cut into five folds: the search trains on three, looks at one and leaves one; the
+    confirmation lets each fold be the test split in turn. Other fractions make one split of their own, which is kept.
+    """
 
     batch_size: Annotated[int, Field(ge=1, le=65536)] = 32
     epochs: Annotated[int, Field(ge=1, le=100_000)] | None = None
@@ -153,8 +172,13 @@ class Training(Value):
     shuffle: Literal["every_epoch", "once", "never", "replacement"] = "every_epoch"
     curriculum: Curriculum | None = None
     fine_tune: FineTune | None = None
-    validation_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.2
-    test_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.2
+    validation_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 1 / FOLDS
+    test_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 1 / FOLDS
+
+    @property
+    def in_folds(self) -> bool:
+        """Whether the rows are cut into five folds rather than into one split of its own."""
+        return self.validation_fraction == self.test_fraction == 1 / FOLDS
 
     @model_validator(mode="after")
     def _one_length(self) -> Training:
@@ -184,10 +208,11 @@ class Search(Value):
     @field_validator("optimizers", "exclude", "schedules")
     @classmethod
     def _known(cls, names: list[str] | None, info: Any) -> list[str] | None:
-        known, what = (SCHEDULES, "schedule") if info.field_name == "schedules" else (OPTIMIZERS, "optimizer")
         for name in names or []:
-            if name not in known:
-                raise ValueError(unknown_name(what, name, known))
+            if info.field_name == "schedules":
+                find_row("schedule", name, SCHEDULES)
+            else:
+                find_optimizer(name)
         if names is not None and len(set(names)) != len(names):
             raise ValueError("a name is listed twice")
         return names
@@ -195,25 +220,20 @@ class Search(Value):
     @model_validator(mode="after")
     def _consistent(self) -> Search:
         if not self.included():
-            raise ValueError("empty_search_space: every optimizer is excluded")
+            raise SpecError("every optimizer is excluded", code="empty_search_space")
         for optimizer, ranges in self.ranges.items():
-            if optimizer not in OPTIMIZERS:
-                raise ValueError(unknown_name("optimizer", optimizer, OPTIMIZERS))
-            rows = {h.name: h for h in OPTIMIZERS[optimizer].hyperparameters}
+            rows = {h.name: h for h in find_optimizer(optimizer).hyperparameters}
             for name, (low, high) in ranges.items():
                 if name not in rows:
-                    raise ValueError(f"{optimizer}: {unknown_name('hyperparameter', name, rows)}")
+                    raise SpecError(f"{optimizer}: {unknown_name('hyperparameter', name, rows)}", code="unknown_field")
                 if low > high:
-                    raise ValueError(f"invalid_range: {optimizer}.{name} has low {low:g} > high {high:g}")
+                    message = f"{optimizer}.{name} has low {low:g} > high {high:g}"
+                    raise SpecError(message, code="invalid_range")
                 rows[name].check_range(low, high)
         for technique, values in self.techniques.items():
-            if technique not in TECHNIQUES:
-                raise ValueError(unknown_name("technique", technique, TECHNIQUES))
+            find_row("technique", technique, TECHNIQUES)
             for value in values:
-                try:
-                    complete_techniques({technique: value})
-                except SpecError as error:
-                    raise ValueError(f"{error.code}: {error}") from None
+                complete_techniques({technique: value})
         if {"ema", "swa"} <= set(self.techniques):
             raise ValueError("ema and swa both average the weights; choose one")
         return self
@@ -230,27 +250,40 @@ class Search(Value):
 
 
 class Budget(Value):
-    """What may be spent on search; any one limit that is reached ends it. Confirmation is always completed.
+    """What may be spent; any one limit that is reached ends the search.
 
-    ``seconds``: wall clock in which units ran. ``device_seconds``: the same summed over workers. ``seeds``: fresh seeds per
-    confirmed configuration in the first look; a second look adds as many when the first does not decide.
+    ``seconds``: wall clock in which it is worked on, confirmation included. ``device_seconds``: the same summed over workers.
+    ``trials`` and ``train_steps`` limit the search alone. ``seeds``: fresh seeds of a confirmed configuration in the first
+    look, each of them on all five folds; a second look adds as many when the first does not decide, and up to ten where a
+    budget in time has room. ``workers``: at most so many work on the study at a time.
     """
 
     trials: Annotated[int, Field(ge=1, le=100_000)] | None = None
     seconds: Annotated[float, Field(gt=0, le=31_536_000)] | None = None
     train_steps: Count | None = None
     device_seconds: Annotated[float, Field(gt=0, le=31_536_000)] | None = None
-    seeds: Annotated[int, Field(ge=2, le=100)] = 5
+    seeds: Annotated[int, Field(ge=2, le=100)] = 2
+    workers: Annotated[int, Field(ge=1, le=10_000)] | None = None
+
+    @property
+    def shortest_s(self) -> float:
+        """The smaller of the limits in time, in seconds; infinite without one."""
+        return min((s for s in (self.seconds, self.device_seconds) if s is not None), default=math.inf)
 
     @model_validator(mode="after")
     def _some_limit(self) -> Budget:
         if self.trials is None and self.seconds is None and self.train_steps is None and self.device_seconds is None:
-            raise ValueError("budget_required: give trials, seconds, train_steps or device_seconds")
+            raise SpecError("give trials, seconds, train_steps or device_seconds", code="budget_required")
         return self
 
 
 class StudySpec(Value):
-    """Everything a study needs. Equal specs have equal ``keys.content_hash``."""
+    """Everything a study needs. Equal specs have equal ``keys.content_hash``.
+
+    ``equivalence_margin``: differences up to this share of the metric do not matter; ``absolute_margin``: the same in the
+    metric's own unit. With neither: the smaller of 1 % of the metric and 20 % of what is missing to a perfect score.
+    ``prefer``: what to recommend when nothing is better than a tuned AdamW: that, or the cheapest that is shown to be equal.
+    """
 
     name: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     model: Model
@@ -260,7 +293,9 @@ class StudySpec(Value):
     training: Training = Training()
     search: Search = Search()
     budget: Budget = Budget(seconds=60.0)
-    equivalence_margin: Annotated[float, Field(gt=0, lt=1)] = 0.01
+    equivalence_margin: Annotated[float, Field(gt=0, lt=1)] | None = None
+    absolute_margin: Annotated[float, Field(gt=0, le=1e12)] | None = None
+    prefer: Literal["adamw", "cheapest"] = "adamw"
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
     @field_validator("name")
@@ -269,11 +304,17 @@ class StudySpec(Value):
         return None if name is None else clean_text(name)
 
     @model_validator(mode="after")
+    def _one_margin(self) -> StudySpec:
+        if self.equivalence_margin is not None and self.absolute_margin is not None:
+            raise ValueError("give equivalence_margin or absolute_margin, not both")
+        return self
+
+    @model_validator(mode="after")
     def _task_and_metric(self) -> StudySpec:
         if isinstance(self.dataset, BuiltinDataset):
             own = BUILTIN_TASKS[self.dataset.name]
             if self.task is not None and self.task != own:
-                raise ValueError(f"task: {self.dataset.name} is a {own} data set")
+                raise SpecError(f"{self.dataset.name} is a {own} data set", code="invalid_value", pointer="/task")
             check_metric(own, self.metric)
         elif self.task is not None:
             check_metric(self.task, self.metric)
@@ -281,19 +322,9 @@ class StudySpec(Value):
 
 
 def check_metric(task: Task, metric: Metric | None) -> Metric:
-    """The metric to use for ``task``: the given one, or the default. ValueError when it does not apply."""
+    """The metric to use for ``task``: the given one, or the default. Raises SpecError ``metric_not_applicable``."""
     fitting = METRICS_OF_TASK[task]
     if metric is not None and metric not in fitting:
-        raise ValueError(f"metric_not_applicable: {metric} does not fit {task}; choose one of {', '.join(fitting)}")
+        message = f"{metric} does not fit {task}; choose one of {', '.join(fitting)}"
+        raise SpecError(message, code="metric_not_applicable", pointer="/metric")
     return metric or fitting[0]  # type: ignore[return-value]
-
-
-def unknown_name(what: str, name: str, known: Any) -> str:
-    """One line for a name that does not exist: why it cannot, or the nearest one that does."""
-    import difflib
-
-    code = "unknown_optimizer: " if what == "optimizer" else ""
-    if known is OPTIMIZERS and (reason := OPTIMIZERS.why_not(name)):
-        return code + reason
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"{code}unknown {what} {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")

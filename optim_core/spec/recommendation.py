@@ -7,9 +7,11 @@ from typing import Literal
 from pydantic import Field
 
 from optim_core.spec.base import Value
-from optim_core.spec.trial import Configuration
+from optim_core.spec.trial import Configuration, Role
 
 Interval = tuple[float, float]
+Verdict = Literal["better", "no_difference", "inconclusive"]
+Reason = Literal["not_enough_search", "noise", "metric_degenerate"]
 
 
 class Recommended(Configuration):
@@ -25,11 +27,17 @@ class MetricInfo(Value):
 
 
 class Score(Value):
-    """Mean over fresh seeds of the metric on the test split, with a 95 % interval of that mean."""
+    """A configuration's metric on rows that its runs were not trained on, pooled over fresh runs.
+
+    ``ci95``: speaks of new runs and new rows from the same source. ``seeds``: fresh seeds; ``runs``: trainings, seeds times
+    folds; ``rows``: rows scored.
+    """
 
     mean: float
     ci95: Interval
     seeds: int
+    runs: int
+    rows: int
 
 
 class Baseline(Score):
@@ -38,25 +46,66 @@ class Baseline(Score):
 
 
 class Effect(Value):
-    """``difference`` = recommended − tuned AdamW, in the metric's own unit; paired over seeds.
+    """``difference`` = recommended − ``versus``, in the metric's own unit; folds, seeds and rows are the same for both.
 
-    ``ci95`` is the interval that the verdict used: 95 % over all rivals and looks together, so wider than a plain one.
-    ``probability_better`` is not corrected: the share of paired resamples in which the recommended one is better.
-    ``margin``: differences within it do not matter. ``further_seeds``: what would decide an inconclusive verdict.
+    ``ci95``: the interval that the verdict used, 95 % over all rivals and looks together, for new runs and new rows.
+    ``probability_better``: from the same distribution; null where too few seeds were run to say. ``margin``: differences up to
+    it do not matter.
     """
 
-    versus: Literal["adamw_tuned"] = "adamw_tuned"
+    versus: Literal["adamw_tuned", "adamw_default"] = "adamw_tuned"
     difference: float
     ci95: Interval
-    probability_better: float
+    probability_better: float | None
     margin: float
-    further_seeds: int | None = None
+
+
+class Decide(Value):
+    """What would decide an inconclusive verdict, each null where it would not: a budget on this machine (rounded up to what
+    one would type), fresh seeds of each configuration in all, rows of the table in all.
+    """
+
+    seconds: float | None = None
+    seeds: int | None = None
+    rows: int | None = None
+
+
+class Trained(Value):
+    """What one run trains, for which the settings hold: optimizer steps, rows of a batch, passes over the training rows,
+    training rows, weights, and all of it in a sentence with the layers.
+    """
+
+    steps: int
+    batch_size: int
+    epochs: float
+    rows: int
+    parameters: int
+    sentence: str
+
+
+class Trivial(Value):
+    """``score``: the metric of always answering the most frequent class of the training rows, or their mean, on the rows that
+    the other scores are of. ``beaten``: whether something confirmed is shown to be better, row by row.
+    """
+
+    score: float
+    beaten: bool
 
 
 class Equivalent(Value):
+    """A confirmed configuration that differs from AdamW at its best by no more than the margin, and what it saves, in words."""
+
     configuration: Configuration
     score: Score
+    effect: Effect
     state_bytes_per_parameter: float
+    saves: str
+
+
+class Confirmed(Score):
+    """A league entry's score in the confirmation."""
+
+    roles: list[Role]
 
 
 class CurveBand(Value):
@@ -68,24 +117,65 @@ class CurveBand(Value):
     high: float
 
 
+class RateCost(Value):
+    """What a learning rate about three times too low or too high costs, in the metric's unit, with the other settings chosen
+    anew: best searched value − best searched value there, 0 or more; null where no such rate was tried.
+    """
+
+    lower: float | None
+    higher: float | None
+
+
 class LeagueRow(Value):
-    """One optimizer. ``best`` is confirmed on fresh seeds when ``confirmed``, else the best searched validation value."""
+    """One optimizer. ``searched``: its best value on the validation split, after ``searched_steps`` steps; ``confirmed``: its
+    score on fresh runs and test rows. Two quantities, never compared with each other.
+
+    ``lr_width_decades``: of the rates within 2 % of the best; ``lr_wrong_by_3``: null with fewer than 3 rates. ``trials``:
+    search trials; ``full_trials``: those at the full horizon. ``lacks``: why it was not tried enough for a claim.
+    """
 
     optimizer: str
-    best: float | None
-    confirmed: bool
-    ci95: Interval | None
+    searched: float | None
+    searched_steps: int | None
+    confirmed: Confirmed | None
     trials: int
+    full_trials: int
+    lacks: str | None
     tuning_curve: list[CurveBand]
     divergence_rate: float
     lr_width_decades: float | None
+    lr_wrong_by_3: RateCost | None = None
     step_s: float | None
     state_bytes_per_parameter: float
     configuration: Configuration | None
 
 
+class GoingOn(Value):
+    """``late_gain``: how much better the best full training of the whole search is than that of its first half, in the metric's
+    unit on the validation split. ``worth``: more than the margin, so that a longer search may bring more.
+    """
+
+    late_gain: float
+    worth: bool
+
+
+class TimeToTarget(Value):
+    """The recommended configuration has ``target``, the mean score of AdamW at its defaults after all ``of`` steps, after
+    ``steps``; measured in the confirmation's runs on the test split.
+    """
+
+    target: float
+    steps: int
+    of: int
+
+
 class Cost(Value):
+    """``trials``: search trials; ``confirmation_runs``: trainings of screening and confirmation. ``seconds``: wall clock in
+    which the study was worked on, planning between units included.
+    """
+
     trials: int
+    confirmation_runs: int
     train_steps: int
     seconds: float
     device: str
@@ -102,24 +192,45 @@ class DatasetNotes(Value):
 
 
 class Replay(Value):
+    """``folds``: 5, or 1 for a split of the person's own; each seed ran on each. ``wide``: whether the score counts each run's
+    unused validation rows too.
+    """
+
     command: str
     seeds: list[int]
+    folds: int
+    wide: bool
     data_hash: str
     versions: dict[str, str]
 
 
 class Recommendation(Value):
+    """``headline`` and ``summary`` are the sentences for a person, the gain over default AdamW first; ``notes`` what else they
+    should know. ``gain``: recommended against AdamW at its defaults; ``effect``: against AdamW at its best. ``going_on`` is
+    null for searches too short to say, ``time_to_target`` where the default is recommended or its score never reached.
+    """
+
     schema_: Literal["whichopt.recommendation/1"] = Field("whichopt.recommendation/1", alias="schema")
     study: str | None
     basis: Literal["study", "knowledge"] = "study"
-    verdict: Literal["better", "no_difference", "inconclusive"]
+    verdict: Verdict
+    reason: Reason | None = None
+    headline: str
     summary: str
+    notes: list[str]
     recommended: Recommended
     metric: MetricInfo
     score: Score
     baselines: dict[Literal["adamw_default", "adamw_tuned"], Baseline]
+    gain: Effect
     effect: Effect
+    decide: Decide | None = None
+    going_on: GoingOn | None = None
+    time_to_target: TimeToTarget | None = None
     equivalent: list[Equivalent]
+    not_tried: list[str]
+    trivial: Trivial | None
+    trained: Trained | None = None
     league: list[LeagueRow]
     cost: Cost
     dataset: DatasetNotes

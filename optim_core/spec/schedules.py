@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from optim_core.spec.errors import SpecError
+from optim_core.spec.names import find_row, unknown_name
 
 
 @dataclass(frozen=True)
@@ -248,7 +249,7 @@ SCHEDULES: dict[str, ScheduleInfo] = {
         ScheduleInfo(
             "reduce_on_plateau",
             "Reduce on plateau",
-            "f = γ^(plateaus so far): > patience evaluations without a validation loss < best · (1 − threshold)",
+            "f = γ^(plateaus so far): > patience evaluations without a validation loss < best − threshold·|best|",
             (
                 _WARMUP,
                 # torch refuses a factor of 1.
@@ -269,19 +270,37 @@ SCHEDULES: dict[str, ScheduleInfo] = {
 }
 
 
+def list_schedules() -> list[str]:
+    """Names of all learning-rate schedules.
+
+    >>> "one_cycle" in optim_core.list_schedules()
+    True
+    """
+    return list(SCHEDULES)
+
+
+def find_schedule(name: str) -> ScheduleInfo:
+    """What is known of the schedule ``name``: formula, parameters with defaults and ranges, source, when it wins.
+
+        >>> row = optim_core.find_schedule("step")
+        >>> {p.name: p.default for p in row.parameters}["gamma"]
+        0.1
+
+    Raises SpecError ``unknown_schedule``, with the name that may be meant.
+    """
+    return find_row("schedule", name, SCHEDULES)
+
+
 def complete_schedule(schedule: Mapping[str, str | float]) -> dict[str, str | float]:
     """The schedule with defaults filled in. Raises SpecError for an unknown name or key, or a value out of range."""
-    name = schedule.get("name")
-    if name not in SCHEDULES:
-        raise SpecError(f"unknown schedule {name!r}", code="unknown_schedule")
-    row = SCHEDULES[str(name)]
+    row = find_row("schedule", schedule.get("name"), SCHEDULES)
     known = {p.name: p for p in row.parameters}
     complete: dict[str, str | float] = {"name": row.name, **{p.name: p.default for p in row.parameters}}
     for key, value in schedule.items():
         if key == "name":
             continue
         if key not in known:
-            raise SpecError(f"schedule {row.name} has no parameter {key!r}", code="unknown_field")
+            raise SpecError(f"schedule {row.name}: {unknown_name('parameter', key, known)}", code="unknown_field")
         if isinstance(value, str) or not known[key].low <= value <= known[key].high:
             low, high = known[key].low, known[key].high
             raise SpecError(f"schedule {row.name}: {key} must lie in [{low:g}, {high:g}]", code="number_out_of_range")

@@ -48,7 +48,8 @@ STUDY_TRANSITIONS: Mapping[StudyState, frozenset[StudyState]] = {
 }
 # A trial leaves a terminal state only upwards: a promotion sends a completed trial to its next rung.
 TRIAL_TRANSITIONS: Mapping[TrialState, frozenset[TrialState]] = {
-    _T.WAITING: frozenset({_T.RUNNING, _T.CANCELLED, _T.FAILED}),
+    # A promoted trial that is not run after all keeps the result of its lower rung.
+    _T.WAITING: frozenset({_T.RUNNING, _T.COMPLETED, _T.CANCELLED, _T.FAILED}),
     _T.RUNNING: frozenset({_T.WAITING, _T.COMPLETED, _T.PRUNED, _T.DIVERGED, _T.FAILED, _T.CANCELLED}),
     _T.COMPLETED: frozenset({_T.WAITING, _T.PRUNED}),
     _T.PRUNED: frozenset(),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from optim_core.spec.errors import SpecError
+from optim_core.spec.names import find_row
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,8 @@ TECHNIQUES: dict[str, TechniqueInfo] = {
         TechniqueInfo(
             "layer_decay", "Layer-wise learning rates", "lr of a layer = lr·ξ^(layers above it)", 0.1, 1.0,
             (0.0, 0.65, 0.8, 0.9), "rate", "Howard & Ruder 2018, arXiv 1801.06146; Clark et al. 2020, arXiv 2003.10555",
-            "fine-tuning: early layers keep what they know", "wrong for networks that start from scratch; not with Prodigy",
+            "fine-tuning: early layers keep what they know",
+            "wrong for networks from scratch; every module with weights counts, so deep ones need ξ near 1; not with Prodigy",
         ),
         TechniqueInfo(
             "head_lr", "Learning rate of the head", "lr of the last linear layer = lr·value", 1e-3, 1e3,
@@ -98,13 +100,32 @@ TECHNIQUES: dict[str, TechniqueInfo] = {
 }  # fmt: skip
 
 
+def list_techniques() -> list[str]:
+    """Names of what goes with any optimizer: clipping, averaged weights, learning rates of layers and more.
+
+    >>> "clip_norm" in optim_core.list_techniques()
+    True
+    """
+    return list(TECHNIQUES)
+
+
+def find_technique(name: str) -> TechniqueInfo:
+    """What is known of the technique ``name``: formula, range, what it acts on, source, when it wins.
+
+        >>> row = optim_core.find_technique("ema")
+        >>> row.acts_on, row.low, row.high
+        ('average', 0.5, 0.99999)
+
+    Raises SpecError ``unknown_technique``, with the name that may be meant.
+    """
+    return find_row("technique", name, TECHNIQUES)
+
+
 def complete_techniques(techniques: Mapping[str, float]) -> dict[str, float]:
     """The techniques that are on. Raises SpecError for an unknown name, a value out of range, or two averages."""
     found: dict[str, float] = {}
     for name, value in techniques.items():
-        if name not in TECHNIQUES:
-            raise SpecError(f"unknown technique {name!r}", code="unknown_technique")
-        row = TECHNIQUES[name]
+        row = find_row("technique", name, TECHNIQUES)
         if value == 0:
             continue
         if not row.low <= value <= row.high:

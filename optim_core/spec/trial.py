@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from optim_core.spec.base import Value
 from optim_core.spec.problem import StudySpec
@@ -14,7 +14,9 @@ from optim_core.spec.states import UnitState
 WORST_VALUE = 1e6
 
 Split = Literal["validation", "test"]
-Stage = Literal["portfolio", "search", "confirm"]
+Stage = Literal["portfolio", "search", "screen", "confirm"]
+Role = Literal["adamw_default", "adamw_tuned", "rival"]
+UnitKind = Literal["probe", "train", "screen", "confirm"]
 
 
 class Configuration(Value):
@@ -27,13 +29,17 @@ class Configuration(Value):
 
 
 class TrialParams(Value):
-    """A trial: a configuration with a seed. ``number`` is unique in its study; ``origin`` says who proposed it."""
+    """A trial: a configuration with a seed. ``number`` is unique in its study; ``origin`` says who proposed it.
+
+    ``roles``: what a confirmed configuration stands for in the verdict; one may have two.
+    """
 
     number: Annotated[int, Field(ge=0)]
     configuration: Configuration
     seed: Annotated[int, Field(ge=0)]
     stage: Stage
     origin: str
+    roles: list[Role] = []
 
 
 class Form(Value):
@@ -50,16 +56,21 @@ class Form(Value):
 
 
 class UnitSpec(Value):
-    """One pack of trials trained together to one horizon: the thing a worker claims. ``key`` is unique in its study.
+    """One pack of trials trained together to one horizon: the thing a worker claims.
 
-    ``form``: the one that the study's probe found fastest; null: the engine's own choice.
+    ``key`` is unique in its study and means nothing more: what a planner wants to know again is a field. ``generation``: the
+    plan that asked for it. ``rung``: of a search trial its rung, of a confirmation its look. ``fold``: which of five folds
+    of the rows is the test split; null: the study's own split. ``form``: the one that the study's probe found fastest;
+    null: the engine's own choice.
     """
 
     key: str
-    kind: Literal["probe", "train", "confirm"]
+    kind: UnitKind
+    generation: Annotated[int, Field(ge=0)] = 0
     rung: int
     horizon: Annotated[int, Field(ge=1, description="optimizer steps")]
     split: Split
+    fold: Annotated[int, Field(ge=0, le=4)] | None = None
     trials: list[TrialParams]
     form: Form | None = None
 
@@ -74,7 +85,11 @@ class CurvePoint(Value):
 
 
 class TrialResult(Value):
-    """The end of one trial at one horizon. ``objective`` is minimised and finite; ``metric`` is null when diverged."""
+    """The end of one trial at one horizon. ``objective`` is minimised and finite; ``metric`` is null when diverged.
+
+    ``rows``: of a confirmation, what it scored on each row of the ``test`` and the ``validation`` split, packed by
+    ``rowscores.pack``; a trial that diverged has none.
+    """
 
     number: int
     objective: float
@@ -83,12 +98,15 @@ class TrialResult(Value):
     diverged_at_step: int | None = None
     steps: int
     curve: list[CurvePoint] = []
+    rows: dict[Split, str] = {}
 
 
 class ProbeReport(Value):
     """What the first steps of a study found out. Everything planning depends on, so that plans are repeatable.
 
     ``form``: the fastest one measured; ``speedup``: its steps per second over those of the reference engine.
+    ``best_width``: trials from which on a wider pack trains no faster. ``network``: its layers in a line. ``minority``: the
+    share of the rarest class; null for regression.
     """
 
     task: Literal["classification", "regression"]
@@ -112,12 +130,28 @@ class ProbeReport(Value):
     optimizer_step_s: dict[str, float] = {}
     form: Form | None = None
     speedup: float | None = None
+    best_width: Annotated[int, Field(ge=1)] = 16
+    minority: float | None = None
+    network: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_trivial(cls, raw: Any) -> Any:
+        # Stored by studies of earlier versions, where the probe scored it on one split.
+        return {key: value for key, value in raw.items() if key != "trivial"} if isinstance(raw, dict) else raw
 
 
 class UnitResult(Value):
-    """What a worker commits for a unit, in one transaction, under its lease token."""
+    """What a worker commits for a unit, in one transaction, under its lease token.
+
+    ``targets``: of a confirmation scored by a metric that needs them, the true values of each split's rows. ``trivial``: of a
+    confirmation, what one answer for every row (the most frequent class of the training rows, or their mean) scores on each
+    row of the test and the validation split. Both packed by ``rowscores.pack``.
+    """
 
     trials: list[TrialResult]
+    targets: dict[Split, str] = {}
+    trivial: dict[Split, str] = {}
     seconds: float
     train_steps: int
     device: str
@@ -132,10 +166,15 @@ class UnitView(Value):
 
 
 class StudyView(Value):
-    """Everything the planner may look at; planning is a pure function of this. Times in seconds."""
+    """Everything the planner may look at; planning is a pure function of this. Times in seconds.
+
+    ``workers``: how many may work on the study now. ``finishing``: a person wants the best answer there is, soon.
+    """
 
     study_id: str
     spec: StudySpec
     units: list[UnitView]
     elapsed_s: float
     device_s: float
+    workers: Annotated[int, Field(ge=1)] = 1
+    finishing: bool = False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 import re
@@ -14,6 +13,7 @@ from pydantic import ValidationError
 
 from optim_core.spec import layers as layer_types
 from optim_core.spec.errors import SpecError
+from optim_core.spec.names import did_you_mean, unknown_name
 from optim_core.spec.problem import (
     Budget,
     BuiltinDataset,
@@ -25,7 +25,6 @@ from optim_core.spec.problem import (
     Training,
 )
 
-_PREFIX = re.compile(r"^([a-z]+(?:_[a-z]+)+): ")
 _UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 # Tags of unions that pydantic puts into a location; they are not part of the document.
 _TAGS = {"catalogue", "layers", "builtin", "file", *(
@@ -122,9 +121,10 @@ def _translate(error: Any, raw: Any) -> FieldError:
     pointer = "".join(f"/{_escape(str(part))}" for part in location)
     kind, message = str(error["type"]), str(error["msg"])
     if kind == "value_error":
-        text = message.removeprefix("Value error, ")
-        match = _PREFIX.match(text)
-        return FieldError(pointer, match[1] if match else "invalid_value", text[match.end() :] if match else text)
+        cause = error["ctx"]["error"]
+        if isinstance(cause, SpecError):
+            return FieldError(pointer + cause.pointer, cause.code, str(cause))
+        return FieldError(pointer, "invalid_value", str(cause))
     if kind == "extra_forbidden":
         return FieldError(pointer, "unknown_field", _unknown_key(location))
     if kind == "missing":
@@ -157,8 +157,7 @@ def _location(parts: tuple[int | str, ...], raw: Any) -> list[int | str]:
 def _unknown_key(location: list[int | str]) -> str:
     parent = str(location[0]) if len(location) > 1 else ""
     fields = {name for model in _MODELS.get(parent, ()) for name in model.model_fields}
-    near = difflib.get_close_matches(str(location[-1]), sorted(fields), n=1, cutoff=0.5)
-    return f"unknown key {str(location[-1])[:80]!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+    return unknown_name("key", location[-1], sorted(fields))
 
 
 def _unknown_value(pointer: str, error: Any) -> FieldError:
@@ -169,8 +168,7 @@ def _unknown_value(pointer: str, error: Any) -> FieldError:
         tag = str(context.get("discriminator", "'kind'")).strip("'")
         pointer, given = f"{pointer}/{tag}", given.get(tag)
     text = str(given)[:80]
-    near = difflib.get_close_matches(text, expected, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]!r}?" if near else f"; choose one of {', '.join(expected)}"
+    hint = did_you_mean(text, expected) or f"; choose one of {', '.join(expected)}"
     code = "unknown_layer" if "/layers/" in pointer and pointer.endswith("/type") else "unknown_value"
     return FieldError(pointer, code, f"unknown value {text!r}{hint}")
 

@@ -1,4 +1,4 @@
-"""What a layer sees of its K copies, and what it gives back: its output and the way back from it.
+"""What a layer sees of its K copies, and what it gives back: its output and its backward.
 
 Shapes (lead: K trials). Vectors are (K, features, batch): reductions over features and softmax over few classes then run
 along contiguous memory. Tokens are (K, batch, tokens, width), images (K, batch, channels, height, width). A leading axis of
@@ -21,7 +21,7 @@ Back = Callable[[Tensor], Tensor | None]
 class Context:
     """Weights and buffers by name, each (K, *shape).
 
-    ``slots``: where the gradient of a weight is written; weights without one are constants; None: no way back is wanted.
+    ``slots``: where the gradient of a weight is written; weights without one are constants; None: no backward is wanted.
     """
 
     weights: Mapping[str, Tensor]
@@ -43,8 +43,8 @@ class Layer:
     """A module in its place.
 
     ``wants``: whether the gradient of its input is wanted, because something before it is trained. ``fresh``: whether its
-    output is a new tensor that its own way back does not need. ``may_overwrite``: whether its input is such a tensor, and
-    nobody else's. ``overwrites``: whether its way back writes into the gradient that it is given. ``names``: attribute →
+    output is a new tensor that its own backward does not need. ``may_overwrite``: whether its input is such a tensor, and
+    nobody else's. ``overwrites``: whether its backward writes into the gradient that it is given. ``names``: attribute →
     full name.
     """
 
@@ -63,7 +63,7 @@ class Layer:
         self.names = {name: f"{self.prefix}{name}" for name in own}
 
     def run(self, x: Tensor, context: Context) -> tuple[Tensor, Back | None]:
-        """The output of the K copies, and the way back when there is one."""
+        """The output of the K copies, and its backward when there is one."""
         assert self.rule is not None
         return self.rule(self, x, context)
 

@@ -18,7 +18,7 @@ def sequential(layer: Layer, x: Tensor, context: Context) -> tuple[Tensor, Back 
     def way_back(dy: Tensor) -> Tensor | None:
         gradient: Tensor | None = dy
         while backs and gradient is not None:
-            # Popped, so that what a layer kept for its way back is free once it has been used.
+            # Popped, so that what a layer kept for its backward is free once it has been used.
             gradient = backs.pop()(gradient)
         return gradient
 

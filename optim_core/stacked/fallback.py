@@ -10,7 +10,7 @@ from optim_core.stacked.base import Back, Context, Layer
 
 
 def vectorised(layer: Layer, x: Tensor, context: Context) -> tuple[Tensor, Back | None]:
-    """``torch.vmap`` over the K copies, autograd for the way back.
+    """``torch.vmap`` over the K copies, autograd for backward.
 
     Inputs and outputs are in the module's own order behind the trial axis; vectors are turned around.
     """

@@ -24,6 +24,8 @@ from optim_core.tasks.blocks import Mean
 BLOCK = 8
 # Up to this many numbers a patch, a convolution is as fast as one matrix product of patches.
 SMALL_PATCH = 36
+# So many input channels torch's library takes for the colours of a photograph and rounds differently, groups or not.
+COLOURS = 3
 # Images of fewer pixels are smaller than the widest vector register (of float32).
 FEW_PIXELS = 16
 
@@ -128,7 +130,7 @@ def conv2d(layer: Layer, x: Tensor, context: Context) -> tuple[Tensor, Back | No
         return _patch_product(layer, x, block)
     whole, stride = x.shape, module.stride
     if x.is_cpu and module.kernel_size == (1, 1) and _sides(module) == (0, 0) and stride != (1, 1):
-        # What such a convolution does not look at is left out before it: less work for torch, above all on the way back.
+        # What such a convolution does not look at is left out before it: less work for torch, above all in backward.
         x, stride = x[..., :: stride[0], :: stride[1]].contiguous(memory_format=block.order), (1, 1)
     groups = 1 if shared else block.k
     bias = block.merged(layer.names["bias"]) if "bias" in layer.names else None
@@ -141,12 +143,20 @@ def conv2d(layer: Layer, x: Tensor, context: Context) -> tuple[Tensor, Back | No
 
     def back(dy: Tensor) -> Tensor | None:
         dy = dy.contiguous(memory_format=block.order)
-        dx, *found = aten.convolution_backward(dy, x, weight, [len(weight)], *how, False, [0, 0], groups, wanted)
+        images, weights, of = x, weight, groups
+        if x.is_cpu and groups == x.shape[1] == COLOURS:
+            # A group of zeros beside them, so that all numbers of trials are rounded alike.
+            of = groups + 1
+            dy, images = (_one_more(part, 1, groups, block.order) for part in (dy, x))
+            weights = _one_more(weight, 0, groups, block.order)
+        dx, *found = aten.convolution_backward(dy, images, weights, [len(weights)], *how, False, [0, 0], of, wanted)
         for name, gradient, wants in zip(names, found, wanted[1:], strict=True):
             if wants:
-                block.put(name, gradient.contiguous())
+                block.put(name, gradient[: len(weight)].contiguous())
         if not layer.wants:
             return None
+        if of > groups:
+            dx = dx[:, :COLOURS].contiguous(memory_format=block.order)
         if dx.shape == whole:
             return dx
         spread = dx.new_zeros(whole).contiguous(memory_format=block.order)
@@ -154,6 +164,13 @@ def conv2d(layer: Layer, x: Tensor, context: Context) -> tuple[Tensor, Back | No
         return spread
 
     return y, back
+
+
+def _one_more(x: Tensor, axis: int, groups: int, order: torch.memory_format) -> Tensor:
+    """``x`` with a group of zeros after its ``groups`` along ``axis``."""
+    zeros = list(x.shape)
+    zeros[axis] //= groups
+    return torch.cat([x, x.new_zeros(zeros)], axis).contiguous(memory_format=order)
 
 
 def _patch_product(layer: Layer, x: Tensor, block: Block) -> tuple[Tensor, Back | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +43,7 @@ MERGED: dict[type[nn.Module], Rule] = {
     SeededDropout: images.dropout,
     **dense.ACTIVATIONS,
 }
-# Layers whose output is a new tensor that their way back does not need.
+# Layers whose output is a new tensor that their backward does not need.
 _FRESH = (
     nn.Linear,
     nn.Conv2d,
@@ -67,6 +67,11 @@ class StackedNetwork:
         builder = _Builder(set(trained), {} if vectorise else _input_axes(module, x))
         self._root = builder.unknown(module, "", False) if vectorise else builder.layer(module, "", False, False)
 
+    @property
+    def known(self) -> bool:
+        """Whether every layer has a rule of its own."""
+        return all(layer.rule not in (vectorised, images.unknown) for layer in _each(self._root))
+
     def forward(
         self,
         weights: Mapping[str, Tensor],
@@ -74,7 +79,7 @@ class StackedNetwork:
         x: Tensor,
         slots: Mapping[str, Tensor] | None = None,
     ) -> tuple[Tensor, Back | None]:
-        """(K, outputs, n) for rows ``x`` of shape (K or 1, n, …), and the way back when there are ``slots``.
+        """(K, outputs, n) for rows ``x`` of shape (K or 1, n, …), and backward when there are ``slots``.
 
         ``weights``, ``buffers``: (K, *shape) by name; ``slots``: where gradients are written. Whether dropout drops and batch
         norm measures is what the modules' own ``training`` says.
@@ -162,6 +167,12 @@ class _Builder:
 
     def _trains(self, module: nn.Module, prefix: str) -> bool:
         return any(f"{prefix}{name}" in self._trained for name, _ in module.named_parameters())
+
+
+def _each(layer: Layer) -> Iterator[Layer]:
+    yield layer
+    for child in layer.children:
+        yield from _each(child)
 
 
 def _flattened(module: nn.Sequential, prefix: str) -> list[tuple[str, nn.Module]]:

@@ -1,4 +1,4 @@
-"""GRU and LSTM of K trials: all trials take a time step together, the way back is written out.
+"""GRU and LSTM of K trials: all trials take a time step together, backward is written out.
 
 Inside, sequences are (K, steps, batch, numbers), so that what does not wait for the state is one product over all steps.
 """

@@ -102,7 +102,7 @@ def attention(layer: Layer, x: Tensor, context: Context) -> tuple[Tensor, Back |
     return y, back
 
 
-# Query, key, value → what attention gives, and the way back to the three.
+# Query, key, value → what attention gives, and backward to the three.
 KernelBack = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from optim_core.data import Arrays, prepare
+from optim_core.data import understand
 from optim_core.minimizers.limits import check_size
 from optim_core.spec.keys import content_hash, derive_seed
 from optim_core.spec.problem import MAXIMISED, StudySpec
@@ -26,7 +26,7 @@ from optim_core.tasks.techniques import check_techniques
 
 # Without epochs or steps: long enough to tell optimizers apart, short enough to repeat many times.
 DEFAULT_EPOCHS, MIN_DEFAULT_STEPS, MAX_DEFAULT_STEPS = 20, 200, 2000
-TIE_BREAK = 1e-3
+TIE_BREAK = 1e-9
 
 
 class Split(NamedTuple):
@@ -40,6 +40,7 @@ class Split(NamedTuple):
 class Problem:
     """A study's training task on one device. Networks give (n, classes) scores, or (n, 1) standardised predictions.
 
+    ``fold``: whose turn it is to be the test rows; 0 is what the search sees, and all there is of a single split.
     ``cardinalities``: codes of each category column, the last columns of ``x``; only the model ``tabular`` has any.
     """
 
@@ -58,6 +59,7 @@ class Problem:
     device: torch.device
     start: StartWeights | None = None
     cardinalities: tuple[int, ...] = ()
+    fold: int = 0
 
     @property
     def _always_dropout(self) -> bool:
@@ -171,16 +173,18 @@ class Problem:
         return float(loss), float(value)
 
     def objective(self, metric: float, loss: float) -> float:
-        """The minimised number of a trial: finite, at most ``WORST_VALUE``; the loss breaks ties of the metric.
+        """The minimised number of a trial: finite, at most ``WORST_VALUE``; the metric, and the loss where metrics are equal.
 
-        Errors in the target's unit are divided by its deviation, so that dollars and metres search alike.
+        What the loss adds is below ``TIE_BREAK``, which no two metrics of one split are apart unless they are equal: it never
+        turns an order round. Errors in the target's unit are divided by its deviation, so that dollars and metres search alike.
         """
         if not (math.isfinite(metric) and math.isfinite(loss)):
             return WORST_VALUE
         if self.metric in ("rmse", "mae"):
             metric /= self.y_scale[1]
         signed = -metric if self.metric in MAXIMISED else metric
-        return min(signed if self.metric == "loss" else signed + TIE_BREAK * loss, WORST_VALUE)
+        above = max(loss, 0.0)
+        return min(signed if self.metric == "loss" else signed + TIE_BREAK * above / (1 + above), WORST_VALUE)
 
     @cached_property
     def batchable(self) -> tuple[bool, str]:
@@ -206,59 +210,76 @@ class Problem:
         return True, ""
 
 
+class ProblemSource:
+    """A study's data set, read once, from which the problem of each fold is made.
+
+    The folds' networks have the same initial weights wherever their inputs have the same width; they need not, since a category
+    may be rare among the training rows of one fold and not of another.
+    """
+
+    def __init__(
+        self,
+        spec: StudySpec,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+        roots: Sequence[str] | None = None,
+    ) -> None:
+        """``roots``: folders in which data files may lie; None means anywhere. Raises DataError."""
+        self._spec, self._dtype, self._device, self._roots = spec, dtype, torch.device(device), roots
+        self._found = understand(spec, roots)
+
+    def problem(self, fold: int | None = None) -> Problem:
+        """The problem whose test rows are ``fold``; None: the one that the search sees. See ``data.Understood.arrays``.
+
+        Checks that the model fits and moves the tensors to the device. Raises DataError and SpecError.
+        """
+        spec, arrays = self._spec, self._found.arrays(fold)
+        outputs = len(arrays.classes) if arrays.classes is not None else 1
+        network = outline(
+            spec.model,
+            arrays.feature_shape,
+            outputs,
+            cardinalities=arrays.cardinalities,
+            always_dropout="dropout" in spec.search.techniques,
+        )
+        # Codes travel as floats; each must be a number of its own.
+        assert sum(arrays.cardinalities) <= 2 / torch.finfo(self._dtype).eps
+        check_techniques(spec, network, arrays.classes is not None)
+        check_size(spec.search.included(), sum(p.numel() for p in network.parameters()), "/search/optimizers")
+        start = None
+        if spec.training.fine_tune is not None:
+            start = read_start(spec.training.fine_tune, network, self._roots)
+        return Problem(
+            spec=spec,
+            task=arrays.task,
+            metric=arrays.metric,
+            train=self._split(arrays.x_train, arrays.y_train),
+            validation=self._split(arrays.x_val, arrays.y_val),
+            test=self._split(arrays.x_test, arrays.y_test),
+            classes=arrays.classes,
+            y_scale=arrays.y_scale,
+            data_report=arrays.report + ([start.said] if start is not None else []),
+            data_hash=content_hash([arrays.hash, start.digest]) if start is not None else arrays.hash,
+            parameter_count=sum(parameter.numel() for parameter in network.parameters()),
+            dtype=self._dtype,
+            device=self._device,
+            start=start,
+            cardinalities=arrays.cardinalities,
+            fold=fold or 0,
+        )
+
+    def _split(self, x: np.ndarray, y: np.ndarray) -> Split:
+        """Class codes stay whole numbers; all else gets the problem's precision."""
+        targets = torch.from_numpy(y).to(self._device, None if y.dtype == np.int64 else self._dtype)
+        return Split(torch.from_numpy(x).to(self._device, self._dtype), targets)
+
+
 def build_problem(
     spec: StudySpec,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
     roots: Sequence[str] | None = None,
+    fold: int | None = None,
 ) -> Problem:
-    """Read the data, check that the model fits it, move the tensors to ``device``.
-
-    ``roots``: folders in which data files may lie; None means anywhere. Raises DataError and SpecError.
-    """
-    arrays = prepare(spec, roots)
-    outputs = len(arrays.classes) if arrays.classes is not None else 1
-    network = outline(
-        spec.model,
-        arrays.feature_shape,
-        outputs,
-        cardinalities=arrays.cardinalities,
-        always_dropout="dropout" in spec.search.techniques,
-    )
-    # Codes travel as floats; each must be a number of its own.
-    assert sum(arrays.cardinalities) <= 2 / torch.finfo(dtype).eps
-    check_techniques(spec, network, arrays.classes is not None)
-    check_size(spec.search.included(), sum(p.numel() for p in network.parameters()), "/search/optimizers")
-    start = None
-    if spec.training.fine_tune is not None:
-        start = read_start(spec.training.fine_tune, network, roots)
-    train, validation, test = (
-        Split(torch.from_numpy(x).to(device=device, dtype=dtype), _targets(y, arrays, dtype, device))
-        for x, y in (
-            (arrays.x_train, arrays.y_train),
-            (arrays.x_val, arrays.y_val),
-            (arrays.x_test, arrays.y_test),
-        )
-    )
-    return Problem(
-        spec=spec,
-        task=arrays.task,
-        metric=arrays.metric,
-        train=train,
-        validation=validation,
-        test=test,
-        classes=arrays.classes,
-        y_scale=arrays.y_scale,
-        data_report=arrays.report + ([start.said] if start is not None else []),
-        data_hash=content_hash([arrays.hash, start.digest]) if start is not None else arrays.hash,
-        parameter_count=sum(parameter.numel() for parameter in network.parameters()),
-        dtype=dtype,
-        device=torch.device(device),
-        start=start,
-        cardinalities=arrays.cardinalities,
-    )
-
-
-def _targets(y: np.ndarray, arrays: Arrays, dtype: torch.dtype, device: torch.device | str) -> Tensor:
-    tensor = torch.from_numpy(y)
-    return tensor.to(device=device) if arrays.classes is not None else tensor.to(device=device, dtype=dtype)
+    """The problem of one fold; a ``ProblemSource`` gives those of several for one reading. Arguments and errors are its."""
+    return ProblemSource(spec, dtype, device, roots).problem(fold)

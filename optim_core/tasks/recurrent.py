@@ -21,6 +21,7 @@ class Recurrent(nn.Module):
     """
 
     gates: int
+    weight_role = "matrix"
 
     def __init__(self, inputs: int, width: int) -> None:
         super().__init__()

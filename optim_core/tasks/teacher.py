@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression, Ridge
 from torch import Tensor
 
 
@@ -25,6 +24,9 @@ def difficulty(x: Tensor, y: Tensor, *, classes: bool) -> Tensor:
 
     ``x``: (n, …) features; ``y``: (n,) class codes or numbers.
     """
+    # Few studies have a curriculum; scikit-learn takes half as long to import as torch.
+    from sklearn.linear_model import LogisticRegression, Ridge
+
     rows, goal = x.flatten(1).double().cpu().numpy(), y.cpu().numpy()
     if not classes:
         return torch.from_numpy((Ridge().fit(rows, goal).predict(rows) - goal) ** 2)

@@ -110,17 +110,21 @@ def nadam(p: Array, g: Array, s: Own, n: Mapping[str, Scalar]) -> None:
     add_ratio_(p, s["mean"], root, n["on_mean"])
 
 
+def rectification(b2: Scalar, t: int, bound: float) -> tuple[Scalar, Scalar]:
+    """RAdam's rₜ where ρₜ is above ``bound``, and whether it is (1.0 or 0.0). ρₜ: how many squares v averages."""
+    limit = 2 / (1 - b2) - 1
+    rho = limit - 2 * t * b2**t / (1 - b2**t)
+    # Small β₂ never adapt; nothing here is used then, but nothing may divide by zero either.
+    safe, top = where(rho > bound, rho, bound + 1), where(limit > bound, limit, bound + 2)
+    rectified = sqrt((safe - 4) * (safe - 2) * top / ((top - 4) * (top - 2) * safe))
+    return rectified, where(rho > bound, 1.0, 0.0)
+
+
 def radam_numbers(hyper: Hyper, t: int) -> Numbers:
     """As Adam's, with −lr·√(1 − β₂ᵗ)·rₜ/(1 − β₁ᵗ) where ρₜ > 5, and whether it is."""
-    b2 = hyper["beta2"]
-    c2 = 1 - b2**t
-    limit = 2 / (1 - b2) - 1
-    rho = limit - 2 * t * b2**t / c2
     n = coupled_numbers(hyper, t)
-    # Small β₂ never adapt; nothing here is used then, but nothing may divide by zero either.
-    safe, top = where(rho > 5, rho, 6.0), where(limit > 5, limit, 7.0)
-    rectified = sqrt((safe - 4) * (safe - 2) * top / ((top - 4) * (top - 2) * safe))
-    return {**n, "adaptive": n["down"] * rectified * sqrt(c2), "beyond": where(rho > 5, 1.0, 0.0)}
+    rectified, beyond = rectification(hyper["beta2"], t, 5.0)
+    return {**n, "adaptive": n["down"] * rectified * n["root"], "beyond": beyond}
 
 
 def radam(p: Array, g: Array, s: Own, n: Mapping[str, Scalar]) -> None:

@@ -1,4 +1,4 @@
-"""Methods that scale each weight by the root of its squared gradients, without a first moment."""
+"""Methods that scale each weight by a root of its squared gradients, without a mean of the gradients."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from optim_core.transforms.arithmetic import (
     add_ratio_,
     average_squares_,
     clamp_below_,
+    cube_root,
     zeros_like,
 )
 from optim_core.transforms.base import Hyper, Numbers, Own, Scalar, is_any
@@ -83,3 +84,25 @@ def adadelta(p: Array, g: Array, s: Own, n: Mapping[str, Scalar]) -> None:
     step = (s["steps"] + n["eps"]).div_(s["square"] + n["eps"]).sqrt_().mul_(g)
     average_squares_(s["steps"], step, n["keep"], n["new"])
     add_(p, step, n["down"])
+
+
+def madgrad_start(p: Array, hyper: Hyper, lead: int) -> Own:
+    """Both sums at zero, and the weight as it was."""
+    del hyper, lead
+    return {"square": zeros_like(p), "sum": zeros_like(p), "start": p.clone()}
+
+
+def madgrad_numbers(hyper: Hyper, t: int) -> Numbers:
+    """λ = lr·√t, 1 − μ, ε, L2."""
+    return {"rate": hyper["lr"] * t**0.5, "new": 1 - hyper["momentum"], "eps": hyper["eps"], **coupled(hyper)}
+
+
+def madgrad(p: Array, g: Array, s: Own, n: Mapping[str, Scalar]) -> None:
+    """v += λg²; s += λg; p = μp + (1 − μ)(p₀ − s/(∛v + ε)), λ = lr·√t (Defazio & Jelassi 2021, arXiv 2101.11075).
+
+    The authors' code adds ε to lr, which the paper does not.
+    """
+    g = with_l2(p, g, n)
+    add_product_(s["square"], g, g, n["rate"])
+    root = cube_root(s["square"]).add_(n["eps"])
+    p.lerp_(add_ratio_(s["start"].clone(), add_(s["sum"], g, n["rate"]), root, -1.0), n["new"])

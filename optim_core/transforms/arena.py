@@ -1,161 +1,292 @@
-"""Weights of a torch optimizer that are updated together, and the state of their method between steps."""
+"""The weights that take a step together, and what one step does to them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from operator import attrgetter, is_
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from optim_core.transforms.base import TRIAL, Hypers, Layout, Params, State, Transform
+from optim_core.spec.errors import SpecError
+from optim_core.transforms import torch_private as private
+from optim_core.transforms.base import TRIAL, Hyper, Hypers, Layout, Params, State, Transform
 from optim_core.transforms.bundle import Bundle
+from optim_core.transforms.kept_state import MODEL_STEP, STEP, TRAINED, Method
 from optim_core.transforms.registry import build_transform
+from optim_core.transforms.working_form import WorkingForm
 
-# Entries of a weight's state in torch's sense.
-STEP = "step"
-TRAINED = "trained_weights"
 # On the CPU a weight of so many numbers does all its operations before the next weight's turn: calls no longer matter, but
 # what an operation leaves in the cache does.
 ALONE = 1 << 17
+_dtype, _shape = attrgetter("dtype"), attrgetter("shape")
 
 
 class Member(NamedTuple):
-    """A weight, the index of its param group and its role, where it is known."""
+    """A weight; its entry in the optimizer's state; whose hyperparameters it has; its role, where it is known; its place
+    among all weights.
+    """
 
     p: Tensor
+    own: dict[str, Any]
     group: int
     role: Any
+    place: int
 
 
 class Arena:
-    """``weights`` in order; all have taken the same number of steps and share precision and device.
+    """One transform for all ``members``, whatever their precision, device, memory format and age.
 
-    Weights that their method can take together do one multi-tensor call for all: as a bundle, or as one flat tensor where
-    the method is wrapped and does not care how weights are cut.
+    State is that of ``member.own``, tensor by tensor, changed in place: nothing is kept here that is not there. ``matches``
+    says whether it still is. Numbers of a trial are one tensor that all weights they count for share.
     """
 
     def __init__(
         self,
         name: str,
-        members: list[Member],
-        stored: Mapping[Tensor, dict[str, Any]],
-        techniques: Sequence[str] = (),
+        members: Sequence[Member],
+        hypers: Hypers,
+        techniques: Sequence[str],
+        everyone: Iterable[dict[str, Any]],
+        state_bits: int = 32,
     ) -> None:
-        self.weights = [member.p for member in members]
-        self._members = members
-        method = build_transform(name, techniques=techniques)
-        self._flat = method.shape_free and _bundle_of(method, members[0]) is None
-        self._names = [self._name_of(method, i, member) for i, member in enumerate(members)]
-        groups = dict(zip(self._names, (m.group for m in members), strict=True))
-        roles = {n: m.role for n, m in zip(self._names, members, strict=True) if m.role is not None and not self._flat}
-        self.transform = build_transform(name, Layout(roles=roles, groups=groups), techniques)
+        """``everyone``: the entries of all weights, members or not; what counts for the whole model is under each.
+
+        Raises SpecError where a weight has another shape than what is remembered of it, or than its gradient.
+        """
+        kept = Method(name, techniques, state_bits)
+        for member in members:
+            kept.check_shapes(member.p, member.own, member.role, hypers[member.group])
+        self.members, self.places = members, [member.place for member in members]
+        self._sizes = [member.p.numel() for member in members]
+        self._forms = [WorkingForm(member.p) for member in members]
+        method = build_transform(name, techniques=techniques, state_bits=state_bits)
+        cuts = [self._cut_of(member) for member in members]
+        # Weights of one group that began at different steps are different groups.
+        self._cuts = list(dict.fromkeys(cuts))
+        index = [self._cuts.index(cut) for cut in cuts]
+        self._names = [self._name_of(method, at, i) for i, at in enumerate(index)]
         self._places: dict[str, list[int]] = {}
         for i, key in enumerate(self._names):
             self._places.setdefault(key, []).append(i)
-        self._sparse = any(p.grad is not None and p.grad.is_sparse for p in self.weights)
-        self._t = int(stored[self.weights[0]].get(STEP, 0))
-        self._state: State | None = self._restore(stored) if self._t else None
+        everyone = list(everyone)
+        self._t = self._steps_of_the_model(everyone, members)
+        self._layout = Layout(
+            roles={n: m.role for n, m in zip(self._names, members, strict=True) if m.role is not None},
+            groups=dict(zip(self._names, index, strict=True)),
+            late={n: self._t - cut[1] for n, cut in zip(self._names, cuts, strict=True)},
+            kernels=all(type(member.p) in (Tensor, nn.Parameter) for member in members),
+        )
+        self.transform = build_transform(name, self._layout, techniques, state_bits)
+        self._plain = all(form.plain for form in self._forms)
+        self._as_they_come = all(form.takes_gradients for form in self._forms)
+        self._bundled = self._collect([form.working() for form in self._forms]) if self._plain else {}
+        self._state = self._restore(everyone)
+        self._begin(hypers, everyone)
+        self._seen = _Seen(members, self._forms, everyone)
 
-    def _name_of(self, method: Transform, i: int, member: Member) -> str:
-        if self._flat:
-            return f"group{member.group}"
-        bundle = _bundle_of(method, member)
+    @staticmethod
+    def _cut_of(member: Member) -> tuple[int, int, tuple[Any, ...]]:
+        """Group, steps taken, and what is remembered of those steps: which entries, and the numbers that were carried on."""
+        own = member.own
+        kept = tuple(sorted(key for key in own if key != TRAINED))
+        return member.group, int(own.get(STEP, 0)), (kept, *(float(own[key]) for key in kept if _of_the_group(key)))
+
+    def _name_of(self, method: Transform, group: int, i: int) -> str:
+        member, form = self.members[i], self._forms[i]
+        bundle = method.bundles(member.role or ("matrix" if member.p.ndim >= 2 else "vector"), form.shape)
         if bundle is None:
-            return f"weight{i}"
-        alone = member.p.is_cpu and member.p.numel() >= ALONE
-        return f"group{member.group}/{bundle}" + (f"/{i}" if alone else "")
+            return f"weight{member.place}"
+        alone = member.p.is_cpu and member.p.numel() >= ALONE and not method.one_pass
+        return f"{group}/{form.dtype}/{member.p.device}/{bundle}" + (f"/{member.place}" if alone else "")
 
-    def step(self, hypers: Hypers) -> None:
-        """One update of all weights from their gradients."""
-        params, grads = self._collect(self.weights), self._grads()
-        if self._state is None:
-            self._state = self.transform.init(params, hypers)
+    @staticmethod
+    def _steps_of_the_model(everyone: Sequence[dict[str, Any]], members: Sequence[Member]) -> int:
+        """Steps so far: those that were counted, else those of the member with most."""
+        counted = [int(own[MODEL_STEP]) for own in everyone if MODEL_STEP in own]
+        return max(counted or [int(member.own.get(STEP, 0)) for member in members])
+
+    def matches(self, state: dict[Any, Any]) -> bool:
+        """Whether weights and their state are still what they were."""
+        return self._seen.unchanged(state)
+
+    def step(self, grads: list[Tensor], hypers: Hypers) -> None:
+        """One update of all weights from their gradients, which are in the order of ``members``."""
+        own = self._own_hypers(hypers)
+        params, formed = self._working(), self._formed(grads, own)
         self._t += 1
-        self.transform.update_(params, grads, self._state, hypers, self._t)
-        if self._flat:
+        self._counters.add_(1)
+        self.transform.update_(params, formed, self._state, own, self._t)
+        if not self._plain:
             self._write(params)
+        if self._numbers or self._alone:
+            self._keep_in_place()
 
-    def perturb(self, hypers: Hypers) -> None:
+    def perturb(self, grads: list[Tensor], hypers: Hypers) -> None:
         """Move the weights to where the gradient that counts is taken."""
         assert self.transform.perturb is not None
-        self._write(self.transform.perturb(self._collect(self.weights), self._grads(), hypers))
+        own = self._own_hypers(hypers)
+        self._write(self.transform.perturb(self._working(), self._formed(grads, own), own))
 
-    def show_answer(self, hypers: Hypers, stored: Mapping[Tensor, dict[str, Any]]) -> None:
-        """Keep the trained weights in ``stored`` and put the answer in their place."""
-        if self._state is None:
-            return
-        answer = self.transform.answer(self._collect(self.weights), self._state, hypers)
-        for p in self.weights:
-            stored[p][TRAINED] = p.detach().clone()
+    def show_answer(self, hypers: Hypers) -> None:
+        """Keep the trained weights under their state and put the answer in their place."""
+        answer = self.transform.answer(self._working(), self._state, self._own_hypers(hypers))
+        for member in self.members:
+            member.own[TRAINED] = member.p.detach().clone()
         self._write(answer)
 
-    def flush(self, stored: Mapping[Tensor, dict[str, Any]]) -> None:
-        """Put everything under each weight, as torch saves it. Numbers of a trial become plain floats: torch would cast
-        tensors to the weight's precision.
-        """
-        if self._state is None:
-            return
-        cut = {key: self._cut(tensors) for key, tensors in self._state.items() if key != TRIAL}
-        for i, member in enumerate(self._members):
-            own = stored[member.p]
-            own[STEP] = self._t
-            for key, tensors in cut.items():
-                if tensors[i] is not None:
-                    own[key] = tensors[i]
-            for key, number in self._state.get(TRIAL, {}).items():
-                name, slash, group = key.partition("/")
-                if not slash or int(group) == member.group:
-                    own[f"{TRIAL}.{name}{slash}"] = float(number)
+    def _own_hypers(self, hypers: Hypers) -> list[Hyper]:
+        return [hypers[group] for group, _, _ in self._cuts]
 
-    def _restore(self, stored: Mapping[Tensor, dict[str, Any]]) -> State:
-        state: State = {}
-        parts: dict[str, dict[str, list[Tensor]]] = {}
-        for name, member in zip(self._names, self._members, strict=True):
-            for key, value in stored[member.p].items():
-                if key.startswith(f"{TRIAL}."):
-                    full = key.removeprefix(f"{TRIAL}.")
-                    full = f"{full}{member.group}" if full.endswith("/") else full
-                    state.setdefault(TRIAL, {})[full] = torch.tensor(value, dtype=torch.float64)
-                elif key not in (STEP, TRAINED):
-                    parts.setdefault(key, {}).setdefault(name, []).append(value)
-        for key, tensors in parts.items():
-            state[key] = {name: self._join(name, pieces) for name, pieces in tensors.items()}
+    # State: under each weight as torch keeps it, and by name as the method wants it.
+
+    def _restore(self, everyone: Sequence[dict[str, Any]]) -> State:
+        trial: Params = {}
+        for own in everyone:
+            for key in own:
+                if _of_the_model(key):
+                    trial.setdefault(key.removeprefix(f"{TRIAL}."), _number(own[key]))
+        pieces: dict[str, dict[str, list[Tensor]]] = {}
+        for name, member, form in zip(self._names, self.members, self._forms, strict=True):
+            for key, value in member.own.items():
+                if _of_the_group(key):
+                    trial.setdefault(f"{key.removeprefix(f'{TRIAL}.')}{self._layout.group(name)}", _number(value))
+                elif key not in (STEP, MODEL_STEP, TRAINED) and not _of_the_model(key):
+                    member.own[key] = form.kept(value)
+                    pieces.setdefault(key, {}).setdefault(name, []).append(form.opened(member.own[key]))
+        state: State = {TRIAL: trial} if trial else {}
+        for key, tensors in pieces.items():
+            state[key] = {name: self._join(name, own) for name, own in tensors.items()}
         return state
 
-    def _grads(self) -> Params:
-        grads = [p.grad for p in self.weights]
-        if self._sparse:
-            grads = [g.to_dense() if g.is_sparse else g for g in grads]  # type: ignore[union-attr]
-        return self._collect(grads)  # type: ignore[arg-type]
+    def _begin(self, hypers: Hypers, everyone: Sequence[dict[str, Any]]) -> None:
+        """State of the weights that have none yet, and counters that the weights of a group share."""
+        working = self._working()
+        fresh = {name for name, member in zip(self._names, self.members, strict=True) if STEP not in member.own}
+        if fresh:
+            first = {name: p for name, p in working.items() if name in fresh}
+            for key, tensors in self.transform.init(first, self._own_hypers(hypers)).items():
+                # What counts for the whole model has begun before.
+                self._state[key] = {**tensors, **self._state.get(key, {})}
+        for key in self._state.keys() - {TRIAL}:
+            for i, tensor in self._cut(self._state[key]):
+                if self._names[i] in fresh:
+                    self.members[i].own[key] = self._forms[i].closed(tensor)
+        trial = self._state.get(TRIAL, {})
+        self._share(trial, everyone)
+        self._numbers = dict(trial)
+        self._alone = {name: places[0] for name, places in self._places.items() if name.startswith("weight")}
+
+    def _share(self, trial: Params, everyone: Sequence[dict[str, Any]]) -> None:
+        """One tensor per counter and number, under every weight that it counts for."""
+        # One piece of memory, so that counting on is one call. The model's own count comes last.
+        self._counters = torch.tensor([float(taken) for _, taken, _ in self._cuts] + [float(self._t)])
+        *steps, model_step = self._counters.unbind()
+        of_model = {f"{TRIAL}.{key}": number for key, number in trial.items() if "/" not in key}
+        if of_model:
+            of_model[MODEL_STEP] = model_step
+        for name, member in zip(self._names, self.members, strict=True):
+            group = self._layout.group(name)
+            member.own[STEP] = steps[group]
+            for key, number in trial.items():
+                if key.endswith(f"/{group}"):
+                    member.own[f"{TRIAL}.{key.removesuffix(str(group))}"] = number
+        for own in everyone:
+            if STEP in own:
+                own.update(of_model)
+
+    def _keep_in_place(self) -> None:
+        """A method may answer with new tensors; what lies under the weights stays the same ones."""
+        trial = self._state.get(TRIAL, {})
+        for key, number in self._numbers.items():
+            if trial[key] is not number:
+                trial[key] = number.copy_(trial[key])
+        for name, i in self._alone.items():
+            own, form = self.members[i].own, self._forms[i]
+            for key, tensors in self._state.items():
+                if key != TRIAL and name in tensors and tensors[name] is not form.opened(own[key]):
+                    tensors[name] = form.opened(own[key]).copy_(tensors[name])
+
+    # Weights and gradients, in the form in which they are worked on.
+
+    def _working(self) -> Params:
+        return self._bundled if self._plain else self._collect([form.working() for form in self._forms])
+
+    def _formed(self, grads: list[Tensor], hypers: Hypers) -> Params:
+        # Fused kernels read as much memory as the weight has.
+        if list(map(Tensor.numel, grads)) != self._sizes:
+            raise SpecError("a gradient has another shape than its weight", code="shape_mismatch")
+        if not (self._as_they_come and all(map(Tensor.is_contiguous, grads))):
+            grads = [form.gradient(g) for form, g in zip(self._forms, grads, strict=True)]
+        if True in [hyper["maximize"] for hyper in hypers]:
+            up = [hypers[self._layout.group(name)]["maximize"] for name in self._names]
+            grads = [-g if flipped else g for g, flipped in zip(grads, up, strict=True)]
+        return self._collect(grads)
+
+    def _write(self, params: Params) -> None:
+        changed = [(i, new) for i, new in self._cut(params) if new is not self.members[i].p]
+        real = [(self.members[i].p, new) for i, new in changed if self._forms[i].real]
+        if real:
+            targets, sources = zip(*real, strict=True)
+            private.foreach_copy_(list(targets), list(sources))
+        for i, new in changed:
+            if not self._forms[i].real:
+                self._forms[i].write(new)
 
     def _collect(self, tensors: Sequence[Tensor]) -> Params:
         return {name: self._join(name, [tensors[i] for i in places]) for name, places in self._places.items()}
 
-    def _join(self, name: str, pieces: list[Tensor]) -> Any:
-        if self._flat:
-            return torch.cat([piece.reshape(-1) for piece in pieces])
-        return pieces[0].detach() if name.startswith("weight") else Bundle(pieces)
+    @staticmethod
+    def _join(name: str, pieces: list[Tensor]) -> Any:
+        return pieces[0] if name.startswith("weight") else Bundle(pieces)
 
-    def _cut(self, tensors: Params) -> list[Tensor | None]:
-        """Per weight its part, in its own shape; None for weights that the method keeps no such tensor of."""
-        found: list[Tensor | None] = [None] * len(self.weights)
-        for name, places in self._places.items():
-            whole = tensors.get(name)
-            if whole is None:
-                continue
-            if self._flat:
-                pieces = whole.split([self.weights[i].numel() for i in places])
-            else:
-                pieces = whole.tensors if isinstance(whole, Bundle) else [whole]
-            for i, piece in zip(places, pieces, strict=True):
-                found[i] = piece.view(self.weights[i].shape) if self._flat else piece
-        return found
-
-    def _write(self, new: Params) -> None:
-        torch._foreach_copy_(self.weights, self._cut(new))  # type: ignore[arg-type]
+    def _cut(self, tensors: Params) -> Iterable[tuple[int, Tensor]]:
+        """(place, its tensor), for the weights that the method keeps one of."""
+        for name, whole in tensors.items():
+            pieces = whole.tensors if isinstance(whole, Bundle) else [whole]
+            yield from zip(self._places[name], pieces, strict=True)
 
 
-def _bundle_of(method: Transform, member: Member) -> str | None:
-    role = member.role or ("matrix" if member.p.ndim >= 2 else "vector")
-    return method.bundles(role, tuple(member.p.shape))
+def _of_the_model(key: str) -> bool:
+    return key.startswith(f"{TRIAL}.") and not key.endswith("/")
+
+
+def _of_the_group(key: str) -> bool:
+    return key.startswith(f"{TRIAL}.") and key.endswith("/")
+
+
+def _number(value: Any) -> Tensor:
+    return torch.tensor(float(value), dtype=torch.float64)
+
+
+class _Seen:
+    """What weights and state were when they were gathered, to be compared with what they are at a few dozen ns a tensor."""
+
+    def __init__(
+        self, members: Sequence[Member], forms: Sequence[WorkingForm], everyone: Sequence[dict[str, Any]]
+    ) -> None:
+        self._weights = [member.p for member in members]
+        self._contiguous = [member.p for member, form in zip(members, forms, strict=True) if form.plain]
+        self._dtypes, self._device = list(map(_dtype, self._weights)), self._weights[0].device
+        self._shapes = list(map(_shape, self._weights))
+        self._everyone = everyone
+        self._own = [member.own for member in members]
+        self._entries = list(chain.from_iterable(map(dict.values, self._own)))
+
+    def unchanged(self, state: dict[Any, Any]) -> bool:
+        """Whether each is still the same object, of the same shape and precision and as contiguous as before; a model moves to
+        another device as a whole.
+        """
+        own = self._own
+        return (
+            len(state) == len(self._everyone)
+            and all(map(is_, state.values(), self._everyone))
+            and sum(map(len, own)) == len(self._entries)
+            and all(map(is_, chain.from_iterable(map(dict.values, own)), self._entries))
+            and list(map(_dtype, self._weights)) == self._dtypes
+            and list(map(_shape, self._weights)) == self._shapes
+            and self._weights[0].device == self._device
+            and all(map(Tensor.is_contiguous, self._contiguous))
+        )

@@ -35,11 +35,15 @@ class Layout:
 
     ``batched``: whether tensors lead with the trial axis. ``roles``: name → role; a weight not listed is a matrix when it
     has two or more axes of its own, else a vector. ``groups``: name → index into the hyperparameters; 0 when not listed.
+    ``late``: name → steps that the method has taken without the weight, alike for all weights of a group. ``kernels``:
+    whether fused kernels may be called, which know no tensors but torch's own.
     """
 
     batched: bool = False
     roles: Mapping[str, Role] = field(default_factory=dict)
     groups: Mapping[str, int] = field(default_factory=dict)
+    late: Mapping[str, int] = field(default_factory=dict)
+    kernels: bool = True
 
     @property
     def lead(self) -> int:
@@ -54,6 +58,10 @@ class Layout:
         """Index of the weight's hyperparameters."""
         return self.groups.get(name, 0)
 
+    def age(self, name: str, t: int) -> int:
+        """The weight's own step, from 1, at step ``t`` of the method."""
+        return t - self.late.get(name, 0)
+
 
 def _as_they_are(params: Params, state: State, hypers: Hypers) -> Params:
     del state, hypers
@@ -64,7 +72,8 @@ def _as_they_are(params: Params, state: State, hypers: Hypers) -> Params:
 Bundling = Callable[[Role, tuple[int, ...]], str | None]
 
 
-def _never(role: Role, shape: tuple[int, ...]) -> str | None:
+def never(role: Role, shape: tuple[int, ...]) -> str | None:
+    """Every weight by itself."""
     del role, shape
     return None
 
@@ -96,7 +105,8 @@ class Transform(NamedTuple):
     keep, where it is not the one that is trained. ``perturb``: not None when the gradient has to be taken at another point
     (two gradients a step). ``shape_free``: the result does not depend on how weights are cut into tensors, so a caller
     may hand over all weights of a group as one flat tensor. ``bundles(role, shape)``: weights of a
-    group with the same answer may be handed over as one bundle; None where they may not.
+    group with the same answer may be handed over as one bundle; None where they may not. ``one_pass``: a bundle is gone
+    through once, so that its size does not matter.
     """
 
     init: Callable[[Params, Hypers], State]
@@ -105,7 +115,8 @@ class Transform(NamedTuple):
     answer: Callable[[Params, State, Hypers], Params] = _as_they_are
     perturb: Perturb | None = None
     shape_free: bool = False
-    bundles: Bundling = _never
+    bundles: Bundling = never
+    one_pass: bool = False
 
     @property
     def answers_elsewhere(self) -> bool:
@@ -198,7 +209,9 @@ def own_mean(x: Tensor, lead: int) -> Tensor:
 
 def global_norm(tensors: Sequence[Any], lead: int) -> Tensor:
     """Euclidean norm over everything of a trial: (K,) or ()."""
-    return torch.stack([own_dot(x, x, lead) for x in tensors]).sum(0).sqrt()
+    parts = [own_dot(x, x, lead) for x in tensors]
+    # Weights may lie on several devices.
+    return torch.stack([part.to(parts[0].device) for part in parts]).sum(0).sqrt()
 
 
 def start_of_trial(params: Params, lead: int, value: float = 0.0) -> Tensor:

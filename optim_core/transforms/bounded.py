@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from optim_core.transforms.adam import coupled_numbers, moments_
 from optim_core.transforms.arithmetic import Array, add_product_, choose, clamp_, largest_, zeros_like
-from optim_core.transforms.base import Hyper, Numbers, Own, Scalar, is_any
+from optim_core.transforms.base import Hyper, Numbers, Own, Scalar, is_any, is_zero
 from optim_core.transforms.decay import with_l2
 
 
@@ -18,7 +18,8 @@ def adabound_start(p: Array, hyper: Hyper, lead: int) -> Own:
 
 def adabound_numbers(hyper: Hyper, t: int) -> Numbers:
     """As Adam's, with the band around F = final_lr·lr/base_lr, which closes as 1/(γt)."""
-    final = hyper["final_lr"] * (hyper["lr"] / hyper["base_lr"])
+    base = hyper["base_lr"]
+    final = hyper["final_lr"] * (0.0 if is_zero(base) else hyper["lr"] / base)
     gamma = hyper["gamma"]
     n = coupled_numbers(hyper, t)
     return {

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from optim_core.transforms import torch_private as private
+
 
 class Bundle:
     """Weights (or gradients, or their state) in a fixed order. Has the methods of a tensor that optimizers use.
@@ -49,7 +51,7 @@ class Bundle:
 
     def copy_(self, other: Bundle) -> Bundle:
         """Write ``other`` into the tensors."""
-        torch._foreach_copy_(self.tensors, other.tensors)
+        private.foreach_copy_(self.tensors, other.tensors)
         return self
 
     def stacked(self) -> Tensor:
@@ -59,12 +61,12 @@ class Bundle:
     def unstack_(self, whole: Tensor) -> Bundle:
         """Write what ``stacked`` gave, changed since, back into the tensors."""
         if whole.data_ptr() != self.tensors[0].data_ptr():
-            torch._foreach_copy_(self.tensors, list(whole.unbind()))
+            private.foreach_copy_(self.tensors, list(whole.unbind()))
         return self
 
     def norms(self) -> Tensor:
         """The Euclidean norm of each weight: a vector."""
-        return torch.stack(torch._foreach_norm(self.tensors))
+        return torch.stack(private.foreach_norm(self.tensors))
 
     def size(self, scratch: Bundle) -> Tensor:
         """The sum of absolute values over all weights, float64. A norm of order 1 takes twice as long on the CPU.
@@ -97,39 +99,39 @@ class Bundle:
 
     def lerp(self, other: Bundle, weight: float) -> Bundle:
         """self + weight·(other − self)."""
-        return Bundle(torch._foreach_lerp(self.tensors, other.tensors, weight))
+        return Bundle(private.foreach_lerp(self.tensors, other.tensors, weight))
 
     def lerp_(self, other: Bundle, weight: float) -> Bundle:
         """The same, into self."""
-        torch._foreach_lerp_(self.tensors, other.tensors, weight)
+        private.foreach_lerp_(self.tensors, other.tensors, weight)
         return self
 
     def add_(self, other: Bundle | float, alpha: float = 1.0) -> Bundle:
         """self += alpha·other."""
         if isinstance(other, Bundle):
-            torch._foreach_add_(self.tensors, other.tensors, alpha=alpha)
+            private.foreach_add_(self.tensors, other.tensors, alpha=alpha)
         else:
-            torch._foreach_add_(self.tensors, self._operand(other * alpha))
+            private.foreach_add_(self.tensors, self._operand(other * alpha))
         return self
 
     def addcmul_(self, a: Bundle, b: Bundle | Tensor, value: float = 1.0) -> Bundle:
         """self += value·a·b; ``b`` may also be one number per weight, or for all."""
-        torch._foreach_addcmul_(self.tensors, a.tensors, self._operand(b), value)
+        private.foreach_addcmul_(self.tensors, a.tensors, self._operand(b), value)
         return self
 
     def addcdiv_(self, a: Bundle, b: Bundle, value: float = 1.0) -> Bundle:
         """self += value·a/b."""
-        torch._foreach_addcdiv_(self.tensors, a.tensors, b.tensors, value)
+        private.foreach_addcdiv_(self.tensors, a.tensors, b.tensors, value)
         return self
 
     def mul_(self, other: Any) -> Bundle:
         """self *= other."""
-        torch._foreach_mul_(self.tensors, self._operand(other))
+        private.foreach_mul_(self.tensors, self._operand(other))
         return self
 
     def div_(self, other: Any) -> Bundle:
         """self /= other."""
-        torch._foreach_div_(self.tensors, self._operand(other))
+        private.foreach_div_(self.tensors, self._operand(other))
         return self
 
     def turn_into_ratio_(self, above: Bundle) -> Bundle:
@@ -138,59 +140,59 @@ class Bundle:
             for a, x in zip(above.tensors, self.tensors, strict=True):
                 torch.div(a, x, out=x)
         else:
-            self.tensors = list(torch._foreach_div(above.tensors, self.tensors))
+            self.tensors = list(private.foreach_div(above.tensors, self.tensors))
         return self
 
     def maximum_(self, other: Bundle | float) -> Bundle:
         """self = max(self, other)."""
-        torch._foreach_maximum_(self.tensors, _plain(other))
+        private.foreach_maximum_(self.tensors, _plain(other))
         return self
 
     def minimum_(self, other: Bundle | float) -> Bundle:
         """self = min(self, other)."""
-        torch._foreach_minimum_(self.tensors, _plain(other))
+        private.foreach_minimum_(self.tensors, _plain(other))
         return self
 
     def sqrt(self) -> Bundle:
         """Square roots."""
-        return Bundle(torch._foreach_sqrt(self.tensors))
+        return Bundle(private.foreach_sqrt(self.tensors))
 
     def sqrt_(self) -> Bundle:
         """The same, into self."""
-        torch._foreach_sqrt_(self.tensors)
+        private.foreach_sqrt_(self.tensors)
         return self
 
     def reciprocal_(self) -> Bundle:
         """self = 1/self."""
-        torch._foreach_reciprocal_(self.tensors)
+        private.foreach_reciprocal_(self.tensors)
         return self
 
     def sign(self) -> Bundle:
         """−1, 0 or 1."""
-        return Bundle(torch._foreach_sign(self.tensors))
+        return Bundle(private.foreach_sign(self.tensors))
 
     def sign_(self) -> Bundle:
         """The same, into self."""
-        torch._foreach_sign_(self.tensors)
+        private.foreach_sign_(self.tensors)
         return self
 
     def abs(self) -> Bundle:
         """Sizes."""
-        return Bundle(torch._foreach_abs(self.tensors))
+        return Bundle(private.foreach_abs(self.tensors))
 
     def __mul__(self, other: Any) -> Bundle:
-        return Bundle(torch._foreach_mul(self.tensors, self._operand(other)))
+        return Bundle(private.foreach_mul(self.tensors, self._operand(other)))
 
     __rmul__ = __mul__
 
     def __truediv__(self, other: Any) -> Bundle:
-        return Bundle(torch._foreach_div(self.tensors, self._operand(other)))
+        return Bundle(private.foreach_div(self.tensors, self._operand(other)))
 
     def __add__(self, other: Any) -> Bundle:
-        return Bundle(torch._foreach_add(self.tensors, self._operand(other)))
+        return Bundle(private.foreach_add(self.tensors, self._operand(other)))
 
     def __sub__(self, other: Any) -> Bundle:
-        return Bundle(torch._foreach_sub(self.tensors, self._operand(other)))
+        return Bundle(private.foreach_sub(self.tensors, self._operand(other)))
 
     def _operand(self, other: Any) -> Any:
         """``other`` as a multi-tensor call takes it fastest.

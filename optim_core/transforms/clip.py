@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from optim_core.transforms.base import Layout, Params, Scalar, global_norm, per_trial
+from optim_core.transforms.bundle import Bundle
 
 
 def clip_by_global_norm(grads: Params, max_norm: Scalar, lead: int) -> Params:
@@ -15,13 +16,16 @@ def clip_by_global_norm(grads: Params, max_norm: Scalar, lead: int) -> Params:
     """
     factor = (max_norm / (global_norm(list(grads.values()), lead) + 1e-6)).clamp(max=1.0)
     factor = torch.where(torch.isfinite(factor), factor, torch.ones_like(factor))
-    return {name: g * per_trial(factor, g) for name, g in grads.items()}
+    return {name: g * per_trial(factor.to(g.device), g) for name, g in grads.items()}
 
 
 def clip_by_value(grads: Params, bound: Scalar) -> Params:
     """clamp(g, −c, c), as ``torch.nn.utils.clip_grad_value_``."""
     clipped = {}
     for name, g in grads.items():
+        if isinstance(g, Bundle):
+            clipped[name] = g.clone().maximum_(-float(bound)).minimum_(float(bound))
+            continue
         limit = torch.as_tensor(per_trial(bound, g), dtype=g.dtype, device=g.device)
         clipped[name] = torch.minimum(torch.maximum(g, -limit), limit)
     return clipped

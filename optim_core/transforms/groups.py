@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from torch import nn
 
+from optim_core.spec.optimizers import Role
 from optim_core.transforms.base import Hyper, Hypers, Scalar
-from optim_core.transforms.roles import decaying, roles_of
+from optim_core.transforms.roles import decaying, registered, roles_of
 
 # Techniques that act on the learning rate of a layer.
 LAYER_RATES = ("layer_decay", "head_lr")
@@ -54,22 +55,33 @@ class Groups:
         return own
 
 
-def groups_of(model: nn.Module, techniques: Sequence[str]) -> Groups:
-    """Two groups, those that decay and those that do not; by layer where a technique needs it.
+def groups_of(
+    model: nn.Module, techniques: Sequence[str], roles: Mapping[str, Role] | None = None, *, frozen: bool = False
+) -> Groups:
+    """Two groups, those that decay and those that do not; by layer where a technique needs it. ``frozen``: of all weights,
+    also those that are frozen now.
 
-    A layer is a module with weights of its own, in the order of ``named_parameters``.
+    A layer is a module with weights of its own, in the order of registration, output layers above all hidden ones;
+    ``roles`` are those of ``roles_of(model)`` when not given.
     """
-    decays, roles = decaying(model), roles_of(model)
-    owners = list(dict.fromkeys(name.rpartition(".")[0] for name, _ in model.named_parameters()))
-    heads = {name.rpartition(".")[0] for name, role in roles.items() if role == "head"}
+    decays, roles = decaying(model), roles_of(model) if roles is None else roles
+    layers = {name: one.places[0].layer for name, one in registered(model).items()}
+    heads = {layers[name] for name, role in roles.items() if role == "head"}
+    order = _from_input_to_output(layers, roles, heads)
     by_layer = "layer_decay" in techniques
 
     def row(name: str) -> Group:
-        owner = name.rpartition(".")[0]
-        above = len(owners) - 1 - owners.index(owner) if by_layer else 0
-        return Group(name in decays, above, "head_lr" in techniques and owner in heads)
+        above = len(order) - 1 - order.index(layers[name]) if by_layer else 0
+        return Group(name in decays, above, "head_lr" in techniques and layers[name] in heads)
 
-    found = {name: row(name) for name, p in model.named_parameters() if p.requires_grad}
+    found = {name: row(name) for name, p in model.named_parameters() if frozen or p.requires_grad}
     # Both plain groups always, so that the order does not depend on the network.
     rows = tuple(dict.fromkeys([Group(True), Group(False), *found.values()]))
     return Groups(rows, {name: rows.index(group) for name, group in found.items()})
+
+
+def _from_input_to_output(layers: Mapping[str, str], roles: Mapping[str, Role], heads: set[str]) -> list[str]:
+    order = list(dict.fromkeys(layers.values()))
+    hidden = [order.index(layers[name]) for name, role in roles.items() if role == "matrix"]
+    early = [layer for layer in order if layer in heads and order.index(layer) < max(hidden, default=0)]
+    return [layer for layer in order if layer not in early] + early

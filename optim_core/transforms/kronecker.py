@@ -55,14 +55,14 @@ def _each(work: Callable[[Tensor], tuple[Tensor, ...]], m: Tensor) -> tuple[Tens
     return tuple(torch.stack(found) for found in zip(*map(work, m), strict=True))
 
 
-def _due(every: Scalar, t: int) -> Tensor | bool:
+def is_due(every: Scalar, t: int) -> Tensor | bool:
     """Whether the preconditioner is refreshed at step ``t``: a bool, or (K, 1, 1)."""
     if isinstance(every, Tensor):
         return torch.remainder(torch.full_like(every, t), every) == 0
     return t % int(every) == 0
 
 
-def _refresh(due: Scalar, new: Tensor, old: Tensor) -> Tensor:
+def refresh(due: Scalar, new: Tensor, old: Tensor) -> Tensor:
     return torch.where(due.bool(), new, old) if isinstance(due, Tensor) else new
 
 
@@ -81,7 +81,7 @@ def shampoo_numbers(hyper: Hyper, t: int) -> Numbers:
     memory = hyper["shampoo_beta"]
     # 1 means the paper's plain sum.
     fresh = 1 - memory + (memory >= 1) * 1.0
-    due = t == 1 or _due(hyper["precondition_frequency"], t)
+    due = t == 1 or is_due(hyper["precondition_frequency"], t)
     n = decoupled_numbers(hyper, t)
     grafted = hyper["grafting"] * 1.0
     return {**n, "rate": -hyper["lr"], "memory": memory, "fresh": fresh, "due": due, "grafted": grafted,
@@ -95,12 +95,12 @@ def shampoo_rule(p: Tensor, g: Tensor, s: Own, n: Mapping[str, Scalar], lead: in
     """
     moments_(g, s, n)
     side = _sides(g, lead)
-    memory, fresh, due = (_side_shape(n[key], lead) for key in ("memory", "fresh", "due"))
+    memory, fresh, due = (side_shape(n[key], lead) for key in ("memory", "fresh", "due"))
     for name, gram in (("left", product(side, side.mT)), ("right", product(side.mT, side))):
         add_(s[name].mul_(memory), gram, fresh)
         if bool(torch.as_tensor(due).any()):
             root = name + "_root"
-            s[root] = _refresh(due, _inverse_fourth_root(s[name]), s[root])
+            s[root] = refresh(due, _inverse_fourth_root(s[name]), s[root])
     mean = s["mean"] * n["mean_scale"]
     u = product(product(s["left_root"], _sides(mean, lead)), s["right_root"]).reshape(p.shape)
     adam_step = mean.mul_(n["root"]).div_(denominator(s["square"], n))
@@ -117,7 +117,7 @@ def _inverse_fourth_root(m: Tensor) -> Tensor:
     return product(vectors * powers.unsqueeze(-2), vectors.mT)
 
 
-def _side_shape(value: Scalar, lead: int) -> Scalar:
+def side_shape(value: Scalar, lead: int) -> Scalar:
     """Numbers arrive shaped for the weight; a side always has two axes of its own."""
     return value.view(-1, 1, 1) if isinstance(value, Tensor) and lead and value.ndim else value
 
@@ -142,7 +142,7 @@ def soap_numbers(hyper: Hyper, t: int) -> Numbers:
     """Adam's at t − 1 (the first gradient only sets the bases), the memory of the statistics, refresh, damping."""
     n = decoupled_numbers(hyper, max(1, t - 1))
     memory = hyper["shampoo_beta"]
-    due = False if t == 1 else _due(hyper["precondition_frequency"], t - 1)
+    due = False if t == 1 else is_due(hyper["precondition_frequency"], t - 1)
     return {**n, "memory": memory, "fresh": 1 - memory, "due": due, "first": t == 1, "damping": hyper["damping"]}
 
 
@@ -154,7 +154,7 @@ def soap_rule(p: Tensor, g: Tensor, s: Own, n: Mapping[str, Scalar], lead: int) 
     it the basis of directions that no gradient has touched is rounding noise. 0 is the authors' method.
     """
     side = _sides(g, lead)
-    of_side = {key: _side_shape(value, lead) for key, value in n.items()}
+    of_side = {key: side_shape(value, lead) for key, value in n.items()}
     if not n["first"]:
         left, right = s["left_basis"], s["right_basis"]
         turned = product(product(left.mT, side), right)
@@ -191,8 +191,8 @@ def _turn(new: Own, damping: Scalar, due: Scalar, lead: int) -> None:
         across = order.unsqueeze(-2).expand_as(pushed)
         along = (order.unsqueeze(-1) if axis == -2 else order.unsqueeze(-2)).expand_as(square)
         turned, _ = _each(lambda m: tuple(torch.linalg.qr(m)), pushed.gather(-1, across))
-        new[name + "_basis"] = _refresh(due, turned, basis)  # type: ignore[arg-type]
-        square = _refresh(due, square.gather(axis, along), square)  # type: ignore[arg-type]
+        new[name + "_basis"] = refresh(due, turned, basis)  # type: ignore[arg-type]
+        square = refresh(due, square.gather(axis, along), square)  # type: ignore[arg-type]
     new["square"] = square.reshape(shape)
 
 

@@ -1,4 +1,4 @@
-"""Methods that scale each weight tensor's step by norms: LARS and LAMB (large batches) and Adafactor (little memory)."""
+"""Methods that scale each weight tensor's step by norms: LARS, LAMB, NovoGrad, AdamP, StableAdamW and Adafactor."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from optim_core.transforms.adam import denominator, moment_numbers, moments_
-from optim_core.transforms.arithmetic import Array, add_, norms, ratio_
-from optim_core.transforms.base import Hyper, Numbers, Own, Scalar, is_zero, smallest
-from optim_core.transforms.bundle import Bundle
+from optim_core.transforms.arithmetic import Array, add_, clamp_below_, norms, ratio_
+from optim_core.transforms.base import Hyper, Numbers, Own, Scalar, is_zero, own_mean, smallest
 from optim_core.transforms.decay import coupled, decoupled, shrink_, with_l2
 
 
@@ -69,11 +68,86 @@ def _trust(w: Tensor, d: Tensor, n: Mapping[str, Scalar]) -> Tensor:
     return torch.where(usable, n["trust"] * w / (d + n["l2"] * w + n["eps"]), 1.0)
 
 
-def adafactor_start(p: Array, hyper: Hyper, lead: int) -> Own:
+def novograd_start(p: Tensor, hyper: Hyper, lead: int) -> Own:
+    """The mean, and one number for the whole weight."""
+    return {"mean": torch.zeros_like(p), "square": p.new_zeros(p.shape[:lead] + (1,) * (p.ndim - lead))}
+
+
+def novograd_numbers(hyper: Hyper, t: int) -> Numbers:
+    """−lr, β₁, 1 − β₂, ε, L2 of the normalised gradient."""
+    shared = {"down": -hyper["lr"], "keep1": hyper["beta1"], "new2": 1 - hyper["beta2"], "eps": hyper["eps"]}
+    return {**shared, **coupled(hyper)}
+
+
+def novograd(p: Tensor, g: Tensor, s: Own, n: Mapping[str, Scalar], lead: int) -> None:
+    """v = β₂v + (1 − β₂)‖g‖²; m = β₁m + g/(√v + ε) + wd·p; p −= lr·m (Ginsburg et al. 2019, arXiv 1905.11286).
+
+    v starts at the first ‖g‖² that is not 0: no correction is needed.
+    """
+    size = norms(g, lead).square()
+    v = s["square"].copy_(torch.where(s["square"] > 0, s["square"].lerp(size, n["new2"]), size))
+    s["mean"].mul_(n["keep1"]).add_(with_l2(p, g / (v.sqrt() + n["eps"]), n))
+    add_(p, s["mean"], n["down"])
+
+
+def adamp_numbers(hyper: Hyper, t: int) -> Numbers:
+    """Adam's, with δ, and lr·wd apart from its share for weights whose length does not matter."""
+    shrinking = {"decay": hyper["lr"] * hyper["weight_decay"], "wd_ratio": hyper["wd_ratio"]}
+    return {**moment_numbers(hyper, t), "delta": hyper["delta"], **shrinking}
+
+
+def adamp(p: Tensor, g: Tensor, s: Own, n: Mapping[str, Scalar], lead: int) -> None:
+    """Adam's step without its part along the weight, where the loss does not depend on the weight's length.
+
+    That is taken to be so where |cos(g, p)| < δ/√dim for every row, else for the whole weight (Heo et al. 2021,
+    arXiv 2006.08217). Decay is weaker there by ``wd_ratio``. Vectors take Adam's step.
+    """
+    moments_(g, s, n)
+    u = ratio_(s["mean"], denominator(s["square"], n)).mul_(n["root"])
+    decay = n["decay"]
+    if p.ndim - lead > 1 and p.numel():
+        by_row, whole = (_tangent(p, g, u, n, lead, first) for first in (lead + 1, lead))
+        u = torch.where(by_row[0], by_row[1], torch.where(whole[0], whole[1], u))
+        decay = torch.where(by_row[0] | whole[0], n["wd_ratio"], 1.0).to(p.dtype) * decay
+    if not is_zero(n["decay"]):
+        p.mul_(1 - decay)
+    add_(p, u, n["down"])
+
+
+def _tangent(p: Tensor, g: Tensor, u: Tensor, n: Mapping[str, Scalar], lead: int, first: int) -> tuple[Tensor, Tensor]:
+    """Whether the gradient is across the weight, seen over the axes from ``first`` on, and ``u`` without its part along."""
+    axes = tuple(range(first, p.ndim))
+    eps = n["eps"]
+    length, steepness = (torch.linalg.vector_norm(x, dim=axes, keepdim=True) for x in (p, g))
+    cosine = (g * p).sum(axes, keepdim=True).abs() / (clamp_below_(length.clone(), eps) * clamp_below_(steepness, eps))
+    size = p.shape[first:].numel()
+    across = cosine.amax(tuple(range(lead, p.ndim)), keepdim=True) < n["delta"] / size**0.5
+    unit = p / (length + eps)
+    return across, u - unit * (unit * u).sum(axes, keepdim=True)
+
+
+def stable_adamw_numbers(hyper: Hyper, t: int) -> Numbers:
+    """AdamW's, with lr, 1 − β₂ᵗ and ε² for the size of a step."""
+    n = moment_numbers(hyper, t)
+    more = {"correction2": n["root"] * n["root"], "eps_square": hyper["eps"] ** 2}
+    return {**n, **more, "decay": hyper["lr"] * hyper["weight_decay"]}
+
+
+def stable_adamw(p: Tensor, g: Tensor, s: Own, n: Mapping[str, Scalar], lead: int) -> None:
+    """AdamW at the rate lr/max(1, rms(g/√v̂)), Adafactor's clipping (Wortsman et al. 2023, arXiv 2304.13013).
+
+    It shortens the step after a gradient that v has not seen the like of; decay is shortened with it.
+    """
+    moments_(g, s, n)
+    expected = clamp_below_(s["square"] / n["correction2"], n["eps_square"])
+    clip = own_mean(ratio_(g * g, expected), lead).sqrt().clamp(min=1.0)
+    if not is_zero(n["decay"]):
+        p.mul_(1 - n["decay"] / clip)
+    add_(p, ratio_(s["mean"], denominator(s["square"], n)), n["down_root"] / clip)
+
+
+def adafactor_start(p: Tensor, hyper: Hyper, lead: int) -> Own:
     """Row and column means of the squares for a matrix (last two axes); the squares themselves for a vector."""
-    if isinstance(p, Bundle):
-        each = [adafactor_start(x, hyper, lead) for x in p.tensors]
-        return {key: Bundle(own[key] for own in each) for key in each[0]}
     if p.ndim - lead < 2:
         return {"square": torch.zeros_like(p)}
     return {"row": torch.zeros_like(p[..., :1]), "column": torch.zeros_like(p[..., :1, :])}

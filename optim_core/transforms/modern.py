@@ -104,7 +104,7 @@ def ademamix(p: Array, g: Array, s: Own, n: Mapping[str, Scalar]) -> None:
 
 
 def adopt_numbers(hyper: Hyper, t: int) -> Numbers:
-    """Betas, the clip (t − 1)^(1/3) as timm, −lr and decay; at the first step nothing moves."""
+    """Betas, the clip (t − 1)^(1/4) of the authors, −lr and decay; at the first step nothing moves."""
     b1, b2 = hyper["beta1"], hyper["beta2"]
     first = t == 1
     return {
@@ -112,7 +112,7 @@ def adopt_numbers(hyper: Hyper, t: int) -> Numbers:
         "keep2": 0.0 if first else b2,
         "new2": 1.0 if first else 1 - b2,
         "down": hyper["lr"] * (0.0 if first else -1.0),
-        "clip": float((t - 1) ** 0.333),
+        "clip": (t - 1) ** 0.25,
         "eps": hyper["eps"],
         "keep": 1.0 if first else decoupled(hyper)["keep"],
     }
@@ -145,3 +145,23 @@ def mars(p: Array, g: Array, s: Own, n: Mapping[str, Scalar], lead: int) -> None
     root = denominator(s["square"], n)
     add_ratio_(shrink_(p, n), s["mean"], root, n["down_root"])
     s["previous"].copy_(g)
+
+
+def sophia_numbers(hyper: Hyper, t: int) -> Numbers:
+    """−lr, complements of the betas, γ, ε, decay."""
+    b2 = hyper["beta2"]
+    shares = {"new1": 1 - hyper["beta1"], "keep2": b2, "new2": 1 - b2}
+    return {"down": -hyper["lr"], **shares, "gamma": hyper["gamma"], "eps": hyper["eps"], **decoupled(hyper)}
+
+
+def sophia(p: Array, g: Array, s: Own, n: Mapping[str, Scalar]) -> None:
+    """m, h average g and g²; p *= 1 − lr·wd; p −= lr·clip(m/max(γh, ε), ±1) (Liu et al. 2023, arXiv 2305.14342).
+
+    g² of the mini-batch stands for the curvature (the paper's E-F variant): Gauss–Newton–Bartlett wants a second backward
+    pass with labels drawn from the model, Hutchinson a derivative of the gradient; neither is in a step's gradients. So h
+    is renewed at every step at no cost, not at every tenth. γ holds the batch size: the authors' ρ·B.
+    """
+    s["mean"].lerp_(g, n["new1"])
+    curvature = average_squares_(s["square"], g, n["keep2"], n["new2"]) * n["gamma"]
+    step = clamp_(ratio_(s["mean"], clamp_below_(curvature, n["eps"])), -1.0, 1.0)
+    add_(shrink_(p, n), step, n["down"])

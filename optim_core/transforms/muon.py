@@ -12,10 +12,11 @@ from optim_core.alignment import rounded
 from optim_core.spec.optimizers.roles import orthogonalised
 from optim_core.transforms.adam import adamw, decoupled_numbers
 from optim_core.transforms.arithmetic import Array, add_, mix
-from optim_core.transforms.base import Hyper, Numbers, Own, Scalar, by_shape
+from optim_core.transforms.base import Hyper, Numbers, Own, Scalar, by_shape, where
 from optim_core.transforms.bundle import Bundle
 from optim_core.transforms.decay import decoupled, shrink_
 from optim_core.transforms.lift import elementwise, per_tensor, split, zeros
+from optim_core.transforms.torch_private import multiplies_bfloat16_on_cpu
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 ITERATIONS = 5
@@ -46,27 +47,31 @@ def orthogonalise(m: Tensor) -> Tensor:
 
 
 def _multiplies_bfloat16(m: Tensor) -> bool:
-    return not m.is_cpu or torch.cpu._is_amx_tile_supported()
+    return not m.is_cpu or multiplies_bfloat16_on_cpu()
 
 
 def muon_numbers(hyper: Hyper, t: int) -> Numbers:
-    """−lr, momentum and its complement, decay."""
+    """−lr, momentum and its complement, whether steps have AdamW's size, decay."""
     mu = hyper["momentum"]
-    return {"down": -hyper["lr"], "mu": mu, "new": 1 - mu, **decoupled(hyper)}
+    matched = hyper.get("match_rms_adamw", True) * 1.0
+    return {"down": -hyper["lr"], "mu": mu, "new": 1 - mu, "matched": matched, **decoupled(hyper)}
 
 
 def muon_rule(p: Array, g: Array, s: Own, n: Mapping[str, Scalar], lead: int) -> None:
     """m = μm + (1 − μ)g; u = (1 − μ)g + μm; p *= 1 − lr·wd; p −= lr·0.2·√max(A, B)·orthogonal(u).
 
     The factor (arXiv 2502.16982, torch's ``match_rms_adamw``) gives steps of AdamW's size, so one learning rate serves
-    both parts. A kernel (out, in, h, w) counts as the matrix (out, in·h·w).
+    both parts; without it √max(1, A/B) (Jordan et al., torch's ``original``). A kernel (out, in, h, w) counts as the
+    matrix (out, in·h·w).
     """
     s["buffer"].lerp_(g, n["new"])
     u = mix(g, s["buffer"], n["mu"])
     # Weights of one shape make one batched product.
     matrix = torch.stack(u.tensors).flatten(2) if isinstance(u, Bundle) else u.flatten(lead + 1)
     direction = orthogonalise(matrix)
-    size = 0.2 * max(matrix.shape[-2:]) ** 0.5
+    rows, columns = matrix.shape[-2:]
+    size = where(n["matched"], 0.2 * max(rows, columns) ** 0.5, max(1.0, rows / columns) ** 0.5)
+    size = size.to(p.dtype) if isinstance(size, Tensor) else size
     turned = Bundle(x.reshape(p.shape) for x in direction) if isinstance(p, Bundle) else direction.reshape(p.shape)
     add_(shrink_(p, n), turned, n["down"] * size)
 

@@ -65,9 +65,11 @@ class _Prodigy:
         for name, p in params.items():
             root = sqrt_into(state["square"][name], scratch[name]).add_(self._number(eps, p))
             wd = hypers[self.layout.group(name)]["weight_decay"]
+            age = self.layout.age(name, t)
+            own = step if age == t else d * lr * _correction(shared, age)
             if not is_zero(wd):
-                p.mul_(self._number(1 - step * wd, p))
-            add_ratio_(p, state["mean"][name], root, self._number(-step, p))
+                p.mul_(self._number(1 - own * wd, p))
+            add_ratio_(p, state["mean"][name], root, self._number(-own, p))
         for key, value in (("d", new_d), ("numerator", numerator)):
             state[TRIAL][key] = value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
 

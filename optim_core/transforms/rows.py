@@ -5,57 +5,18 @@ The kernels take plain numbers, so K trials are K calls; on a CPU that still win
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from optim_core.transforms.base import Hypers, Scalar, State
+from optim_core.transforms.kernels import KERNELS, Kernel, Numbers
 
-Numbers = Mapping[str, float]
-
-
-class RowsMethod(NamedTuple):
-    """``keys``: the state that the kernel changes, as the transform of that name calls it. ``step(p, g, state, t, lr, n)``:
-    one kernel call for some weights of a trial; ``t`` float32 scalar tensors, ``n`` the hyperparameters. ``decoupled``:
-    whether weight decay shrinks weights instead of adding to gradients.
-    """
-
-    keys: tuple[str, ...]
-    step: Callable[[list[Tensor], list[Tensor], list[list[Tensor]], list[Tensor], float, Numbers], Any]
-    decoupled: bool = False
-
-
-def _adam(kernel: Any, *, largest: bool = False) -> Callable[..., Any]:
-    def step(p: list[Tensor], g: list[Tensor], s: list[list[Tensor]], t: list[Tensor], lr: float, n: Numbers) -> None:
-        kernel(
-            p, g, s[0], s[1], s[2] if largest else [], t, lr=lr, beta1=n["beta1"], beta2=n["beta2"],
-            weight_decay=0.0, eps=n["eps"], amsgrad=largest, maximize=False,
-        )  # fmt: skip
-
-    return step
-
-
-def _sgd(*, nesterov: bool = False) -> Callable[..., Any]:
-    def step(p: list[Tensor], g: list[Tensor], s: list[list[Tensor]], t: list[Tensor], lr: float, n: Numbers) -> None:
-        del t
-        # The buffer starts at zero, so the first step needs no case of its own.
-        torch._fused_sgd_(
-            p, g, s[0] if s else [], weight_decay=0.0, momentum=n.get("momentum", 0.0), lr=lr,
-            dampening=0.0, nesterov=nesterov, maximize=False, is_first_step=False,
-        )  # fmt: skip
-
-    return step
-
-
-METHODS: dict[str, RowsMethod] = {
-    "adam": RowsMethod(("mean", "square"), _adam(torch._fused_adam_)),
-    "adamw": RowsMethod(("mean", "square"), _adam(torch._fused_adam_), decoupled=True),
-    "amsgrad": RowsMethod(("mean", "square", "highest"), _adam(torch._fused_adam_, largest=True)),
-    "sgd": RowsMethod((), _sgd()),
-    "momentum": RowsMethod(("buffer",), _sgd()),
-    "nesterov": RowsMethod(("buffer",), _sgd(nesterov=True)),
+# Those of them that take K trials' rows.
+METHODS: dict[str, Kernel] = {
+    name: KERNELS[name] for name in ("adam", "adamw", "amsgrad", "sgd", "momentum", "nesterov")
 }
 
 
@@ -146,7 +107,8 @@ class Rows:
             rates, steps = hypers[span.group]["lr"], span.t
             assert isinstance(rates, Tensor)
             for row, rate in zip(span.rows, rates.tolist(), strict=True):
-                step(row.p, row.g, row.state, steps, rate, row.numbers)
+                # Weight decay has been done, for all trials at once.
+                step(row.p, row.g, row.state, steps, rate, 0.0, row.numbers)
 
 
 def _list(value: Scalar, k: int) -> list[float]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from optim_core.transforms.adam import denominator
+from optim_core.transforms.adam import denominator, rectification
 from optim_core.transforms.arithmetic import Array, add_, average_squares_, ratio_, zeros_like
 from optim_core.transforms.base import (
     Builder,
@@ -23,6 +23,7 @@ from optim_core.transforms.base import (
     is_zero,
     largest,
     per_trial,
+    smallest,
     sqrt,
     where,
 )
@@ -30,9 +31,15 @@ from optim_core.transforms.decay import with_l2
 from optim_core.transforms.lift import CarriedNumbersOf, Rule, Start, carrying
 
 
+def _warming(hyper: Hyper, t: int) -> Scalar:
+    """min(1, t/warmup_steps), as the authors' ``warmup_steps``: it needs no horizon, as a schedule's fraction of it does."""
+    steps = hyper.get("warmup_steps", 0.0)
+    return smallest(t / where(steps > 0, steps, 1.0), 1.0)
+
+
 def _numbers(hyper: Hyper, t: int, last: Mapping[str, Scalar], beta: Scalar) -> Numbers:
     """Weight of the new z in the average: lr_max² over the sum of such weights; lr_max as the authors' code."""
-    lr = hyper["lr"]
+    lr = hyper["lr"] * _warming(hyper, t)
     top = largest(lr, last["lr_max"])
     weights = last["weight_sum"] + top * top
     share = where(weights > 0, top * top / where(weights > 0, weights, 1.0), 0.0)
@@ -59,6 +66,12 @@ def adamw_numbers(hyper: Hyper, t: int, last: Mapping[str, Scalar]) -> Numbers:
     second = {"keep2": b2, "new2": 1 - b2, "eps_root": hyper["eps"] * root}
     # The direction lacks the factor ``root``, so whatever multiplies it has it.
     return {**n, **second, "down": n["down"] * root, "pull": n["pull"] * root, "l2": n["l2"] / root}
+
+
+def radam_numbers(hyper: Hyper, t: int, last: Mapping[str, Scalar]) -> Numbers:
+    """Those of AdamW at the rate lr·rₜ, which is 0 while ρₜ ≤ 4: the first steps only fill the second moment."""
+    rectified, beyond = rectification(hyper["beta2"], t, 4.0)
+    return adamw_numbers({**hyper, "lr": hyper["lr"] * where(beyond > 0, rectified, 0.0)}, t, last)
 
 
 def _move_(y: Array, z: Array, direction: Array, n: Mapping[str, Scalar]) -> None:
@@ -110,3 +123,4 @@ def _builder(start: Start, numbers: CarriedNumbersOf, rule: Rule, beta: str) -> 
 
 schedule_free_sgd = _builder(_start_sgd, sgd_numbers, sgd, "momentum")
 schedule_free_adamw = _builder(_start_adamw, adamw_numbers, adamw, "beta1")
+schedule_free_radam = _builder(_start_adamw, radam_numbers, adamw, "beta1")

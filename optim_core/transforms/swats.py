@@ -57,7 +57,7 @@ class _Swats:
         lead, last = self.layout.lead, state[TRIAL]
         square = along = torch.zeros_like(last["switched"])
         for name, p in params.items():
-            n = _numbers(hypers[self.layout.group(name)], t, last)
+            n = _numbers(hypers[self.layout.group(name)], self.layout.age(name, t), last)
             n = all_per_trial(n, p) if self.layout.batched else {key: float(v) for key, v in n.items()}
             g = with_l2(p, grads[name], n)
             own = {key: state[key][name] for key in KEYS}
@@ -110,12 +110,14 @@ def _decide(last: Mapping[str, Tensor], hyper: Hyper, square: Tensor, along: Ten
     """The phase after this step."""
     switched, b2 = last["switched"] > 0, hyper["beta2"]
     correction = 1 - b2**t
-    gamma = torch.where(along != 0, square / -along, last["mean_rate"] / correction)
-    mean = torch.where(switched, last["mean_rate"], b2 * last["mean_rate"] + (1 - b2) * gamma)
+    # A step across the gradient says nothing: the mean stays, and nothing is decided.
+    told = ~switched & (along != 0)
+    gamma = torch.where(told, square / -along, 0.0)
+    mean = torch.where(told, b2 * last["mean_rate"] + (1 - b2) * gamma, last["mean_rate"])
     rate = mean / correction
     long_enough = torch.as_tensor(t * (1 - b2) * 10 >= 1, device=gamma.device) & (t > 1)
     settled = (rate > 0) & ((rate - gamma).abs() < hyper["tolerance"] * gamma.abs())
-    hit = ~switched & long_enough & settled
+    hit = told & long_enough & settled
     lr = torch.as_tensor(hyper["lr"], dtype=torch.float64, device=gamma.device)
     return {
         "switched": (switched | hit).double(),

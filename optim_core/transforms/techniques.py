@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +24,7 @@ from optim_core.transforms.base import (
     State,
     Transform,
     is_zero,
+    never,
     per_trial,
     pure,
     smallest,
@@ -41,7 +42,13 @@ NEUTRAL: dict[str, float] = {
     "ema": 0.0,
     "swa": math.inf,
 }
-AVERAGE = "average"
+# ASGD has an ``average`` of its own.
+AVERAGE = "averaged_weights"
+
+
+def techniques_of(defaults: Mapping[str, object]) -> list[str]:
+    """The techniques that a run with these hyperparameters uses."""
+    return [name for name in NEUTRAL if name in defaults]
 
 
 def with_techniques(method: Transform, layout: Layout, names: Sequence[str]) -> Transform:
@@ -59,12 +66,13 @@ def with_techniques(method: Transform, layout: Layout, names: Sequence[str]) -> 
         around.update_,
         around.answer if around.averages else method.answer,
         around.perturb if method.perturb is not None else None,
-        method.shape_free and not _SHAPED & chosen,
+        method.shape_free and not SHAPED & chosen,
+        never if SHAPED & chosen else method.bundles,
     )
 
 
 # Techniques that look at a weight's shape, role or name.
-_SHAPED = frozenset({"agc", "centralize", "l1", "l1_proximal", "gradient_noise"})
+SHAPED = frozenset({"agc", "centralize", "l1", "l1_proximal", "gradient_noise"})
 
 
 @dataclass(frozen=True)
@@ -102,14 +110,19 @@ class _Around:
     def update_(self, params: Params, grads: Params, state: State, hypers: Hypers, t: int) -> None:
         grads = self.prepared(params, grads, hypers)
         if "gradient_noise" in self.chosen:
-            grads = {name: g + _noise(name, g, hypers[0], t, self.layout.lead) for name, g in grads.items()}
+            lead, age = self.layout.lead, self.layout.age
+            grads = {name: g + _noise(name, g, hypers[0], age(name, t), lead) for name, g in grads.items()}
         self.method.update_(params, grads, _own(state), hypers, t)
         if "l1_proximal" in self.chosen:
             for name, p in params.items():
                 _shrink_(p, name, hypers[self.layout.group(name)], self.layout)
         if self.averages:
             point = self.method.answer(params, _own(state), hypers)
-            _average_(state[AVERAGE], point, hypers[0], self.averages, t)
+            ages = {name: self.layout.age(name, t) for name in point}
+            kept = {age: _kept(hypers[0], self.averages, age) for age in set(ages.values())}
+            for name, p in point.items():
+                old = state[AVERAGE][name]
+                old.copy_(p + per_trial(kept[ages[name]], p) * (old - p))
 
     def answer(self, params: Params, state: State, hypers: Hypers) -> Params:
         plain = self.method.answer(params, _own(state), hypers)
@@ -117,6 +130,8 @@ class _Around:
         for name in self.averages:
             value = torch.as_tensor(hypers[0][name])
             used = used.to(value.device) | (value != NEUTRAL[name])
+        if not self.layout.lead:
+            return {n: state[AVERAGE][n] if bool(used) else p for n, p in plain.items()}
         return {n: torch.where(_mask(used, p), state[AVERAGE][n], p) for n, p in plain.items()}
 
     def perturb(self, params: Params, grads: Params, hypers: Hypers) -> Params:
@@ -164,8 +179,8 @@ def _shrink_(p: Tensor, name: str, hyper: Hyper, layout: Layout) -> None:
         p.copy_(p.sign() * (p.abs() - bound).clamp(min=0))
 
 
-def _average_(old: Params, point: Params, hyper: Hyper, averages: Sequence[str], t: int) -> None:
-    """a = d·a + (1 − d)·p with d = min(ema, (1 + t)/(10 + t)); or the running mean of the points after ``swa``."""
+def _kept(hyper: Hyper, averages: Sequence[str], t: int) -> Scalar:
+    """d in a = d·a + (1 − d)·p: min(ema, (1 + t)/(10 + t)); or that of the running mean of the points after ``swa``."""
     keep: Scalar = 0.0
     if "ema" in averages:
         keep = smallest(hyper["ema"], (1 + t) / (10 + t))
@@ -173,5 +188,4 @@ def _average_(old: Params, point: Params, hyper: Hyper, averages: Sequence[str],
         since = t - torch.as_tensor(hyper["swa"], dtype=torch.float64)
         mean = torch.where(since >= 1, 1 - 1 / since.clamp(min=1), 0.0)
         keep = torch.where(torch.isfinite(since), mean, torch.as_tensor(keep, dtype=torch.float64))
-    for name, p in point.items():
-        old[name].copy_(p + per_trial(keep, p) * (old[name] - p))
+    return keep

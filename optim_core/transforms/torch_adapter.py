@@ -2,116 +2,167 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
+from optim_core.minimizers.named_optimizer import NamedOptimizer
 from optim_core.minimizers.torch_face import MinimizerOptimizer
-from optim_core.schedules.shapes import multipliers
 from optim_core.spec.errors import SpecError
 from optim_core.spec.optimizers import OPTIMIZERS, Role
-from optim_core.spec.problem import unknown_name
-from optim_core.spec.schedules import SCHEDULES, complete_schedule
 from optim_core.spec.techniques import complete_techniques
-from optim_core.transforms.groups import LAYER_RATES, groups_of
-from optim_core.transforms.plateau_scheduler import PlateauScheduler
+from optim_core.transforms import eight_bit
+from optim_core.transforms.groups import LAYER_RATES
+from optim_core.transforms.hyperparameters import Values, check_group, complete_values, group_values
+from optim_core.transforms.parameter_groups import NamedParameters, model_groups, parameter_groups
 from optim_core.transforms.roles import roles_of
+from optim_core.transforms.saved_state import STATE_BITS
+from optim_core.transforms.schedulers import build_scheduler
 from optim_core.transforms.techniques import NEUTRAL
-from optim_core.transforms.torch_native import native
 from optim_core.transforms.transform_optimizer import TransformOptimizer
 
-NamedParameters = Iterable[tuple[str, nn.Parameter]]
-# Role, whether it decays, the multiple of the learning rate, the weight.
-_Row = tuple[Role, bool, float, nn.Parameter]
+__all__ = ["build_optimizer", "build_scheduler"]
 
-
-def parameter_groups(named: NamedParameters, weight_decay: float) -> list[dict[str, Any]]:
-    """Param groups by role and by whether weight decay acts: on weights with two or more axes, not on biases and norms.
-
-    Without a model, a weight with two axes or more is a matrix, else a vector.
-    """
-    rows: list[_Row] = [
-        ("matrix" if p.ndim >= 2 else "vector", p.ndim >= 2, 1.0, p) for _, p in named if p.requires_grad
-    ]
-    return _collect(rows, weight_decay, 1.0)
-
-
-def model_groups(
-    model: nn.Module, weight_decay: float, lr: float, techniques: Mapping[str, float]
-) -> list[dict[str, Any]]:
-    """The same from a model: roles by ``roles.py``, and learning rates by layer where ``techniques`` ask for it."""
-    roles, groups = roles_of(model), groups_of(model, list(techniques))
-    rows: list[_Row] = []
-    for name, p in model.named_parameters():
-        if p.requires_grad:
-            row = groups.rows[groups.index[name]]
-            rows.append((roles[name], row.decays, float(row.rate(techniques)), p))
-    return _collect(rows, weight_decay, lr)
-
-
-def _collect(rows: list[_Row], weight_decay: float, lr: float) -> list[dict[str, Any]]:
-    groups: dict[tuple[Role, bool, float], list[nn.Parameter]] = {}
-    for role, decays, factor, p in rows:
-        groups.setdefault((role, decays, factor), []).append(p)
-    return [
-        {"params": params, "role": role, "weight_decay": weight_decay if decays else 0.0}
-        | ({} if factor == 1 else {"lr": lr * factor, "base_lr": lr * factor})
-        for (role, decays, factor), params in groups.items()
-    ]
+# A model, its parameters with or without names, or param groups as torch takes them.
+Source = nn.Module | NamedParameters | Iterable[Tensor] | Iterable[dict[str, Any]]
+Groups = list[dict[str, Any]]
+_WANTED = "give the model, model.parameters(), model.named_parameters() or a list of param groups"
 
 
 def build_optimizer(
     name: str,
-    model_or_named_parameters: nn.Module | NamedParameters,
+    model_or_parameters: Source,
     *,
     techniques: Mapping[str, float] | None = None,
-    **hyperparameters: float | bool,
-) -> torch.optim.Optimizer:
-    """An optimizer with the catalogue's defaults, overridden by ``hyperparameters``.
+    maximize: bool = False,
+    example_input: Any = None,
+    roles: Mapping[str, Role] | None = None,
+    state_bits: int = 32,
+    **hyperparameters: Any,
+) -> NamedOptimizer:
+    """The optimizer ``name`` for a model, with the catalogue's defaults, overridden by ``hyperparameters``.
 
-    ``techniques``: those of the catalogue that act on gradients, weights, their average or the rate of a layer; ``swa`` is
-    here the step after which averaging starts.
-    Weights are grouped by role (``roles.py``); without a model only the number of axes is known. Where torch.optim's class
-    for the same method is the fastest, it is returned (``torch_native.py``). Methods that answer elsewhere (schedule-free,
-    lookahead) have ``optimizer.eval()`` and ``optimizer.train()``; SAM and the minimizers need ``step(closure)``. Raises
-    SpecError for an unknown optimizer or hyperparameter (never dropped silently), for a value that no run can use, for
-    parameters without names, and when nothing is trainable.
+        >>> model = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.LayerNorm(16), torch.nn.Linear(16, 3))
+        >>> optimizer = optim_core.build_optimizer("adamw", model, lr=3e-3, weight_decay=0.1)
+        >>> [(group["role"], group["weight_decay"]) for group in optimizer.param_groups]
+        [('matrix', 0.1), ('vector', 0.0), ('norm', 0.0), ('head', 0.1)]
+        >>> model(torch.ones(4, 8)).square().sum().backward()
+        >>> optimizer.step()
+
+    Names: ``list_optimizers()``; hyperparameters with their defaults: ``find_optimizer(name).defaults()``.
+
+    ``model_or_parameters``: a model, ``model.named_parameters()``, ``model.parameters()``, or a list of param groups.
+    Weights are grouped by role and by whether weight decay acts on them. Roles are read from the model, better with an
+    ``example_input`` (a tensor, a tuple of positional or a mapping of keyword arguments), and as ``roles`` (name → role)
+    says; without a model only the number of axes is known. See ``roles.py``. Param groups stay as they are given: a
+    group's own values come first, and its weight decay, given or the default, acts on all its weights. Frozen weights are
+    trained once they are unfrozen.
+    ``hyperparameters``: by the catalogue's names or torch's ``betas``; numbers, or tensors and NumPy values of one number.
+    ``maximize``: go uphill. ``techniques``: those of the catalogue that act on gradients, weights, their average or the
+    rate of a layer; ``swa`` is here the step after which averaging starts. ``state_bits``: 8 keeps the moments of weights
+    with 4096 numbers and more in eight bits (``eight_bit.py``, the Adam family), a quarter of the memory.
+
+    Every optimizer has ``.eval()`` and ``.train()``, which move the weights of methods that answer elsewhere (schedule-free,
+    lookahead). SAM and the minimizers need ``step(closure)``. Raises SpecError for an unknown optimizer, hyperparameter or
+    name in ``roles`` (never dropped silently), for a value that no run can use, for complex weights where a method looks at
+    their axes, and when nothing is trainable.
     """
-    if name not in OPTIMIZERS:
-        raise SpecError(unknown_name("optimizer", name, OPTIMIZERS), code="unknown_optimizer")
-    known = OPTIMIZERS[name].defaults()
-    for key in hyperparameters:
-        if key not in known:
-            raise SpecError(f"{name}: {unknown_name('hyperparameter', key, known)}", code="unknown_field")
-    values = {**known, **hyperparameters}
-    _check_values(name, values)
+    if not isinstance(maximize, bool):
+        raise SpecError(f"maximize is True or False, not {maximize!r}", code="wrong_type")
+    values = complete_values(name, hyperparameters)
     chosen = _check_techniques(name, techniques or {})
-    source = model_or_named_parameters
-    named = list(source.named_parameters() if isinstance(source, nn.Module) else source)
-    if any(isinstance(pair, Tensor) for pair in named):
-        raise SpecError("give the model or model.named_parameters(), not model.parameters()", code="wrong_type")
-    decay = float(values["weight_decay"])
-    if isinstance(source, nn.Module):
-        groups = model_groups(source, decay, float(values.get("lr", 1.0)), chosen)
+    if isinstance(model_or_parameters, nn.Module):
+        groups = _model_groups(model_or_parameters, values, chosen, example_input, roles)
+    elif example_input is not None:
+        raise SpecError("an example input needs the model, not its parameters", code="wrong_type")
     elif set(LAYER_RATES) & set(chosen):
         raise SpecError("learning rates of layers need the model, not its parameters", code="wrong_type")
     else:
-        groups = parameter_groups(named, decay)
-    if not groups:
+        groups = _groups(name, model_or_parameters, values, roles)
+    if not any(p.requires_grad for group in groups for p in _tensors(group)):
         raise SpecError("the model has no trainable parameter", code="nothing_to_train")
     if OPTIMIZERS[name].kind != "gradient":
-        return MinimizerOptimizer(groups, name, values)
+        return MinimizerOptimizer(groups, name, {**values, "maximize": maximize})
+    if state_bits != 32:
+        _check_eight_bits(name, state_bits, [p for group in groups for p in _tensors(group)])
+        values = {**values, STATE_BITS: state_bits}
     inner = {key: value for key, value in chosen.items() if key in NEUTRAL}
-    sparse = isinstance(source, nn.Module) and any(getattr(module, "sparse", False) for module in source.modules())
-    found = None if inner else native(name, groups, values, sparse)
-    return found or TransformOptimizer(groups, name, {**values, **inner})
+    return TransformOptimizer(groups, name, {**values, **inner, "maximize": maximize})
+
+
+def _model_groups(
+    model: nn.Module,
+    values: Values,
+    techniques: Mapping[str, float],
+    example_input: Any,
+    roles: Mapping[str, Role] | None,
+) -> Groups:
+    found = roles_of(model, example_input, roles)
+    groups = model_groups(model, float(values["weight_decay"]), float(values.get("lr", 1.0)), techniques, found)
+    return _with_names(groups, list(model.named_parameters()))
+
+
+def _groups(name: str, source: Any, values: Values, roles: Mapping[str, Role] | None) -> Groups:
+    """Param groups where there is no model."""
+    decay = float(values["weight_decay"])
+    if not isinstance(source, Iterable):
+        raise SpecError(_WANTED, code="wrong_type")
+    listed = [] if isinstance(source, Tensor) else list(source)
+    if listed and all(isinstance(row, tuple) and len(row) == 2 for row in listed):
+        return _with_names(parameter_groups(listed, decay, roles), listed)
+    if roles:
+        raise SpecError("roles are by name: give the model or model.named_parameters()", code="wrong_type")
+    if listed and all(isinstance(row, dict) for row in listed):
+        return [_as_given(name, group, values) for group in listed]
+    if listed and all(isinstance(row, Tensor) for row in listed):
+        counted = [(str(i), p) for i, p in enumerate(listed)]
+        return [
+            {**group, "params": [p for _, p in group["params"]]}
+            for group in _with_names(parameter_groups(counted, decay), counted)
+        ]
+    if listed or isinstance(source, Tensor):
+        raise SpecError(_WANTED, code="wrong_type")
+    return []
+
+
+def _with_names(groups: Groups, named: list[tuple[str, nn.Parameter]]) -> Groups:
+    """The same with each weight's name, and its place in the order in which weights were given."""
+    names = {id(p): (i, name) for i, (name, p) in enumerate(named)}
+    found: Groups = []
+    for group in groups:
+        rows = [(*names[id(p)], p) for p in group["params"]]
+        found.append({**group, "params": [(name, p) for _, name, p in rows], "places": [i for i, _, _ in rows]})
+    return found
+
+
+def _as_given(name: str, group: dict[str, Any], values: Values) -> dict[str, Any]:
+    """A param group of a person's, its own values checked."""
+    check_group(name, group)
+    params = group["params"]
+    # An iterator would be empty the second time; a set is refused by torch, which wants an order.
+    params = [params] if isinstance(params, Tensor) else params if isinstance(params, set) else list(params)
+    return {**group_values(name, {key: v for key, v in group.items() if key != "params"}, values), "params": params}
+
+
+def _tensors(group: dict[str, Any]) -> list[Tensor]:
+    return [row[1] if isinstance(row, tuple) else row for row in group["params"]]
+
+
+def _check_eight_bits(name: str, state_bits: int, weights: list[Tensor]) -> None:
+    if state_bits != 8:
+        raise SpecError(f"state_bits must be 32 or 8, not {state_bits!r}", code="number_out_of_range")
+    if name not in eight_bit.METHODS:
+        message = f"{name} keeps more than moments; eight bits are for {', '.join(eight_bit.METHODS)}"
+        raise SpecError(message, code="option_not_applicable")
+    if any(p.is_complex() for p in weights):
+        raise SpecError("moments of complex weights are not kept in eight bits", code="complex_weights")
 
 
 def _check_techniques(name: str, techniques: Mapping[str, float]) -> dict[str, float]:
+    if not isinstance(techniques, Mapping):
+        message = f'techniques are a mapping, as {{"ema": 0.99}}, not {type(techniques).__name__}'
+        raise SpecError(message, code="wrong_type")
     steps = {key: float(value) for key, value in techniques.items() if key == "swa" and value > 0}
     rest = complete_techniques({key: value for key, value in techniques.items() if key != "swa"})
     for key in rest:
@@ -119,36 +170,6 @@ def _check_techniques(name: str, techniques: Mapping[str, float]) -> dict[str, f
             raise SpecError(f"technique {key} is not part of an optimizer", code="option_not_applicable")
     if (steps or rest) and OPTIMIZERS[name].kind != "gradient":
         raise SpecError(f"{name} takes no techniques", code="option_not_applicable")
-    if set(LAYER_RATES) & set(rest) and OPTIMIZERS[name].fits == "no_restarts":
+    if set(LAYER_RATES) & set(rest) and not OPTIMIZERS[name].rates_by_layer:
         raise SpecError(f"{name} has one learning rate for all layers", code="option_not_applicable")
     return {**rest, **steps}
-
-
-def _check_values(name: str, values: Mapping[str, float | bool]) -> None:
-    """Refuse what torch's own optimizers refuse: a step would divide by zero or walk uphill."""
-    for hyper in OPTIMIZERS[name].hyperparameters:
-        value = values[hyper.name]
-        if not isinstance(value, int | float):
-            raise SpecError(f"{name}: {hyper.name} must be a number", code="wrong_type")
-        if not (math.isfinite(value) and value >= 0 and (hyper.sample_as != "one_minus" or value < 1)):
-            allowed = "in [0, 1)" if hyper.sample_as == "one_minus" else "finite and not negative"
-            raise SpecError(f"{name}: {hyper.name} must be {allowed}, not {value!r}", code="number_out_of_range")
-        if hyper.name in _COUNTS and (value < 1 or value != int(value)):
-            raise SpecError(f"{name}: {hyper.name} must be a whole number, not {value!r}", code="number_out_of_range")
-
-
-_COUNTS = {"lookahead_k", "precondition_frequency"}
-
-
-def build_scheduler(
-    optimizer: torch.optim.Optimizer, schedule: Mapping[str, str | float], total_steps: int
-) -> LRScheduler:
-    """A scheduler to be stepped once per optimizer step; after ``total_steps`` it stays at the last value.
-
-    ``reduce_on_plateau`` is besides stepped with the validation loss after each evaluation: ``step(loss)``.
-    """
-    complete = complete_schedule(schedule)
-    table = multipliers(complete, total_steps).tolist()
-    if SCHEDULES[str(complete["name"])].stateful:
-        return PlateauScheduler(optimizer, table, {key: float(v) for key, v in complete.items() if key != "name"})
-    return LambdaLR(optimizer, lambda step: table[min(step, total_steps - 1)])

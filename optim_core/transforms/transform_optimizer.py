@@ -4,137 +4,221 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
+from itertools import chain
+from operator import is_, itemgetter
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from optim_core.minimizers.named_optimizer import METHOD, NamedOptimizer
 from optim_core.spec.errors import SpecError
-from optim_core.transforms.arena import TRAINED, Arena, Member
+from optim_core.transforms import torch_private as private
+from optim_core.transforms.arena import Arena, Member
+from optim_core.transforms.base import Hyper
+from optim_core.transforms.complex_weights import check_complex
+from optim_core.transforms.hyperparameters import group_values, kept_betas, number
+from optim_core.transforms.kept_state import STEP, TRAINED
 from optim_core.transforms.registry import build_transform
-from optim_core.transforms.techniques import NEUTRAL
+from optim_core.transforms.roles import check_role
+from optim_core.transforms.saved_state import PLACES, STATE_BITS, fitted, loaded
+from optim_core.transforms.techniques import techniques_of
 
-_NOT_HYPER = {"params", "initial_lr", "role"}
+_NOT_HYPER = {METHOD, STATE_BITS, "differentiable", "betas"}
 
 
-class TransformOptimizer(torch.optim.Optimizer):
+class TransformOptimizer(NamedOptimizer):
     """param_groups, state_dict, lr schedulers, closures, GradScaler: as any optimizer of torch.
 
-    A weight whose gradient is None is left alone, as torch's own optimizers do. Weights are updated as a whole: state lives
-    in arenas between steps and is put under ``state[p]`` when it is saved. ``.eval()`` and ``.train()`` move the weights
-    of methods whose answer is not the point they train.
+    A weight whose gradient is None is left alone, as torch's own optimizers do. All that a method remembers is in
+    ``state[p]``: float32 of 16-bit weights, of the weight's precision otherwise, and contiguous. What counts for several
+    weights (``step``, "trial.…") is one tensor that they share. Weights, groups and state may be changed, replaced or
+    cleared between steps. ``.eval()`` and ``.train()`` move the weights of methods whose answer is not the point they train.
     """
 
     def __init__(self, params: Any, name: str, defaults: dict[str, Any]) -> None:
+        """``defaults``: the method's hyperparameters by the catalogue's names, and techniques. Raises SpecError for complex
+        weights where the method looks at their axes.
+        """
+        kept = kept_betas(name)
+        betas = {"betas": tuple(defaults[key] for key in kept)} if kept else {}
         noise = {"noise_key": 0.0} if "gradient_noise" in defaults else {}
-        super().__init__(params, {**defaults, **noise, "base_lr": defaults["lr"]})
-        self._name = name
-        self._arenas: list[Arena] = []
-        self._merged: tuple[int, ...] = ()
+        plain = {key: value for key, value in defaults.items() if key not in kept}
+        self._forget()
+        super().__init__(params, name, {"maximize": False, **plain, **betas, **noise, "base_lr": defaults["lr"]})
 
-    @cached_property
-    def _perturbs(self) -> bool:
-        return build_transform(self._name).perturb is not None
+    def _forget(self) -> None:
+        # What was gathered for the last step; it saves time and can be gathered again.
+        self._arena: Arena | None = None
+        self._weights: list[Tensor] = []
+        self._gathered_as: tuple[Any, ...] = ()
+        self._given: list[Any] = []
+        self._found: tuple[list[Hyper], list[int]] = ([], [])
 
     @cached_property
     def _techniques(self) -> list[str]:
-        return [name for name in NEUTRAL if name in self.defaults]
+        return techniques_of(self.defaults)
 
-    def __getstate__(self) -> dict[str, Any]:
-        # torch lists by hand what is copied and pickled; functions cannot be, so the name stands for them.
-        self._flush()
-        return {**super().__getstate__(), "_name": self._name}
+    @property
+    def _state_bits(self) -> int:
+        return self.defaults.get(STATE_BITS, 32)
+
+    @cached_property
+    def _transform(self) -> Any:
+        return build_transform(self.method, techniques=self._techniques)
+
+    @cached_property
+    def _hyper_names(self) -> tuple[str, ...]:
+        return tuple(key for key in self.defaults if key not in _NOT_HYPER)
+
+    @cached_property
+    def _read(self) -> Callable[[dict[str, Any]], tuple[Any, ...]]:
+        names = itemgetter(*self._hyper_names)
+        return (lambda group: (*names(group), group["betas"])) if self._betas else lambda group: (*names(group), ())
+
+    @cached_property
+    def _betas(self) -> tuple[str, ...]:
+        return kept_betas(self.method)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._arenas, self._merged = [], ()
+        self._forget()
 
-    def state_dict(self) -> dict[str, Any]:
-        """As torch's; what a method remembers is under each weight."""
-        self._flush()
-        return super().state_dict()
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """As torch's, with what is derived for every group: the rate before any schedule, and the order of weights.
+
+        ``role`` says what all its weights are; without it those with two axes or more are matrices, as wherever there is no
+        model. Raises SpecError for an unknown role.
+        """
+        if isinstance(param_group, dict):
+            check_role(param_group.get("role"))
+            own = {key: value for key, value in param_group.items() if key != "params"}
+            own = group_values(self.method, own, self.defaults)
+            param_group = {"base_lr": own.get("lr", self.defaults["lr"]), **own, "params": param_group["params"]}
+        count = sum(len(group["params"]) for group in self.param_groups)
+        super().add_param_group(param_group)
+        added = self.param_groups[-1]
+        added.setdefault(PLACES, list(range(count, count + len(added["params"]))))
+        check_complex(self.method, self._techniques, added["params"])
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """As torch's."""
-        self._arenas = []
-        super().load_state_dict(state_dict)
+        """As torch's, but by the names of weights where both sides have them, and also what torch's own class of the method
+        saved. Nothing is shared with ``state_dict`` afterwards. Raises SpecError for the state of another method.
+        """
+        seen: list[dict[str, Any]] = []
 
-    @torch.no_grad()
+        def fit(_: Any, saved: dict[str, Any]) -> dict[str, Any]:
+            seen.append(fitted(self, saved))
+            return seen[-1]
+
+        # After the hooks of others.
+        handle = self.register_load_state_dict_pre_hook(fit)
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            handle.remove()
+        # torch has cast what is remembered to the weight's precision.
+        weights = list(chain.from_iterable(group["params"] for group in self.param_groups))
+        for i, own in loaded(seen[-1]["state"], weights).items():
+            self.state[weights[i]] = own
+
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
         """One update. ``closure`` evaluates the loss and its gradients; SAM cannot do without. Raises SpecError."""
-        if self._shows_answer():
-            raise SpecError(f"{self._name}: call optimizer.train() before training goes on", code="evaluating")
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        hypers = [{key: v for key, v in group.items() if key not in _NOT_HYPER} for group in self.param_groups]
-        # Groups that agree in everything are updated as one.
-        self._gather(tuple(hypers.index(hyper) for hyper in hypers))
-        if self._perturbs:
-            self._move_and_look_again(hypers, closure)
-        for arena in self._arenas:
-            arena.step(hypers)
+        # As a decorator it takes longer.
+        with torch.no_grad():
+            hypers, which = self._hypers()
+            arena, grads = self._gathered(hypers, which)
+            if arena is not None and self._transform.perturb is not None:
+                self._move_and_look_again(arena, grads, hypers, closure)
+                arena, grads = self._gathered(hypers, which)
+            if arena is not None:
+                arena.step(grads, hypers)
         return loss
 
     @torch.no_grad()
     def eval(self) -> None:
-        """Put the point that counts into the weights, for evaluation or saving. Nothing happens where it is the trained one."""
-        self._flush()
-        self._merged = tuple(range(len(self.param_groups)))
-        hypers = [dict(group) for group in self.param_groups]
-        for arena in self._group_members(lambda p: bool(self.state[p]) and TRAINED not in self.state[p]):
-            if arena.transform.answers_elsewhere:
-                arena.show_answer(hypers, self.state)
+        """See the class."""
+        if not self._transform.answers_elsewhere:
+            return
+        hypers, which = self._hypers()
+        members = [m for m in self._members(which) if STEP in m.own and TRAINED not in m.own]
+        if members:
+            Arena(self.method, members, hypers, self._techniques, self.state.values(), self._state_bits).show_answer(
+                hypers
+            )
 
     @torch.no_grad()
     def train(self) -> None:
-        """Undo ``eval``."""
-        for group in self.param_groups:
-            for p in group["params"]:
-                if TRAINED in self.state[p]:
-                    p.copy_(self.state[p].pop(TRAINED))
-        self._arenas = []
+        """Undo ``eval``; nothing happens where there was none."""
+        for p, own in self.state.items():
+            if TRAINED in own:
+                p.copy_(own.pop(TRAINED))
 
-    def _move_and_look_again(self, hypers: list[dict[str, Any]], closure: Callable[[], Any] | None) -> None:
+    @staticmethod
+    def _move_and_look_again(
+        arena: Arena, grads: list[Tensor], hypers: list[Hyper], closure: Callable[[], Any] | None
+    ) -> None:
         if closure is None:
-            raise SpecError(f"{self._name} takes two gradients a step: call step(closure)", code="closure_missing")
-        before = [(p, p.detach().clone()) for arena in self._arenas for p in arena.weights]
-        for arena in self._arenas:
-            arena.perturb(hypers)
-        with torch.enable_grad():
-            closure()
-        for p, old in before:
-            p.copy_(old)
+            raise SpecError("two gradients are taken a step: call step(closure)", code="closure_missing")
+        weights = [member.p for member in arena.members]
+        before = [p.detach().clone() for p in weights]
+        arena.perturb(grads, hypers)
+        try:
+            with torch.enable_grad():
+                closure()
+        finally:
+            private.foreach_copy_(weights, before)
 
-    def _shows_answer(self) -> bool:
-        return not self._arenas and any(TRAINED in own for own in self.state.values())
-
-    def _gather(self, merged: tuple[int, ...]) -> None:
-        """Arenas of the weights that have a gradient now; those of the last step when they are the same.
-
-        ``merged``: for each param group the one whose hyperparameters it shares.
+    def _hypers(self) -> tuple[list[Hyper], list[int]]:
+        """Every set of hyperparameters that a group has, and for each group which: groups that agree in everything are
+        updated as one.
         """
-        if merged == self._merged and self._arenas:
-            held = [p for arena in self._arenas for p in arena.weights]
-            present = sum(p.grad is not None for group in self.param_groups for p in group["params"])
-            if present == len(held) and all(p.grad is not None for p in held):
-                return
-        self._flush()
-        self._merged = merged
-        self._arenas = self._group_members(lambda p: p.grad is not None)
+        given = list(map(self._read, self.param_groups))
+        if given != self._given:
+            rows = [tuple(map(number, (*row[:-1], *row[-1]))) for row in given]
+            distinct = list(dict.fromkeys(rows))
+            names = (*self._hyper_names, *self._betas)
+            self._found = [dict(zip(names, row, strict=True)) for row in distinct], list(map(distinct.index, rows))
+            # Anything but a number may be changed in place.
+            plain = all(isinstance(value, int | float) for row in given for value in (*row[:-1], *row[-1]))
+            self._given = given if plain else []
+        return self._found
 
-    def _group_members(self, chosen: Callable[[Tensor], bool]) -> list[Arena]:
-        """One arena per number of steps taken, precision and device; almost always one in all."""
-        cuts: dict[tuple[Any, ...], list[Member]] = {}
-        for index, group in enumerate(self.param_groups):
+    def _gathered(self, hypers: list[Hyper], which: list[int]) -> tuple[Arena | None, list[Tensor]]:
+        """The weights that have a gradient now, and those; the arena of the last step where nothing has changed since."""
+        groups = [group["params"] for group in self.param_groups]
+        weights = list(chain.from_iterable(groups))
+        every = [p.grad for p in weights]
+        as_now = (which, list(map(len, groups)), [g is None for g in every])
+        if (
+            self._arena is not None
+            and as_now == self._gathered_as
+            and all(map(is_, weights, self._weights))
+            and self._arena.matches(self.state)
+        ):
+            places = self._arena.places
+            return self._arena, every if len(places) == len(every) else [every[i] for i in places]
+        if any(TRAINED in own for own in self.state.values()):
+            raise SpecError(f"{self.method}: call optimizer.train() before training goes on", code="evaluating")
+        members = [m for m in self._members(which) if m.p.grad is not None]
+        self._forget()
+        if members:
+            self._arena = Arena(self.method, members, hypers, self._techniques, self.state.values(), self._state_bits)
+            self._weights, self._gathered_as = weights, as_now
+        return self._arena, [every[m.place] for m in members]
+
+    def _members(self, which: list[int]) -> list[Member]:
+        """All weights that hold any number."""
+        members: list[Member] = []
+        place = 0
+        for index, group in zip(which, self.param_groups, strict=True):
             for p in group["params"]:
-                if chosen(p):
-                    key = (self.state[p].get("step", 0), p.dtype, p.device)
-                    cuts.setdefault(key, []).append(Member(p, self._merged[index], group.get("role")))
-        return [Arena(self._name, members, self.state, self._techniques) for members in cuts.values()]
-
-    def _flush(self) -> None:
-        for arena in self._arenas:
-            arena.flush(self.state)
-        self._arenas = []
+                if p.numel():
+                    own = self.state[p] if p.grad is not None else self.state.get(p, {})
+                    members.append(Member(p, own, index, group.get("role"), place))
+                place += 1
+        return members

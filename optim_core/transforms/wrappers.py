@@ -11,22 +11,17 @@ from optim_core.transforms.base import (
     Hypers,
     Layout,
     Params,
-    Role,
     State,
     Transform,
     global_norm,
     is_zero,
+    never,
     own_mean,
     per_trial,
     pure,
 )
 
 SLOW = "slow_weights"
-
-
-def _alone(role: Role, shape: tuple[int, ...]) -> str | None:
-    del role, shape
-    return None
 
 
 def lookahead(base: Builder) -> Builder:
@@ -46,8 +41,10 @@ def lookahead(base: Builder) -> Builder:
             inner.update_(params, grads, memory, hypers, t)
             for name, p in params.items():
                 hyper, slow = hypers[layout.group(name)], state[SLOW][name]
-                k = hyper["lookahead_k"]
-                due = torch.remainder(torch.full_like(k, t), k) == 0 if isinstance(k, Tensor) else t % int(k) == 0
+                k, own_t = hyper["lookahead_k"], layout.age(name, t)
+                due = (
+                    torch.remainder(torch.full_like(k, own_t), k) == 0 if isinstance(k, Tensor) else own_t % int(k) == 0
+                )
                 if not isinstance(due, Tensor):
                     if due:
                         p.copy_(slow.lerp_(p, float(hyper["lookahead_alpha"])))
@@ -91,7 +88,7 @@ def cautious(base: Builder, decoupled: bool) -> Builder:
                 # NaN compares false; a diverged trial must not look healthy for it.
                 p.copy_(kept - torch.where(step.isnan(), step, step * (mask / scale)))
 
-        return inner._replace(update=pure(update_), update_=update_, shape_free=False, bundles=_alone)
+        return inner._replace(update=pure(update_), update_=update_, shape_free=False, bundles=never)
 
     return build
 
@@ -105,7 +102,7 @@ def sam(base: Builder) -> Builder:
         def perturb(params: Params, grads: Params, hypers: Hypers) -> Params:
             norm = global_norm(list(grads.values()), layout.lead) + 1e-12
             return {
-                name: add_(p.clone(), grads[name], per_trial(hypers[layout.group(name)]["rho"] / norm, p))
+                name: add_(p.clone(), grads[name], per_trial(hypers[layout.group(name)]["rho"] / norm.to(p.device), p))
                 for name, p in params.items()
             }
 

@@ -8,74 +8,18 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import sys
-import types
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
 
 import torch
-from torch import Tensor
+
+from tests.unit.oracle_case import ByHand, Case, Make, adam_like, betas, plain, timm, timm_file
+from tests.unit.oracles_later import LATER
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import pytorch_optimizer as po
 
-Make = Callable[[list[Tensor], dict[str, Any]], Any]
 T = torch.optim
-# Found without importing it.
-TIMM = str(next(f for f in importlib.metadata.files("timm") or [] if f.name == "__init__.py").locate().parent)
-
-
-def timm_file(name: str) -> types.ModuleType:
-    """One file of timm.optim. The package itself imports torchvision, which has no build for every PyTorch."""
-    for package, path in (("timm", TIMM), ("timm.optim", f"{TIMM}/optim")):
-        if package not in sys.modules:
-            module = types.ModuleType(package)
-            module.__path__ = [path]
-            sys.modules[package] = module
-    return importlib.import_module(f"timm.optim.{name}")
-
-
-@dataclass(frozen=True)
-class Case:
-    """``varied``: settings beside the defaults and the common variation. ``shapes``: weights, when not any will do.
-
-    ``each``: the library decides per tensor what the paper decides for the model, so compare on one tensor.
-    """
-
-    make: Make
-    varied: tuple[dict[str, Any], ...] = ()
-    defaults: bool = True
-    shapes: dict[str, tuple[int, ...]] = field(default_factory=lambda: {"matrix": (4, 3), "vector": (5,)})
-    tolerance: float = 1e-9
-
-
-def betas(h: dict[str, Any]) -> tuple[float, float]:
-    return h["beta1"], h["beta2"]
-
-
-def plain(h: dict[str, Any], *names: str) -> dict[str, Any]:
-    return {name: h[name] for name in names}
-
-
-def adam_like(cls: Any, **more: Any) -> Make:
-    return lambda p, h: cls(p, betas=betas(h), **plain(h, "lr", "eps", "weight_decay"), **more)
-
-
-class ByHand(torch.optim.Optimizer):
-    """A formula written out: ``rule(p, g, state, settings, t)`` changes p in place."""
-
-    def __init__(self, params: list[Tensor], h: dict[str, Any], rule: Callable[..., None]) -> None:
-        super().__init__(params, dict(h))
-        self.rule, self.t, self.h = rule, 0, h
-
-    @torch.no_grad()
-    def step(self) -> None:  # type: ignore[override]
-        self.t += 1
-        for p in self.param_groups[0]["params"]:
-            self.rule(p, p.grad, self.state[p], self.h, self.t)
 
 
 def heavy_ball(p, g, s, h, t):
@@ -100,7 +44,10 @@ class MuonAndAdamW:
     def __init__(self, params, h):
         wide, flat = [p for p in params if p.ndim == 2], [p for p in params if p.ndim != 2]
         self.muon = T.Muon(
-            wide, momentum=h["momentum"], adjust_lr_fn="match_rms_adamw", **plain(h, "lr", "weight_decay")
+            wide,
+            momentum=h["momentum"],
+            adjust_lr_fn="match_rms_adamw" if h["match_rms_adamw"] else "original",
+            **plain(h, "lr", "weight_decay"),
         )
         self.adamw = adam_like(T.AdamW)(flat, h)
 
@@ -134,9 +81,11 @@ def schedule_free(name: str) -> Make:
 
     def make(p, h):
         if name == "sgd":
-            found = module.SGDScheduleFree(p, foreach=False, **plain(h, "lr", "momentum", "weight_decay"))
+            shared = plain(h, "lr", "momentum", "weight_decay", "warmup_steps")
+            found = module.SGDScheduleFree(p, foreach=False, **shared)
         else:
-            found = module.AdamWScheduleFree(p, betas=betas(h), foreach=False, **plain(h, "lr", "eps", "weight_decay"))
+            shared = plain(h, "lr", "eps", "weight_decay", "warmup_steps")
+            found = module.AdamWScheduleFree(p, betas=betas(h), foreach=False, **shared)
         found.train()
         return found
 
@@ -155,12 +104,6 @@ def prodigy(p, h):
         p,
         betas=betas(h),
         **plain(h, "lr", "eps", "weight_decay", "d_coef", "use_bias_correction", "safeguard_warmup"),
-    )
-
-
-def timm(file: str, cls: str, **more: Any) -> Make:
-    return lambda p, h: getattr(timm_file(file), cls)(
-        p, betas=betas(h), **plain(h, "lr", "eps", "weight_decay"), **more
     )
 
 
@@ -213,8 +156,8 @@ CASES: dict[str, Case] = {
     "signum": Case(
         lambda p, h: po.SignSGD(p, weight_decouple=True, foreach=False, **plain(h, "lr", "momentum", "weight_decay"))
     ),
-    "schedule_free_sgd": Case(schedule_free("sgd"), ({"lr": 0.1, "weight_decay": 0.02},)),
-    "schedule_free_adamw": Case(schedule_free("adamw")),
+    "schedule_free_sgd": Case(schedule_free("sgd"), ({"lr": 0.1, "weight_decay": 0.02}, {"warmup_steps": 25})),
+    "schedule_free_adamw": Case(schedule_free("adamw"), ({"warmup_steps": 25},)),
     "prodigy": Case(
         prodigy,
         (
@@ -228,7 +171,11 @@ CASES: dict[str, Case] = {
         ({"d": 1.1}, {"lr": 2.0, "eps": 0.5}),
         shapes={"matrix": (4, 3), "vector": (5,), "kernel": (3, 2, 3, 3)},
     ),
-    "muon": Case(lambda p, h: MuonAndAdamW(p, h), shapes={"wide": (3, 6), "tall": (7, 4), "vector": (5,)}),
+    "muon": Case(
+        lambda p, h: MuonAndAdamW(p, h),
+        ({"match_rms_adamw": False},),
+        shapes={"wide": (3, 6), "tall": (7, 4), "vector": (5,)},
+    ),
     "soap": Case(
         soap,
         (
@@ -285,7 +232,7 @@ CASES: dict[str, Case] = {
         ),
         ({"t_alpha_beta3": 40.0},),
     ),
-    "adopt": Case(timm("adopt", "Adopt", clip_exp=0.333, decoupled=True)),
+    "adopt": Case(timm("adopt", "Adopt", clip_exp=0.25, decoupled=True)),
     "mars": Case(
         lambda p, h: timm_file("mars").Mars(p, betas=betas(h), **plain(h, "lr", "eps", "weight_decay", "gamma"))
     ),
@@ -304,4 +251,5 @@ CASES: dict[str, Case] = {
     ),
     "sam": Case(lambda p, h: po.SAM(p, T.AdamW, betas=betas(h), **plain(h, "lr", "eps", "weight_decay", "rho"))),
     "sam(momentum)": Case(lambda p, h: po.SAM(p, T.SGD, **plain(h, "lr", "momentum", "weight_decay", "rho"))),
+    **LATER,
 }

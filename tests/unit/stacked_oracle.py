@@ -131,7 +131,7 @@ def assert_equal_to_each_alone(
     with torch.no_grad():
         plain, back = network.forward(copies.weights, fresh, x)
     assert back is None
-    _same("outputs without a way back", plain, expected.outputs)
+    _same("outputs without backward", plain, expected.outputs)
 
 
 def reset(module: nn.Module) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from optim_core.search import Finish, Plan, plan
 from optim_core.spec.keys import derive_seed
 from optim_core.spec.problem import StudySpec
+from optim_core.spec.rowscores import pack
 from optim_core.spec.states import UnitState
 from optim_core.spec.trial import (
     WORST_VALUE,
@@ -23,6 +24,7 @@ from optim_core.spec.trial import (
     UnitView,
 )
 
+ROWS_PER_FOLD = 20
 # (configuration, share of the full horizon) → true loss; NaN means that it diverges.
 Truth = Callable[[Configuration, float], float]
 
@@ -74,26 +76,36 @@ def bowl(best: dict[str, float], width: float = 1.0) -> Truth:
     return truth
 
 
-def answer(unit: UnitSpec, truth: Truth, noise: float, full: int = 400) -> UnitResult:
+def answer(
+    unit: UnitSpec, truth: Truth, noise: float, full: int = 400, seconds: float = 0.1, report: ProbeReport | None = None
+) -> UnitResult:
     if unit.kind == "probe":
-        return UnitResult(
-            trials=[], seconds=0.1, train_steps=1, device="oracle", engine="batched", probe=probe_report()
-        )
+        report = report or probe_report(full_horizon=full)
+        return UnitResult(trials=[], seconds=0.1, train_steps=0, device="oracle", engine="batched", probe=report)
     trials = [one(trial, unit, truth, noise, full) for trial in unit.trials]
     return UnitResult(
-        trials=trials, seconds=0.1, train_steps=unit.horizon * len(trials), device="oracle", engine="batched"
+        trials=trials, seconds=seconds, train_steps=unit.horizon * len(trials), device="oracle", engine="batched"
     )
 
 
 def one(trial: TrialParams, unit: UnitSpec, truth: Truth, noise: float, full: int) -> TrialResult:
     loss = truth(trial.configuration, unit.horizon / full)
-    seed = derive_seed(trial.seed, unit.split, trial.configuration.model_dump_json())
-    loss += noise * float(np.random.default_rng(seed).standard_normal())
+    # A run's own luck, and that of each row, which all configurations share in part.
+    rng = np.random.default_rng(
+        derive_seed(trial.seed, unit.split, unit.fold or 0, trial.configuration.model_dump_json())
+    )
+    loss += noise * float(rng.standard_normal())
     if math.isnan(loss):
         return TrialResult(
             number=trial.number, objective=WORST_VALUE, metric=None, loss=None, diverged_at_step=3, steps=unit.horizon
         )
-    return TrialResult(number=trial.number, objective=loss, metric=loss, loss=loss, steps=unit.horizon)
+    rows = {}
+    if unit.kind == "confirm":
+        for split, fold in (("test", unit.fold or 0), ("validation", ((unit.fold or 0) + 1) % 5)):
+            common = np.random.default_rng(derive_seed("rows", fold)).standard_normal(ROWS_PER_FOLD)
+            own = rng.standard_normal(ROWS_PER_FOLD)
+            rows[split] = pack((loss + noise * (common - common.mean() + 0.3 * own)).tolist(), "f")
+    return TrialResult(number=trial.number, objective=loss, metric=loss, loss=loss, steps=unit.horizon, rows=rows)
 
 
 def simulate(
@@ -102,25 +114,39 @@ def simulate(
     noise: float = 0.01,
     shuffle: int | None = None,
     full: int = 400,
-    seconds_per_unit: float = 0.1,
+    seconds_per_step: float = 1e-5,
+    workers: int = 1,
+    until: str | None = None,
 ) -> tuple[StudyView, Finish]:
-    """Run a study to its end. ``shuffle``: a seed that mixes the order in which units are stored and answered."""
+    """Run a study to its end. ``shuffle``: a seed that mixes the order in which units are stored and end.
+
+    ``until``: stop before the first unit of this kind is answered, as if everything else had been done.
+    """
     rng = np.random.default_rng(shuffle)
     units: list[UnitView] = []
-    for _ in range(500):
-        elapsed = seconds_per_unit * len(units)
-        view = StudyView(study_id="s", spec=study, units=units, elapsed_s=elapsed, device_s=elapsed)
+    for _ in range(2000):
+        done = [u for u in units if u.state == UnitState.DONE]
+        device = math.fsum(u.result.seconds for u in done if u.result is not None)
+        view = StudyView(
+            study_id="s", spec=study, units=units, elapsed_s=device / workers, device_s=device, workers=workers
+        )
         step = plan(view)
         if isinstance(step, Finish):
             return view, step
-        assert isinstance(step, Plan)
-        assert step.units, "a plan without units would never end"
-        known = {u.spec.key for u in units}
-        assert not known & {u.key for u in step.units}, "a unit was planned twice"
-        units = [
-            *units,
-            *(UnitView(spec=u, state=UnitState.DONE, result=answer(u, truth, noise, full)) for u in step.units),
-        ]
+        if isinstance(step, Plan):
+            assert step.units, "a plan without units would never end"
+            known = {u.spec.key for u in units}
+            assert not known & {u.key for u in step.units}, "a unit was planned twice"
+            if until in {u.kind for u in step.units}:
+                return view, Finish()
+            units = [*units, *(UnitView(spec=u, state=UnitState.QUEUED) for u in step.units)]
+        waiting = [i for i, u in enumerate(units) if u.state == UnitState.QUEUED]
+        assert waiting, "a study that waits for nothing would never end"
+        chosen = waiting[0] if shuffle is None else int(rng.choice(waiting))
+        unit = units[chosen].spec
+        seconds = seconds_per_step * unit.horizon * max(1, len(unit.trials))
+        result = answer(unit, truth, noise, full, seconds)
+        units = [*units[:chosen], UnitView(spec=unit, state=UnitState.DONE, result=result), *units[chosen + 1 :]]
         if shuffle is not None:
             units = [units[i] for i in rng.permutation(len(units))]
     raise AssertionError("the study never ends")

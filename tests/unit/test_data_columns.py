@@ -33,7 +33,7 @@ def said(arrays: Arrays, *parts: str) -> bool:
 def test_numbers_are_scaled_as_scikit_learn_does_on_training_rows_only(tmp_path: Path) -> None:
     arrays = prepared(tmp_path, {"a": VALUES, "b": VALUES**2 * 100})
     spec = StudySpec(model=CatalogueModel(name="mlp"), dataset=FileDataset(path="t.csv", target="y"))
-    rows = split_rows(spec, np.zeros(N), None)
+    rows = split_rows(spec, np.zeros(N), None)[0]
     raw = np.column_stack([VALUES, VALUES**2 * 100])
     scaler = StandardScaler().fit(raw[rows.train])
     np.testing.assert_allclose(arrays.x_train, scaler.transform(raw[rows.train]), atol=1e-6)

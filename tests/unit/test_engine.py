@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
+
 import pytest
 import torch
 
 from optim_core.engine import Chunk, Interrupted, PackTooLarge, probe, run_pack
 from optim_core.engine.batched import BatchedRunner
 from optim_core.engine.checkpoint import dump, load
+from optim_core.engine.forms import default_form
 from optim_core.engine.loop import evaluation_steps, make_runner
 from optim_core.engine.seeding import BatchOrder
 from optim_core.spec.errors import TrainingError
@@ -174,6 +177,22 @@ def test_the_probe_reports_what_planning_needs() -> None:
     assert report.pack_step_s > 0
     assert set(report.optimizer_step_s) == set(problem().spec.search.included())
     assert report.train_rows + report.validation_rows + report.test_rows == 150
+
+
+def test_a_budget_of_seconds_is_not_spent_on_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
+    # By name: the package's function of that name hides its module.
+    module = importlib.import_module("optim_core.engine.probe")
+    monkeypatch.delattr(module, "fastest_form")
+    monkeypatch.delattr(module, "optimizer_seconds")
+    given = problem(budget={"seconds": 3})
+    report = probe(given).probe
+    assert report is not None
+    assert report.form == default_form(given)
+    assert report.max_pack_size == 64
+    assert report.pack_step_s > 0
+    assert (report.speedup, report.optimizer_step_s) == (None, {})
+    with pytest.raises(NameError):
+        probe(problem(budget={"seconds": 30}))
 
 
 def test_memory_that_runs_out_is_said_as_such(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,8 +62,8 @@ def refusing_more_than(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
             )
         return real(self, first, last)
 
-    # A wide part, so that it is measured whatever the machine's mood.
-    monkeypatch.setattr(forms, "DEFAULT_WIDTH", 64)
+    # One wide part, so that it is measured whatever else the machine does.
+    monkeypatch.setattr(forms, "WIDTHS", (64,))
     monkeypatch.setattr(BatchedRunner, "advance", advance)
 
 

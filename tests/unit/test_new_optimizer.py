@@ -47,7 +47,12 @@ EXPECTED = {
         "how_many_hyperparameters_are_searched_at_which_budget": 1,
         "the_catalogue_row_is_consistent": 1,
     },
-    "unit/test_recommend.py": {"the_snippet_runs_as_printed_and_follows_the_schedule": 10},
+    "unit/test_snippet.py": {
+        "the_snippet_runs_as_printed_and_follows_the_schedule": 10,
+        "torch_is_enough_where_it_has_the_method": 1,
+        "what_the_rate_depends_on_stands_in_the_snippet": 1,
+        "every_number_reads_back_as_it_was": 1,
+    },
     "unit/test_trace.py": {"every_optimizer_draws_a_path": 1, "no_optimizer_breaks_at_absurd_rates": 1},
     "web/test_web_catalogue.py": {
         "every_optimizer_is_in_one_group": 1,

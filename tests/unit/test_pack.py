@@ -11,8 +11,8 @@ from torch import Tensor
 
 from optim_core.alignment import BOUNDARY
 from optim_core.engine import Chunk, Interrupted, run_pack
-from optim_core.engine.arena import LARGE, Arena
 from optim_core.engine.batched import BatchedRunner
+from optim_core.engine.blocks import LARGE, Blocks
 from optim_core.engine.pack import PackRunner
 from optim_core.engine.recorded import RecordedStep
 from optim_core.minimizers.registry import MINIMIZERS
@@ -195,7 +195,7 @@ def test_weights_gradients_and_buffers_stay_where_they_are(model: dict[str, Any]
     runner = BatchedRunner(task, mixed(), STEPS, recorded=True)
 
     def places() -> list[int]:
-        own = runner._arena
+        own = runner._blocks
         return [x.data_ptr() for kind in (own.weights, own.slots, runner._buffers) for x in kind.values()]
 
     before = places()
@@ -312,8 +312,9 @@ SMALL: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-# Alone it would be a plain convolution, among others a grouped one; the ninth of nine images is in a block of its own.
-@pytest.mark.parametrize("trials", [2, 4, 9, 10])
+# Alone it would be a plain convolution, among others a grouped one; three look like colours; the ninth of nine images is in a
+# block of its own.
+@pytest.mark.parametrize("trials", [2, 3, 4, 9, 10])
 @pytest.mark.parametrize("model", SMALL)
 def test_a_trial_that_is_let_go_leaves_the_others_bit_identical_in_any_model(model: str, trials: int) -> None:
     task = problem(
@@ -395,16 +396,16 @@ def test_interrupted_and_resumed_after_a_trial_was_let_go_equals_undisturbed(
     assert resumed.trials == whole.trials
 
 
-def arena() -> tuple[Arena, dict[str, Tensor]]:
+def blocks() -> tuple[Blocks, dict[str, Tensor]]:
     shapes = {"a": (2, 3), "b": (4,), "large": (32, LARGE // 32), "c": (1,), "d": (2, 1, 2)}
     start = {name: torch.randn(3, *shape, dtype=torch.float64) for name, shape in shapes.items()}
     # Small weights of a group lie next to each other, though they do not follow each other in the network.
     groups = Groups((Group(True), Group(False)), {"a": 0, "b": 1, "large": 0, "c": 1, "d": 0})
-    return Arena(start, groups), start
+    return Blocks(start, groups), start
 
 
-def test_weights_of_an_arena_are_views_of_its_blocks() -> None:
-    own, start = arena()
+def test_weights_are_views_of_blocks() -> None:
+    own, start = blocks()
     # Every weight starts at a boundary, which is two doubles.
     expected = {"group0": 10, "group1": 6, "large": LARGE}
     assert {name: tuple(x.shape) for name, x in own.data.items()} == {name: (3, n) for name, n in expected.items()}
@@ -423,8 +424,8 @@ def test_weights_of_an_arena_are_views_of_its_blocks() -> None:
     assert own.slots["large"].is_contiguous()
 
 
-def test_an_arena_cuts_blocks_of_some_trials_by_weight() -> None:
-    own, start = arena()
+def test_blocks_of_some_trials_are_cut_by_weight() -> None:
+    own, start = blocks()
     part = own.cut({name: x[1:] for name, x in own.data.items()})
     assert all(torch.equal(part[name], p[1:]) for name, p in start.items())
     part["d"].zero_()

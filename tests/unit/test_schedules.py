@@ -277,7 +277,8 @@ def test_unknown_names_and_values_out_of_range_are_refused() -> None:
             complete_schedule(bad)
 
 
-LOSS = st.sampled_from([1.0, 0.99995, 0.9999, 0.5, 0.0, math.nan, math.inf, -math.inf]) | st.floats(-2, 2)
+# Below zero torch is not to be followed, see test_schedulers.
+LOSS = st.sampled_from([1.0, 0.99995, 0.9999, 0.5, 0.0, math.nan, math.inf, -math.inf]) | st.floats(0, 2)
 PLATEAU = st.fixed_dictionaries(
     {
         "gamma": st.sampled_from([0.1, 0.5]) | st.floats(0.01, 0.99),

@@ -22,6 +22,7 @@ from optim_core.spec.problem import (
 )
 from optim_core.tasks import Problem, build_problem, set_step
 from optim_core.tasks.init import initialise
+from optim_core.tasks.layers_line import layers_line
 from optim_core.tasks.models import make_networks, outline
 from optim_core.tasks.models.catalogue import MODELS
 
@@ -215,3 +216,19 @@ def test_a_recurrent_layer_refuses_images_of_too_many_rows() -> None:
     with pytest.raises(SpecError, match="takes at most 1,024") as caught:
         outline(layers({"type": "GRU", "hidden_size": 2}, {"type": "Linear", "out_features": 2}), (1, 1025, 2), 2)
     assert (caught.value.code, caught.value.pointer) == ("model_too_large", "/model/layers/0")
+
+
+def test_a_network_in_a_line() -> None:
+    network = torch.nn.Sequential(
+        torch.nn.Embedding(9, 4),
+        torch.nn.Conv2d(3, 8, 3),
+        torch.nn.Identity(),
+        *[torch.nn.Linear(4, 4)] * 2,
+        torch.nn.ReLU(),
+    )
+    assert layers_line(network) == "Embedding 9→4, Conv2d 3→8, Linear 4→4, ReLU"
+    twice = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 4), torch.nn.Linear(4, 2))
+    assert layers_line(twice) == "2 × Linear 4→4, Linear 4→2"
+    deep = torch.nn.Sequential(*[layer for i in range(2, 22) for layer in (torch.nn.Linear(i, i + 1), torch.nn.ReLU())])
+    assert layers_line(deep).endswith("… (40 layers)")
+    assert layers_line(deep).count(",") == 10

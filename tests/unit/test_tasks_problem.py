@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,15 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn import metrics as reference
 from torch import nn
 
-from optim_core.spec.problem import METRICS_OF_TASK, BuiltinDataset, CatalogueModel, StudySpec, Training
+from optim_core.spec.problem import FOLDS, METRICS_OF_TASK, BuiltinDataset, CatalogueModel, StudySpec, Training
 from optim_core.spec.trial import WORST_VALUE
-from optim_core.tasks import Problem, build_problem
+from optim_core.tasks import Problem, ProblemSource, build_problem
+from optim_core.tasks.build import TIE_BREAK
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
@@ -112,9 +116,51 @@ def test_the_objective_is_finite_ordered_and_breaks_ties_by_the_loss() -> None:
     assert accuracy.objective(math.nan, 0.1) == accuracy.objective(0.9, math.inf) == WORST_VALUE
     rmse = problem_for("diabetes")
     assert rmse.direction == "minimize"
-    assert rmse.objective(rmse.y_scale[1], 1.0) == pytest.approx(1.001)
+    assert rmse.objective(rmse.y_scale[1], 1.0) == pytest.approx(1 + TIE_BREAK / 2, abs=1e-12)
     assert rmse.objective(1e300, 1e30) == WORST_VALUE
     assert problem_for("digits", metric="loss").objective(0.3, 0.3) == 0.3
+
+
+REGRESSION = METRICS_OF_TASK["regression"]
+METRICS = ["accuracy", "f1", "auroc", "r2", "rmse", "mae"]
+PROBLEMS = functools.cache(lambda metric: problem_for("diabetes" if metric in REGRESSION else "digits", metric=metric))
+LOSSES = st.one_of(st.floats(-1e-6, 50), st.floats(0, 1e300))
+
+
+@settings(max_examples=200, deadline=None)
+@given(metric=st.sampled_from(METRICS), apart=st.integers(1, 10_000), at=st.integers(0, 10_000), data=st.data())
+def test_no_loss_makes_up_for_a_worse_metric(metric: str, apart: int, at: int, data: st.DataObject) -> None:
+    problem = PROBLEMS(metric)
+    low, high = at / 20_000, (at + apart) / 20_000
+    low_loss, high_loss = data.draw(LOSSES), data.draw(LOSSES)
+    lower, higher = problem.objective(low, low_loss), problem.objective(high, high_loss)
+    assert (lower > higher) == (problem.direction == "maximize")
+    assert max(abs(lower), abs(higher)) <= WORST_VALUE
+
+
+@settings(max_examples=100, deadline=None)
+@given(metric=st.sampled_from(METRICS), value=st.floats(-1, 1), loss=st.floats(0, 50), more=st.floats(1e-3, 50))
+def test_the_loss_decides_between_equal_metrics(metric: str, value: float, loss: float, more: float) -> None:
+    problem = PROBLEMS(metric)
+    assert problem.objective(value, loss) < problem.objective(value, loss + more)
+
+
+@pytest.mark.parametrize("data", ["digits", "diabetes"])
+def test_the_folds_of_one_source(data: str) -> None:
+    spec = StudySpec(model=CatalogueModel(name="mlp"), dataset=BuiltinDataset(name=data))  # type: ignore[arg-type]
+    source = ProblemSource(spec, torch.float64)
+    folds = [source.problem(fold) for fold in range(FOLDS)]
+    assert [problem.fold for problem in folds] == list(range(FOLDS))
+    assert len({problem.data_hash for problem in folds}) == FOLDS
+    assert source.problem().data_hash == build_problem(spec).data_hash == build_problem(spec, fold=0).data_hash
+    assert build_problem(spec, fold=3).data_hash == folds[3].data_hash
+    first = folds[0].make_model(7).state_dict()
+    for problem in folds[1:]:
+        assert all(torch.equal(weight, first[name]) for name, weight in problem.make_model(7).state_dict().items())
+    for problem, before in zip(folds, folds[-1:] + folds[:-1], strict=True):
+        (mean, deviation), (other_mean, other_deviation) = problem.y_scale, before.y_scale
+        own, seen = problem.test.y * deviation + mean, before.validation.y * other_deviation + other_mean
+        torch.testing.assert_close(own, seen, rtol=1e-6, atol=1e-4)
 
 
 def test_tensors_have_the_precision_asked_for() -> None:

@@ -25,9 +25,9 @@ from optim_core.tasks.teacher import difficulty
 from optim_core.transforms.base import Layout, Params
 from optim_core.transforms.groups import LAYER_RATES
 from optim_core.transforms.registry import build_transform
-from optim_core.transforms.techniques import NEUTRAL
+from optim_core.transforms.techniques import AVERAGE, NEUTRAL
 from optim_core.transforms.torch_adapter import build_optimizer
-from tests.unit.oracles import TIMM
+from tests.unit.oracle_case import TIMM
 from tests.unit.test_engine import assert_same_weights, problem, trial, unit
 from tests.unit.test_transforms import BATCHED, gradient, start, with_base
 
@@ -149,7 +149,7 @@ def test_swa_equals_torchs_averaged_model(base: str) -> None:
     averaged = None
     for t in range(1, 31):
         params, state = transform.update(params, gradient(params, t), state, [hyper], t)
-        inner = {key: value for key, value in state.items() if key != "average"}
+        inner = {key: value for key, value in state.items() if key != AVERAGE}
         point = plain.answer(params, inner, [hyper])
         if t > 12:
             holder = torch.nn.ParameterDict({n: torch.nn.Parameter(p.clone()) for n, p in point.items()})

@@ -13,13 +13,13 @@ from rich.cells import cell_len
 from optim_core.spec.errors import SpecError
 from optim_core.spec.optimizers import OPTIMIZERS
 from optim_core.spec.schedules import SCHEDULES
-from optim_core.trace.draw_html import html
-from optim_core.trace.draw_png import draw_png
-from optim_core.trace.draw_terminal import draw
-from optim_core.trace.path import Path
-from optim_core.trace.run import trace
-from optim_core.trace.surfaces import SURFACES, Surface
-from optim_core.trace.view import relief, table_of, window_of
+from optim_core.tracing.draw_html import html
+from optim_core.tracing.draw_png import draw_png
+from optim_core.tracing.draw_terminal import draw
+from optim_core.tracing.path import Path
+from optim_core.tracing.run import trace
+from optim_core.tracing.surfaces import SURFACES, Surface
+from optim_core.tracing.view import relief, table_of, window_of
 from optim_core.transforms.torch_adapter import build_optimizer
 
 QUADRATIC = SURFACES["quadratic"]
@@ -222,7 +222,7 @@ def test_no_optimizer_breaks_at_absurd_rates(name: str) -> None:
         ({"hyperparameters": {"lr": -1.0}}, "lr must be"),
         ({"hyperparameters": {"lr": True}}, "lr must be a number"),
         ({"optimizer": "rmsprop", "hyperparameters": {"centered": 1.0}}, "centered must be true or false"),
-        ({"optimizer": "pso", "hyperparameters": {"population": 0.0}}, "population must lie in"),
+        ({"optimizer": "pso", "hyperparameters": {"population": 1.0}}, "population must lie in"),
         ({"optimizer": "cma_es", "hyperparameters": {"sigma": 0.0}}, "sigma must be above 0"),
         ({"optimizer": "lbfgs", "schedule": {"name": "cosine"}}, "no learning rate"),
         ({"schedule": {"name": "cosin"}}, "unknown schedule"),

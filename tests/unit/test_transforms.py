@@ -6,6 +6,7 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -16,7 +17,9 @@ from torch import Tensor
 from optim_core.spec.errors import SpecError
 from optim_core.spec.optimizers import OPTIMIZERS
 from optim_core.spec.optimizers.wrappers import WRAPPERS
+from optim_core.transforms.arithmetic import cube_root
 from optim_core.transforms.base import TRIAL, Layout, Transform
+from optim_core.transforms.bundle import Bundle
 from optim_core.transforms.clip import clip_by_global_norm
 from optim_core.transforms.muon import orthogonalise
 from optim_core.transforms.registry import BUILDERS, build_transform
@@ -122,7 +125,14 @@ def test_every_step_equals_the_reference(name: str, hyper: dict) -> None:
     assert all((a != b).any() for a, b in zip(ours[-1].values(), start(0, shapes=case.shapes).values(), strict=True))
 
 
-COUNTS = {"lookahead_k": 2, "precondition_frequency": 3, "t_alpha_beta3": 20}
+COUNTS = {
+    "lookahead_k": 2,
+    "precondition_frequency": 3,
+    "t_alpha_beta3": 20,
+    "t0": 5,
+    "warmup_steps": 4,
+    "projection_gap": 6,
+}
 
 
 def varied(name: str, i: int) -> dict[str, Any]:
@@ -282,7 +292,8 @@ def test_float32_keeps_the_digits_of_one_minus_beta(name: str) -> None:
 
 
 SCALE_FREE = ["adam", "adamw", "amsgrad", "nadamw", "nadam", "adamax", "lion", "signum", "rmsprop", "adagrad", "muon",
-              "laprop", "schedule_free_adamw", "cautious"]  # fmt: skip
+              "laprop", "schedule_free_adamw", "cautious", "rprop",
+              "novograd", "stable_adamw", "adam_mini"]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", SCALE_FREE)
@@ -423,3 +434,14 @@ def test_clipping_equals_torch_and_is_per_trial(max_norm: float) -> None:
         torch.testing.assert_close(w.grad, single, rtol=0, atol=1e-14)
         torch.testing.assert_close(w.grad, batched[n][0], rtol=0, atol=1e-14)
         assert torch.equal(batched[n][1], grads[n])
+
+
+@pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 5e-7), (torch.float64, 2e-15)])
+def test_a_cube_root_is_exact_and_the_same_wherever_a_number_lies(dtype: torch.dtype, near: float) -> None:
+    x = torch.logspace(-35, 37, 1001, dtype=torch.float64).to(dtype)
+    root = cube_root(x)
+    right = torch.from_numpy(np.cbrt(x.double().numpy()))
+    assert float((root.double() / right - 1).abs().max()) < near
+    assert all(torch.equal(cube_root(x[i : i + 9])[0], root[i]) for i in range(50))
+    assert torch.equal(cube_root(Bundle([x])).tensors[0], root)
+    assert float(cube_root(torch.zeros(1, dtype=dtype))) == pytest.approx(1e-12)

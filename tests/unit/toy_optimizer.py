@@ -15,20 +15,21 @@ from optim_core.transforms.decay import with_l2
 from optim_core.transforms.lift import elementwise, zeros
 from optim_core.transforms.momentum import sgd_numbers
 from optim_core.transforms.registry import BUILDERS
-from tests.unit.oracles import CASES, ByHand, Case
+from tests.unit.oracle_case import ByHand, Case
+from tests.unit.oracles import CASES
 
 ROW = OptimizerInfo(
-    "toy",
-    "Toy",
-    "b = μb + g;  p −= lr·b/(1 + |b|)",
-    (lr(0.05, 1e-5, 3.0, "a step is never longer than lr"), MOMENTUM, coupled()),
-    1,
-    1.5,
-    2,
-    "coupled",
-    "invented for this test",
-    "a test wants a method that nobody knows",
-    "nobody should train with it",
+    name="toy",
+    title="Toy",
+    formula="b = μb + g;  p −= lr·b/(1 + |b|)",
+    hyperparameters=(lr(0.05, 1e-5, 3.0, "a step is never longer than lr"), MOMENTUM, coupled()),
+    state_per_weight=1,
+    step_cost=1.5,
+    simplicity=2,
+    weight_decay="coupled",
+    reference="invented for this test",
+    wins_when="a test wants a method that nobody knows",
+    pitfalls="nobody should train with it",
 )
 
 

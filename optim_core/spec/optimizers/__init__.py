@@ -10,13 +10,28 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
 
+from optim_core.spec.errors import SpecError
+from optim_core.spec.names import unknown_name
+from optim_core.spec.optimizers.adaptive import ADAPTIVE
+from optim_core.spec.optimizers.averaging import AVERAGING
 from optim_core.spec.optimizers.classics import CLASSICS
 from optim_core.spec.optimizers.info import ALL_SCHEDULES, Hyperparameter, OptimizerInfo, Role
-from optim_core.spec.optimizers.modern import MODERN
+from optim_core.spec.optimizers.matrices import MATRICES
+from optim_core.spec.optimizers.norms import NORMS
+from optim_core.spec.optimizers.signs import SIGNS
 from optim_core.spec.optimizers.whole import WHOLE
 from optim_core.spec.optimizers.wrappers import DEFAULT_BASE, WRAPPERS
 
-__all__ = ["ALL_SCHEDULES", "OPTIMIZERS", "Hyperparameter", "OptimizerInfo", "Role", "unwrap"]
+__all__ = [
+    "ALL_SCHEDULES",
+    "OPTIMIZERS",
+    "Hyperparameter",
+    "OptimizerInfo",
+    "Role",
+    "find_optimizer",
+    "list_optimizers",
+    "unwrap",
+]
 
 _AROUND = re.compile(r"(\w+)\((.+)\)")
 MAX_NAME = 80
@@ -51,16 +66,6 @@ class Catalogue(Mapping[str, OptimizerInfo]):
             raise KeyError(name)
         return self._wrapped(*parts)
 
-    def why_not(self, name: str) -> str | None:
-        """Why a wrapper cannot go around the method it names; None for names that exist or mean nothing."""
-        try:
-            self[name]
-        except _Unfit as error:
-            return str(error.args[0])
-        except KeyError:
-            pass
-        return None
-
     def _wrap(self, wrapper: str, base: str) -> OptimizerInfo:
         try:
             return WRAPPERS[wrapper].around(self[base])
@@ -74,4 +79,38 @@ class Catalogue(Mapping[str, OptimizerInfo]):
         return len(self._rows)
 
 
-OPTIMIZERS = Catalogue((*CLASSICS, *MODERN, *WHOLE))
+OPTIMIZERS = Catalogue((*CLASSICS, *ADAPTIVE, *SIGNS, *AVERAGING, *MATRICES, *NORMS, *WHOLE))
+
+
+def list_optimizers() -> list[str]:
+    """Names of all optimizers. Besides these, ``lookahead``, ``cautious`` and ``sam`` go around any other by gradients:
+    ``lookahead(sgd)``.
+
+        >>> "muon" in optim_core.list_optimizers()
+        True
+    """
+    return list(OPTIMIZERS)
+
+
+def find_optimizer(name: str) -> OptimizerInfo:
+    """What is known of the optimizer ``name``, which may be ``wrapper(base)``: formula, hyperparameters with defaults, ranges
+    and reasons, memory, source, when it wins and what to beware of.
+
+        >>> row = optim_core.find_optimizer("lion")
+        >>> row.defaults()["lr"], row.state_per_weight
+        (0.001, 1)
+        >>> [h.reason for h in row.hyperparameters if h.name == "beta2"]
+        ['memory of the momentum']
+
+    Raises SpecError ``unknown_optimizer``: which one may be meant, or why a wrapper cannot go around its base.
+    """
+    if not isinstance(name, str):
+        raise SpecError(f"an optimizer is found by its name, not by {type(name).__name__}", code="unknown_optimizer")
+    try:
+        return OPTIMIZERS[name]
+    except _Unfit as error:
+        raise SpecError(str(error.args[0]), code="unknown_optimizer") from None
+    except KeyError:
+        parts = unwrap(name)
+        known = OPTIMIZERS if parts is None else [f"{parts[0]}({base})" for base in OPTIMIZERS]
+        raise SpecError(unknown_name("optimizer", name, known), code="unknown_optimizer") from None

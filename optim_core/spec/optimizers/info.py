@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from math import prod
 from typing import Any, Literal
 
+from optim_core.spec.errors import SpecError
 from optim_core.spec.optimizers import families
 
 SampleAs = Literal["value", "one_minus", "flag"]
@@ -20,7 +21,7 @@ class Hyperparameter:
     """One hyperparameter. ``low`` and ``high`` bound the value itself, also when ``1 − value`` is what is sampled.
 
     ``min_trials``: trials per optimizer from which the search varies it (0: always; None: never, only by hand). ``whole``:
-    values are whole numbers.
+    values are whole numbers. ``positive``: 0 makes no step that can be taken; ``most``: the largest value that means anything.
     """
 
     name: str
@@ -32,17 +33,20 @@ class Hyperparameter:
     sample_as: SampleAs = "value"
     min_trials: int | None = 0
     whole: bool = False
+    positive: bool = False
+    most: float | None = None
 
     def check_range(self, low: float, high: float) -> None:
-        """Raise ValueError ("invalid_range: …") when [low, high] cannot be searched for this hyperparameter."""
+        """Raise SpecError ``invalid_range`` when [low, high] cannot be searched for this hyperparameter."""
         if self.sample_as == "flag":
-            raise ValueError(f"invalid_range: {self.name} is a switch and has no range")
+            raise SpecError(f"{self.name} is a switch and has no range", code="invalid_range")
         if self.whole and not (low == int(low) and high == int(high)):
-            raise ValueError(f"invalid_range: {self.name} is a whole number")
+            raise SpecError(f"{self.name} is a whole number", code="invalid_range")
         if self.sample_as == "one_minus" and not 0 <= low <= high < 1:
-            raise ValueError(f"invalid_range: {self.name} must lie in [0, 1)")
+            raise SpecError(f"{self.name} must lie in [0, 1)", code="invalid_range")
         if self.sample_as == "value" and (low < 0 or (self.log and low <= 0)):
-            raise ValueError(f"invalid_range: {self.name} is searched on a log scale and must be above 0")
+            message = f"{self.name} is searched on a log scale and must be above 0"
+            raise SpecError(message, code="invalid_range")
 
     @property
     def scale(self) -> str:
@@ -54,7 +58,28 @@ class Hyperparameter:
         return "log" if self.log else "linear"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
+class TorchTwin:
+    """torch.optim's class of the same method.
+
+    ``switches``: its arguments that make it the method. ``pairs``: arguments that are two hyperparameters; ``spelled``: others
+    that it takes in another form, as a format. ``only``: hyperparameters that must (True) or must not be above 0 for it to be
+    the same method. ``state``: its entries of a weight's state → ours; None where its state cannot be taken over.
+    """
+
+    name: str
+    switches: Mapping[str, bool] = field(default_factory=dict)
+    pairs: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    spelled: Mapping[str, str] = field(default_factory=dict)
+    only: Mapping[str, bool] = field(default_factory=dict)
+    state: Mapping[str, str] | None = None
+
+    def at(self, values: Mapping[str, float | bool]) -> bool:
+        """Whether it is the same method at these hyperparameters."""
+        return all((float(values[name]) > 0) == above for name, above in self.only.items())
+
+
+@dataclass(frozen=True, kw_only=True)
 class OptimizerInfo:
     """One row of the catalogue.
 
@@ -64,6 +89,7 @@ class OptimizerInfo:
     simpler, breaks ties of equals. ``couples``: what a number of a weight's update depends on besides its own gradient,
     which decides how many trials are updated at once. ``schedules``: those searched without being asked for;
     ``fits``: those that make sense at all. ``answers_elsewhere``: the point to evaluate is not the one that is trained.
+    ``rates_by_layer``: whether layers may have learning rates of their own. ``torch``: its twin in torch.optim.
     ``heading``: the family where kind and couples do not tell it.
     """
 
@@ -78,7 +104,7 @@ class OptimizerInfo:
     reference: str
     wins_when: str
     pitfalls: str
-    torch_class: str | None = None
+    torch: TorchTwin | None = None
     schedules: tuple[str, ...] = ALL_SCHEDULES
     warmup: tuple[float, ...] = (0.0, 0.05, 0.1)
     default_schedule: str = "cosine"
@@ -91,6 +117,7 @@ class OptimizerInfo:
     state_numbers: Callable[[Shape, Role], int] | None = None
     trial_numbers: int = 0
     answers_elsewhere: bool = False
+    rates_by_layer: bool = True
     heading: str | None = None
 
     def defaults(self) -> dict[str, float | bool]:
@@ -122,13 +149,14 @@ class OptimizerInfo:
         own = {
             f.name: getattr(self, f.name)
             for f in fields(self)
-            if f.name not in ("hyperparameters", "state_numbers", "heading")
+            if f.name not in ("hyperparameters", "state_numbers", "heading", "torch")
         }
         rows = [{**asdict(h), "scale": h.scale} for h in self.hyperparameters]
         shown = {
             "family": self.family,
             "state_bytes_per_parameter": self.state_bytes_per_parameter,
             "batched": self.batched,
+            "torch_class": None if self.torch is None else self.torch.name,
         }
         return {**own, **shown, "hyperparameters": rows}
 
@@ -158,16 +186,18 @@ def coupled(default: float = 0.0) -> Hyperparameter:
     )
 
 
-def decoupled(default: float = 0.01, low: float = 1e-3, high: float = 1.0) -> Hyperparameter:
-    """Weight decay apart from the gradient."""
+def decoupled(default: float = 0.01, low: float = 1e-6, high: float = 1.0) -> Hyperparameter:
+    """Weight decay apart from the gradient. From next to nothing on: a method that cannot do without it is no fair baseline."""
     return Hyperparameter("weight_decay", default, low, high, "p *= 1 − lr·wd; averaging time 1/(lr·wd)", min_trials=16)
 
 
 def one_minus(
-    name: str, default: float, low: float, high: float, reason: str, min_trials: int | None = 10
+    name: str, default: float, low: float, high: float, reason: str, min_trials: int | None = 10, positive: bool = False
 ) -> Hyperparameter:
     """A number below 1 whose distance to 1 matters."""
-    return Hyperparameter(name, default, low, high, reason, sample_as="one_minus", min_trials=min_trials)
+    return Hyperparameter(
+        name, default, low, high, reason, sample_as="one_minus", min_trials=min_trials, positive=positive
+    )
 
 
 def flag(name: str, reason: str, default: bool = False, min_trials: int | None = None) -> Hyperparameter:
@@ -185,6 +215,9 @@ def count(name: str, default: int, low: int, high: int, reason: str, min_trials:
     return Hyperparameter(name, default, low, high, reason, log=low > 0, min_trials=min_trials, whole=True)
 
 
+# Of torch's twins: betas as a pair, and Adam's two moments.
+BETAS = {"betas": ("beta1", "beta2")}
+MOMENTS = {"exp_avg": "mean", "exp_avg_sq": "square"}
 MOMENTUM = one_minus(
     "momentum", 0.9, 0.7, 0.995, "1 − momentum is what matters, so it is sampled on a log scale"
 )  # fmt: skip

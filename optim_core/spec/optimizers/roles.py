@@ -20,6 +20,11 @@ def preconditioned(role: Role, shape: Shape) -> bool:
     return role in ("matrix", "embedding", "head") and len(shape) >= 2 and max(shape[0], prod(shape[1:])) <= MAX_SIDE
 
 
+def triangular(shape: Shape, size: int) -> bool:
+    """Whether PSGD's factor for a side of this length is a triangle, not a diagonal."""
+    return len(shape) >= 2 and 1 < size <= MAX_SIDE
+
+
 def many_axes(role: Role, shape: Shape) -> bool:
     """Whatever has two axes or more."""
     del role

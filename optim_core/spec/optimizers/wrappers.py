@@ -7,14 +7,19 @@ from math import prod
 from typing import Literal
 
 from optim_core.spec.optimizers import families
-from optim_core.spec.optimizers.info import Hyperparameter, OptimizerInfo, Role, Shape, count, fixed
+from optim_core.spec.optimizers.info import Hyperparameter, OptimizerInfo, Role, Shape, count
 
 DEFAULT_BASE = "adamw"
 
 
-@dataclass(frozen=True)
+Couples = Literal["nothing", "tensor", "matrix", "model", "population"]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Wrapper:
-    """A method around another. The fields mean what they mean in ``OptimizerInfo``, added to the base's."""
+    """A method around another. The fields mean what they mean in ``OptimizerInfo``, added to the base's; ``couples``: what it
+    brings about around a base that couples nothing.
+    """
 
     name: str
     title: str
@@ -26,12 +31,8 @@ class Wrapper:
     reference: str
     wins_when: str
     pitfalls: str
-
-    def _couples(self, base: OptimizerInfo) -> Literal["nothing", "tensor", "matrix", "model", "population"]:
-        """The mean of Cautious's mask is a weight's, the norm of SAM's gradient the model's."""
-        if base.couples != "nothing":
-            return base.couples
-        return {"cautious": "tensor", "sam": "model"}.get(self.name, "nothing")  # type: ignore[return-value]
+    couples: Couples = "nothing"
+    answers_elsewhere: bool = False
 
     def around(self, base: OptimizerInfo) -> OptimizerInfo:
         """The row of this wrapper around ``base``. Raises ValueError, in words, where that makes no sense."""
@@ -59,12 +60,12 @@ class Wrapper:
             reference=f"{self.reference}; base: {base.reference}",
             wins_when=self.wins_when,
             pitfalls=self.pitfalls,
-            torch_class=None,
+            torch=None,
             heading=families.AROUND,
             searched=False,
-            couples=self._couples(base),
+            couples=self.couples if base.couples == "nothing" else base.couples,
             state_numbers=numbers,
-            answers_elsewhere=base.answers_elsewhere or self.name == "lookahead",
+            answers_elsewhere=base.answers_elsewhere or self.answers_elsewhere,
         )
 
 
@@ -72,43 +73,57 @@ WRAPPERS: dict[str, Wrapper] = {
     wrapper.name: wrapper
     for wrapper in (
         Wrapper(
-            "lookahead",
-            "Lookahead",
-            "every k steps of the base:  slow += α(p − slow);  p = slow;  evaluate at slow",
-            (
+            name="lookahead",
+            title="Lookahead",
+            formula="every k steps of the base:  slow += α(p − slow);  p = slow;  evaluate at slow",
+            hyperparameters=(
                 count("lookahead_k", 5, 1, 1000, "steps of the base between two syncs"),
-                fixed("lookahead_alpha", 0.5, 0.0, 1.0, "how far the slow weights follow; 1 is the base", log=False),
+                Hyperparameter(
+                    "lookahead_alpha",
+                    0.5,
+                    0.0,
+                    1.0,
+                    "how far the slow weights follow; 1 is the base",
+                    log=False,
+                    min_trials=None,
+                    most=1.0,
+                ),
             ),
-            1,
-            0.3,
-            0,
-            "Zhang et al. 2019, arXiv 1907.08610",
-            "noisy runs at a high learning rate",
-            "evaluate at the slow weights (optimizer.eval()); timm's first sync does nothing",
+            state_per_weight=1,
+            step_cost=0.3,
+            gradients=0,
+            reference="Zhang et al. 2019, arXiv 1907.08610",
+            wins_when="noisy runs at a high learning rate",
+            pitfalls="evaluate at the slow weights (optimizer.eval()); timm's first sync does nothing",
+            answers_elsewhere=True,
         ),
         Wrapper(
-            "cautious",
-            "Cautious",
-            "mask = [step·g goes downhill];  step *= mask/max(mean(mask), 1e-3)",
-            (),
-            0,
-            0.5,
-            0,
-            "Liang et al. 2024, arXiv 2411.16085; timm caution=True",
-            "momentum that overshoots",
-            "changes the size of steps; pytorch_optimizer scales the mask differently",
+            name="cautious",
+            title="Cautious",
+            formula="mask = [step·g goes downhill];  step *= mask/max(mean(mask), 1e-3)",
+            hyperparameters=(),
+            state_per_weight=0,
+            step_cost=0.5,
+            gradients=0,
+            reference="Liang et al. 2024, arXiv 2411.16085; timm caution=True",
+            wins_when="momentum that overshoots",
+            pitfalls="changes the size of steps; pytorch_optimizer scales the mask differently",
+            # The mean of its mask is a weight's.
+            couples="tensor",
         ),
         Wrapper(
-            "sam",
-            "SAM",
-            "gradient at p + ρ·g/‖g‖",
-            (Hyperparameter("rho", 0.05, 0.01, 0.2, "radius of the neighbourhood", min_trials=6),),
-            0,
-            0.5,
-            1,
-            "Foret et al. 2021, arXiv 2010.01412",
-            "overfitting; vision models",
-            "two gradients a step: half the steps at equal cost",
+            name="sam",
+            title="SAM",
+            formula="gradient at p + ρ·g/‖g‖",
+            hyperparameters=(Hyperparameter("rho", 0.05, 0.01, 0.2, "radius of the neighbourhood", min_trials=6),),
+            state_per_weight=0,
+            step_cost=0.5,
+            gradients=1,
+            reference="Foret et al. 2021, arXiv 2010.01412",
+            wins_when="overfitting; vision models",
+            pitfalls="two gradients a step: half the steps at equal cost",
+            # The norm of its gradient is the model's.
+            couples="model",
         ),
     )
 }

@@ -13,7 +13,7 @@ from optim_core.spec.keys import derive_seed
 from optim_core.spec.problem import LayersModel, Model
 from optim_core.tasks.dropout import SeededDropout, set_seed
 from optim_core.tasks.init import initialise
-from optim_core.tasks.models.catalogue import Rows, build_catalogue
+from optim_core.tasks.models.catalogue import InputShape, build_catalogue
 from optim_core.tasks.models.from_layers import MAX_PARAMETERS, build_layers
 
 __all__ = ["make_networks", "outline"]
@@ -35,7 +35,7 @@ def outline(
     with torch.device("meta"):
         if isinstance(model, LayersModel):
             return build_layers(model, shape, outputs)
-        network = build_catalogue(model, Rows(shape, cardinalities), outputs, always_dropout=always_dropout)
+        network = build_catalogue(model, InputShape(shape, cardinalities), outputs, always_dropout=always_dropout)
     weights = sum(parameter.numel() for parameter in network.parameters())
     if weights > MAX_PARAMETERS:
         message = f"the model has {weights:,} weights; the limit is {MAX_PARAMETERS:,}"
@@ -60,7 +60,8 @@ def make_networks(
     the CPU, then converted: one seed means one start on every device and in every precision.
     """
     drawn = outline(model, shape, outputs, cardinalities=cardinalities, always_dropout=always_dropout)
-    drawn = drawn.to_empty(device="cpu")
+    # As ``to_empty`` does, whose ``empty_like`` of what has no memory imports sympy first: half a second.
+    drawn = drawn._apply(lambda x: torch.empty_strided(x.size(), x.stride(), dtype=x.dtype, device="cpu"))
     as_drawn = dtype == torch.float32 and torch.device(device).type == "cpu"
     for seed in seeds:
         generator = torch.Generator().manual_seed(derive_seed(seed, "init"))

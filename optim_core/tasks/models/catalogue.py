@@ -21,14 +21,16 @@ MAX_TOKENS = 1024
 Shape = tuple[int, ...]
 
 
-class Rows(NamedTuple):
+class InputShape(NamedTuple):
     """``shape``: (d,) or (c, h, w). ``cardinalities``: codes of each category column, which are the last of the d."""
 
     shape: Shape
     cardinalities: tuple[int, ...] = ()
 
 
-def build_catalogue(spec: CatalogueModel, rows: Rows, outputs: int, *, always_dropout: bool = False) -> nn.Sequential:
+def build_catalogue(
+    spec: CatalogueModel, rows: InputShape, outputs: int, *, always_dropout: bool = False
+) -> nn.Sequential:
     """The network ``spec`` for ``rows``.
 
     ``always_dropout``: dropout layers also where the rate is 0, for trials that set their own.
@@ -49,16 +51,16 @@ def build_catalogue(spec: CatalogueModel, rows: Rows, outputs: int, *, always_dr
     return nn.Sequential(*_without_dropout(layers))
 
 
-def _linear(spec: CatalogueModel, rows: Rows, outputs: int) -> list[nn.Module]:
+def _linear(spec: CatalogueModel, rows: InputShape, outputs: int) -> list[nn.Module]:
     return [*_flat(rows.shape), nn.Linear(prod(rows.shape), outputs)]
 
 
-def _mlp(spec: CatalogueModel, rows: Rows, outputs: int) -> list[nn.Module]:
+def _mlp(spec: CatalogueModel, rows: InputShape, outputs: int) -> list[nn.Module]:
     """Linear, activation, dropout per hidden width (default 64, 64)."""
     return [*_flat(rows.shape), *_perceptron(spec, prod(rows.shape), outputs)]
 
 
-def _tabular(spec: CatalogueModel, rows: Rows, outputs: int) -> list[nn.Module]:
+def _tabular(spec: CatalogueModel, rows: InputShape, outputs: int) -> list[nn.Module]:
     """As ``mlp``, with an embedding of ``width`` (``categories.default_width``) numbers for each category column."""
     if len(rows.shape) != 1:
         raise _mismatch("the model tabular needs a table; the rows of this data set are images")
@@ -78,7 +80,7 @@ def _perceptron(spec: CatalogueModel, features: int, outputs: int) -> list[nn.Mo
     return [*layers, nn.Linear(widths[-1], outputs)]
 
 
-def _cnn(spec: CatalogueModel, rows: Rows, outputs: int) -> list[nn.Module]:
+def _cnn(spec: CatalogueModel, rows: InputShape, outputs: int) -> list[nn.Module]:
     """``depth`` (2) times 3x3 convolution, activation, 2x2 max pooling; channels ``width`` (16) doubling."""
     shape = _image(rows, "cnn")
     width, depth = spec.width or 16, spec.depth or 2
@@ -97,7 +99,7 @@ def _cnn(spec: CatalogueModel, rows: Rows, outputs: int) -> list[nn.Module]:
     return [*layers, nn.Flatten(), *_dropout(spec, count()), nn.Linear(features, outputs)]
 
 
-def _resnet(spec: CatalogueModel, rows: Rows, outputs: int) -> list[nn.Module]:
+def _resnet(spec: CatalogueModel, rows: InputShape, outputs: int) -> list[nn.Module]:
     """``stages`` (2) of ``depth`` (1) pre-activation residual blocks, GroupNorm; channels ``width`` (16) doubling.
 
     Each stage but the first halves the image. Three stages of one block are the eight layers of ResNet-8 (arXiv 1512.03385,
@@ -124,15 +126,15 @@ def _resnet(spec: CatalogueModel, rows: Rows, outputs: int) -> list[nn.Module]:
     return [*layers, _group_norm(channels), act(), Mean(2, 3), *_dropout(spec, count()), nn.Linear(channels, outputs)]
 
 
-def _gru(spec: CatalogueModel, rows: Rows, outputs: int) -> list[nn.Module]:
+def _gru(spec: CatalogueModel, rows: InputShape, outputs: int) -> list[nn.Module]:
     return _recurrent(spec, rows, outputs, GRU)
 
 
-def _lstm(spec: CatalogueModel, rows: Rows, outputs: int) -> list[nn.Module]:
+def _lstm(spec: CatalogueModel, rows: InputShape, outputs: int) -> list[nn.Module]:
     return _recurrent(spec, rows, outputs, LSTM)
 
 
-def _recurrent(spec: CatalogueModel, rows: Rows, outputs: int, cell: type[Recurrent]) -> list[nn.Module]:
+def _recurrent(spec: CatalogueModel, rows: InputShape, outputs: int, cell: type[Recurrent]) -> list[nn.Module]:
     """``depth`` (1) cells of ``width`` (32) over image rows or features, dropout after each; the last state decides."""
     width, depth, shape = spec.width or 32, spec.depth or 1, rows.shape
     steps, number = _sequence(shape, MAX_STEPS, f"the model {spec.name}"), count()
@@ -144,7 +146,7 @@ def _recurrent(spec: CatalogueModel, rows: Rows, outputs: int, cell: type[Recurr
     return [*layers, nn.Linear(width, outputs)]
 
 
-def _transformer(spec: CatalogueModel, rows: Rows, outputs: int) -> list[nn.Module]:
+def _transformer(spec: CatalogueModel, rows: InputShape, outputs: int) -> list[nn.Module]:
     """``depth`` (2) pre-norm blocks of ``width`` (32) and ``heads`` (4) over image rows or features; mean pool."""
     width, depth, heads = spec.width or 32, spec.depth or 2, spec.heads or 4
     if width % heads:
@@ -166,7 +168,7 @@ def _transformer(spec: CatalogueModel, rows: Rows, outputs: int) -> list[nn.Modu
     return [*layers, nn.LayerNorm(width), Mean(1), nn.Linear(width, outputs)]
 
 
-Builder = Callable[[CatalogueModel, Rows, int], list[nn.Module]]
+Builder = Callable[[CatalogueModel, InputShape, int], list[nn.Module]]
 # name → (builder, the options it takes); a new model is one row here and one name in ``CatalogueModel``.
 MODELS: dict[str, tuple[Builder, frozenset[str]]] = {
     "linear": (_linear, frozenset()),
@@ -216,7 +218,7 @@ def _sequence(shape: Shape, most: int, who: str) -> int:
     return tokens
 
 
-def _image(rows: Rows, name: str) -> Shape:
+def _image(rows: InputShape, name: str) -> Shape:
     if len(rows.shape) != 3:
         raise _mismatch(
             f"the model {name} needs images (such as digits); this data set has {rows.shape[0]} plain features"

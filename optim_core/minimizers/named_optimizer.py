@@ -1,0 +1,65 @@
+"""What all optimizers have that we hand out: they know which method they are, and can be told to evaluate or to train."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from optim_core.spec.errors import SpecError
+from optim_core.spec.optimizers import unwrap
+
+# Entries of a param group that are no hyperparameters.
+METHOD = "method"
+NAMES = "param_names"
+
+
+class NamedOptimizer(torch.optim.Optimizer):
+    """``defaults[METHOD]``, and with it every param group and every ``state_dict``, holds the method's name."""
+
+    def __init__(self, params: Any, name: str, defaults: dict[str, Any]) -> None:
+        super().__init__(params, {**defaults, METHOD: name})
+
+    @property
+    def method(self) -> str:
+        """The catalogue's name."""
+        return self.defaults[METHOD]
+
+    def eval(self) -> None:
+        """Put the point that counts into the weights, for evaluation or saving. Nothing happens where it is the trained one."""
+
+    def train(self) -> None:
+        """Undo ``eval``; nothing happens where there was none."""
+
+    def __repr__(self) -> str:
+        lines = [f"{self.method} ("]
+        for i, group in enumerate(self.param_groups):
+            lines.append(f"Parameter Group {i}: {sum(p.numel() for p in group['params'])} numbers")
+            hidden = ("params", NAMES, METHOD, "differentiable")
+            lines += [f"    {key}: {group[key]}" for key in sorted(group) if key not in hidden]
+        return "\n".join([*lines, ")"])
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """As torch's. Weights of a later group may lack names where the first ones have them: their places serve."""
+        if self.param_groups and isinstance(param_group, dict):
+            param_group = {**param_group, "params": self._named_as_before(param_group["params"])}
+        super().add_param_group(param_group)
+
+    def _named_as_before(self, params: Any) -> list[Any]:
+        listed = [params] if isinstance(params, torch.Tensor) else params
+        if isinstance(listed, set):
+            return listed  # type: ignore[return-value]  # Refused by torch, in words.
+        listed = list(listed)
+        bare = [row[1] if isinstance(row, tuple) else row for row in listed]
+        if NAMES not in self.param_groups[0]:
+            return bare
+        place = len(self.param_groups)
+        return [row if isinstance(row, tuple) else (f"group{place}.{i}", row) for i, row in enumerate(listed)]
+
+    def check_method(self, state_dict: dict[str, Any]) -> None:
+        """Raise SpecError where ``state_dict`` was saved by another method; torch's own do not say."""
+        for group in state_dict["param_groups"]:
+            saved = group.get(METHOD, self.method)
+            if (unwrap(saved) or saved) != (unwrap(self.method) or self.method):
+                message = f"this state was saved by {saved}, and the optimizer is {self.method}"
+                raise SpecError(message, code="other_method")

@@ -1,0 +1,30 @@
+"""What an answer scores that has learned nothing: the floor that every score stands on."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from optim_core.tasks.build import Problem
+
+
+def trivial_output(problem: Problem) -> Tensor:
+    """(C,) or (1,): one output for every row, learned from the training targets alone.
+
+    Classification: the most frequent class, and for the loss the classes' shares; scores that are all alike have an AUROC
+    of 0.5. Regression: the mean. The loss of a class that no training row has is infinite.
+    """
+    seen = problem.train.y
+    if problem.classes is None:
+        return seen.double().mean()[None]
+    shares = torch.bincount(seen, minlength=problem.outputs).double() / len(seen)
+    return shares.log() if problem.metric == "loss" else F.one_hot(shares.argmax(), problem.outputs).double()
+
+
+def minority(problem: Problem) -> float | None:
+    """The share of the rarest class over the rows of all splits; None for regression."""
+    if problem.classes is None:
+        return None
+    y = torch.cat([problem.train.y, problem.validation.y, problem.test.y])
+    return int(torch.bincount(y, minlength=problem.outputs).min()) / len(y)
