@@ -9,7 +9,7 @@ from fastapi import FastAPI, Request, Response
 
 from service import web
 from service.api import routers
-from service.api.deps import Context
+from service.api.deps import ServiceParts
 from service.api.problems import install, problem
 from service.db import Database
 from service.dispatch.base import Dispatcher
@@ -35,7 +35,7 @@ def create_app(settings: Settings, database: Database, dispatcher: Dispatcher) -
         docs_url=None,
         redoc_url=None,
     )
-    app.state.context = Context(settings, database, dispatcher)
+    app.state.context = ServiceParts(settings, database, dispatcher)
     install(app)
     for router in routers:
         app.include_router(router)

@@ -54,15 +54,19 @@ def advance(database: Database, study_id: str) -> int | None:
 
 
 def _decide(turn: planning.Advance) -> int | None:
-    from optim_core.recommend import recommend
-    from optim_core.search import Finish, Plan, plan
+    from optim_core.recommend import recommend, standing
+    from optim_core.search import Finish, Plan, forecast, plan
 
+    expected, stands = forecast(turn.view), standing(turn.view)
+    turn.standing = None if stands is None else stands.document()
+    turn.forecast = None if expected is None else expected.document()
     match plan(turn.view):
         case Plan(units=units, note=note):
             log.info("study %s: %s, %s units", turn.view.study_id, note, len(units))
             return len(units) if turn.apply_plan(list(units), note) else None
         case Finish(failure=None):
-            return 0 if turn.finish(recommend(turn.view)) else None
+            suffices_s = None if expected is None else expected.needed_s
+            return 0 if turn.finish(recommend(turn.view, suffices_s)) else None
         case Finish(failure=(code, message)):
             return 0 if turn.fail(code, message) else None
         case _:

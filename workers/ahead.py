@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection
+from importlib import import_module
 
 from service.db import Database
 from service.operations import planning
@@ -27,18 +28,18 @@ class Ahead:
         self.study_id, self._warm = study_id, True
 
     def make_ready(self, active: Collection[str]) -> bool:
-        """One step: warm up, or build the problem of the first of ``active``. True when it took time. Never raises.
+        """One step: build the problem of the first of ``active``, or warm up. True when it took time. Never raises.
 
         Only one problem is kept, so the one at hand stays while its study is active. A study that cannot be made ready is
         tried once; its own unit will fail, with its own message.
         """
+        if active and self.study_id not in active:
+            self.study_id = study_id = next(iter(active))
+            return _attempt(f"study {study_id}", lambda: self._build(study_id))
         if not self._warm:
             self._warm = True
             return _attempt("warming up", _warm_up)
-        if not active or self.study_id in active:
-            return False
-        self.study_id = study_id = next(iter(active))
-        return _attempt(f"study {study_id}", lambda: self._build(study_id))
+        return False
 
     def _build(self, study_id: str) -> None:
         from workers import training
@@ -46,6 +47,9 @@ class Ahead:
         spec = planning.study_spec(self.database, study_id)
         if spec is not None:
             training.make_ready(study_id, spec)
+            self._warm = True
+        # Planning needs it sooner or later, and imports it only then.
+        import_module("optuna")
 
 
 def _warm_up() -> None:

@@ -1,212 +1,28 @@
-"""The console script ``whichopt``: where settings, servers, workers and commands come together."""
+"""The console script ``whichopt``. Light, so that even Ctrl-C during the imports of the commands is one line."""
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import sys
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Annotated
-
-import typer
-
-from service.cli import Local, add_commands
-from service.cli.backend import connect
-from service.cli.commands import AsJson, Server, StudyId, emit
-from service.cli.errors import (
-    ANSWERED,
-    BAD_INPUT,
-    INTERRUPTED,
-    NOT_PERMITTED,
-    STUDY_FAILED,
-    UNREACHABLE,
-    CommandError,
-    one_line,
-    say,
-)
-from service.settings import Settings
-from workers.trace_cli import add_trace
-
-app = typer.Typer(
-    help="Which optimizer to train a model with, at which settings, and how sure that is.",
-    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
-)  # fmt: skip
-database = typer.Typer(help="Schema of the database.", no_args_is_help=True)
+from typing import NoReturn
 
 
-def read_settings(**given: object) -> Settings:
-    """The settings of this process. Raises CommandError naming the variable that is wrong."""
-    from pydantic import ValidationError
-
-    try:
-        return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = "WHICHOPT_" + "_".join(str(part) for part in first["loc"][:1]).upper()
-        raise CommandError(f"{name}: {one_line(first['msg'])}") from None
-
-
-@contextmanager
-def open_local(workers: bool) -> Iterator[Local]:
-    """The embedded stack for one command."""
-    from workers.embedded import embedded
-    from workers.local import usual_workers
-
-    with embedded(read_settings(), workers=usual_workers() if workers else 0, wait_for_focus=True) as stack:
-        yield stack
-
-
-add_commands(app, open_local)
-add_trace(app)
-
-
-@app.command()
-def serve(
-    host: Annotated[str | None, typer.Option(help="Address to listen on (WHICHOPT_HOST).")] = None,
-    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port (WHICHOPT_PORT); 0 = a free one.")] = None,
-    workers: Annotated[int, typer.Option(min=1, max=64, help="Local worker processes.")] = 1,
-    no_worker: Annotated[bool, typer.Option("--no-worker", help="Only API and dashboard.")] = False,
-) -> None:
-    """Run API, dashboard and, unless a broker is configured, local workers."""
-    from workers import serving
-
-    settings = read_settings(host=host, port=port)
-    serving.serve(settings, 0 if no_worker or settings.broker_url else workers)
-
-
-@app.command()
-def worker(
-    queue: Annotated[str, typer.Option(help="device trains, control plans and sweeps, all does both.")] = "all",
-    concurrency: Annotated[int, typer.Option(min=1, max=64, help="Processes (with a broker).")] = 1,
-) -> None:
-    """Run a worker: under Celery when WHICHOPT_BROKER_URL is set, else polling the database."""
-    from workers import serving
-
-    if queue not in ("device", "control", "all"):
-        raise CommandError(f"--queue: {queue!r} is none of device, control, all")
-    serving.run_worker(read_settings(), queue, concurrency)
-
-
-@app.command()
-def doctor() -> None:
-    """Check this installation and what it is connected to."""
-    from workers.doctor import examine
-
-    found = examine(read_settings())
-    for name, fine, text in found:
-        print(f"{'ok  ' if fine else 'FAIL'}  {name}: {text}")
-    if not all(fine for _, fine, _ in found):
-        raise CommandError("something above is broken", UNREACHABLE)
-
-
-@app.command()
-def replay(study: StudyId, as_json: AsJson = False, server: Server = None) -> None:
-    """Train a recommendation again on its seeds and compare with the stored score."""
-    from optim_core.spec.errors import WhichoptError
-
-    with connect(open_local, server) as backend:
-        spec, answer = backend.client.get_study(study)["spec"], backend.client.recommendation(study)
-    from workers.replay import replay as run
-
-    try:
-        result = run(spec, answer, lambda text: print(text, file=sys.stderr))
-    except WhichoptError as error:
-        raise CommandError(f"{error.pointer or '/'}: {one_line(str(error))}", STUDY_FAILED) from None
-    if as_json:
-        emit(result.document())
-    else:
-        found = "diverged" if result.mean is None else f"{result.mean:.6g}"
-        print(f"stored {result.stored:.6g}, replayed {found} over {len(result.values)} seeds")
-    if result.data_changed:
-        raise CommandError("the data set is not the one of the study any more", STUDY_FAILED)
-    if not result.close:
-        raise CommandError("the score was not reproduced", STUDY_FAILED)
-    say("reproduced bit for bit" if result.same else "reproduced within rounding")
-
-
-@database.command()
-def upgrade(revision: Annotated[str, typer.Argument(help="A revision, or head.")] = "head") -> None:
-    """Bring the schema to this version."""
-    from service.db import migrate
-
-    migrate.upgrade(read_settings().url, revision)
-
-
-@database.command()
-def downgrade(revision: Annotated[str, typer.Argument(help="A revision; base removes every table.")]) -> None:
-    """Bring the schema back to an older revision. Data of newer columns is lost."""
-    from service.db import migrate
-
-    migrate.downgrade(read_settings().url, revision)
-
-
-@database.command()
-def current() -> None:
-    """Print the revision of the database, or ``none``."""
-    from service.db import migrate
-
-    print(migrate.current(read_settings().url) or "none")
-
-
-app.add_typer(database, name="db")
-
-
-def run(arguments: list[str] | None = None) -> int:
-    """Run one command; returns the exit status. Whatever happens is one line on standard error."""
-    try:
-        status = app(arguments, standalone_mode=False)
-        sys.stdout.flush()
-        return status if isinstance(status, int) else ANSWERED
-    except CommandError as error:
-        say(str(error))
-        return error.code
-    except (KeyboardInterrupt, typer.Abort):
-        say("interrupted")
-        return INTERRUPTED
-    except typer.TyperException as error:
-        format_message = getattr(error, "format_message", None)
-        say(one_line(format_message() if format_message else str(error)) + " (see --help)")
-        return BAD_INPUT
-    except (BrokenPipeError, SystemExit):
-        # The reader has seen enough (typer itself makes a closed pipe a SystemExit). Standard output must not fail again
-        # when the interpreter flushes it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return ANSWERED
-    except Exception as error:
-        if os.environ.get("WHICHOPT_LOG_LEVEL") == "DEBUG":
-            traceback.print_exc()
-        message, status = explain(error)
-        say(message)
-        return status
-
-
-def explain(error: Exception) -> tuple[str, int]:
-    """One line and the exit status for what no command foresaw."""
-    from service.db import DatabaseUnavailable, SchemaMismatch
-
-    text = one_line(str(error)) or type(error).__name__
-    if isinstance(error, DatabaseUnavailable):
-        return f"the database does not answer: {text}", UNREACHABLE
-    if isinstance(error, SchemaMismatch):
-        return text, NOT_PERMITTED
-    if isinstance(error, PermissionError):
-        return text, NOT_PERMITTED
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return f"the disk is full: {text}", BAD_INPUT
-    return f"unexpected {type(error).__name__}: {text} (WHICHOPT_LOG_LEVEL=DEBUG shows where)", STUDY_FAILED
-
-
-def _end(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
-
-
-def main() -> None:
+def main() -> NoReturn:
     """Entry point of the console script."""
-    signal.signal(signal.SIGTERM, _end)
-    sys.exit(run())
+    try:
+        from service.cli.errors import Terminated
+        from workers.commands import run
+        from workers.local import leave
+    except KeyboardInterrupt:
+        print("whichopt: interrupted: nothing was asked yet", file=sys.stderr, flush=True)
+        os._exit(130)
+
+    def end(number: int, frame: object) -> None:
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, end)
+    leave(run())
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from service.settings import Settings
+from workers.collector import without_collector
 from workers.local import LocalPool
 
 START_S = 30.0
@@ -45,15 +46,21 @@ def embedded(settings: Settings | None = None, *, workers: int = 1, wait_for_foc
         # First of all: importing torch takes seconds, and goes on beside everything below.
         pool = LocalPool(quiet(settings), workers)
         stack.callback(pool.close)
-        from service.app import create_app
-        from service.db import Database
-        from service.dispatch.null import NullDispatcher
+        with without_collector():
+            from service.app import create_app
+            from service.db import Database
+            from service.dispatch.null import NullDispatcher
 
-        database = Database(settings.url)
-        stack.callback(database.dispose)
-        database.migrate()
-        app = create_app(settings, database, NullDispatcher())
+            database = Database(settings.url)
+            stack.callback(database.dispose)
+            database.migrate()
+            app = create_app(settings, database, NullDispatcher())
+            if workers:
+                # Checks the data set of a study that is sent.
+                import optim_core.data  # noqa: F401
         url = stack.enter_context(serve_in_thread(app))
+        # They end while the API does.
+        stack.callback(pool.terminate)
         if not wait_for_focus:
             pool.go()
         yield Embedded(url, settings, pool)

@@ -13,9 +13,14 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import IO
+from importlib import import_module
+from typing import IO, TYPE_CHECKING, NoReturn
 
 from service.settings import Settings
+from workers.collector import without_collector
+
+if TYPE_CHECKING:
+    from workers.loop import Loop
 
 log = logging.getLogger("whichopt.worker")
 
@@ -78,7 +83,7 @@ class LocalProcess:
                 pipe.flush()
 
     def terminate(self) -> None:
-        """Ask the worker to end, without waiting. One that never began holds nothing, so it need not be asked."""
+        """Ask the worker to end, without waiting. One that never began holds nothing, so it is not asked."""
         if self.alive():
             self._process.send_signal(signal.SIGTERM if self._begun else signal.SIGKILL)
 
@@ -96,16 +101,19 @@ class LocalProcess:
 
 
 class LocalPool:
-    """Local worker processes that are started again when they die, for example killed for using too much memory."""
+    """Local worker processes that are started again when they die, for example killed for using too much memory.
+
+    Until ``go`` one core is left to whoever sets up what they will work on: the last worker starts then.
+    """
 
     def __init__(self, settings: Settings, size: int) -> None:
-        self._settings = settings
+        self._settings, self._size = settings, size
         self._threads = max(1, cores() // size) if size else 1
         self._orders: list[str | None] = []
         self._quick_deaths = 0
         self._lock, self._closing = threading.Lock(), threading.Event()
         self._started = time.monotonic()
-        self.processes = [LocalProcess(settings, self._threads) for _ in range(size)]
+        self.processes = [LocalProcess(settings, self._threads) for _ in range(min(size, max(1, cores() - 1)))]
         self._watcher = threading.Thread(target=self._watch, name="local-pool", daemon=True)
         self._watcher.start()
 
@@ -113,6 +121,8 @@ class LocalPool:
         """Let the workers begin, on one study or on any."""
         with self._lock:
             self._orders = [study_id]
+            while len(self.processes) < self._size:
+                self.processes.append(LocalProcess(self._settings, self._threads))
             for process in self.processes:
                 process.go(study_id)
 
@@ -120,12 +130,17 @@ class LocalPool:
         """False once workers keep dying right after their start."""
         return self._quick_deaths < MOST_QUICK_DEATHS
 
-    def close(self) -> None:
-        """Stop all workers; what they train is saved and released."""
+    def terminate(self) -> None:
+        """Ask all workers to end, without waiting."""
         self._closing.set()
         with self._lock:
             for process in self.processes:
                 process.terminate()
+
+    def close(self) -> None:
+        """Stop all workers; what they train is saved and released."""
+        self.terminate()
+        with self._lock:
             for process in self.processes:
                 process.stop()
 
@@ -166,28 +181,45 @@ def as_environment(settings: Settings) -> dict[str, str]:
 def work(settings: Settings, *, follow: IO[bytes] | None = None, trains: bool = True) -> None:
     """Work until SIGTERM or SIGINT, or until ``follow`` ends. What is being trained is then saved and released.
 
+    A signal that comes while nothing is being trained ends the process at once.
+
     ``follow``: lines with a study's id, or ``*`` for any study; work begins with the first line.
     """
     stopping, begun = threading.Event(), threading.Event()
     study: list[str | None] = [None]
+    loops: list[Loop] = []
+
+    def end(*_: object) -> None:
+        stopping.set()
+        # Without a lease there is nothing to give back, and a transaction that is cut off leaves nothing behind.
+        if not any(loop.holds for loop in loops):
+            leave(0)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
+        signal.signal(number, end)
     if follow is not None:
         reader = threading.Thread(target=_obey, args=(follow, study, begun, stopping), daemon=True, name="orders")
         reader.start()
     else:
         begun.set()
-    if trains:
-        import workers.training  # noqa: F401 - seconds of importing, spent before there is work
-
-    while not begun.wait(0.05):
-        if stopping.is_set():
-            return
+    _import(trains)
+    begun.wait()
     if not stopping.is_set():
-        _loop(settings, study, stopping.is_set, trains)
+        _loop(settings, study, stopping.is_set, trains, loops)
 
 
-def _loop(settings: Settings, study: list[str | None], stop: Callable[[], bool], trains: bool) -> None:
+def _import(trains: bool) -> None:
+    """Seconds of importing, spent before there is work."""
+    with without_collector():
+        if trains:
+            import_module("workers.training")
+        for name in ("workers.loop", "optim_core.search", "optim_core.recommend"):
+            import_module(name)
+
+
+def _loop(
+    settings: Settings, study: list[str | None], stop: Callable[[], bool], trains: bool, loops: list[Loop]
+) -> None:
     from service.db import Database
     from service.dispatch.null import NullDispatcher
     from workers.loop import Loop
@@ -196,6 +228,7 @@ def _loop(settings: Settings, study: list[str | None], stop: Callable[[], bool],
     loop = Loop(
         database, settings, NullDispatcher(), worker_name(), trains=trains, stop=stop, longest_wait_s=settings.poll_s
     )
+    loops.append(loop)
 
     def stop_and_follow() -> bool:
         loop.study_id = study[0]
@@ -214,9 +247,18 @@ def _obey(pipe: IO[bytes], study: list[str | None], begun: threading.Event, stop
         study[0] = None if order == "*" else order
         begun.set()
     stopping.set()
+    begun.set()
 
 
-def main() -> int:
+def leave(status: int) -> NoReturn:
+    """End this process now: taking torch apart in memory would take a second, and nothing is left to be done."""
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(status)
+
+
+def main() -> NoReturn:
     """Entry point of the child process."""
     parser = argparse.ArgumentParser(prog="workers.local")
     parser.add_argument("--follow-stdin", action="store_true")
@@ -225,7 +267,7 @@ def main() -> int:
     configure_logging(settings)
     # Unbuffered and apart from sys.stdin: a thread that waits in sys.stdin cannot be left behind at exit.
     work(settings, follow=os.fdopen(os.dup(0), "rb", buffering=0) if arguments.follow_stdin else None)
-    return 0
+    leave(0)
 
 
 def configure_logging(settings: Settings) -> None:
@@ -236,4 +278,4 @@ def configure_logging(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

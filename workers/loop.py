@@ -7,10 +7,11 @@ import random
 import threading
 import time
 from collections.abc import Callable, Collection
+from contextlib import suppress
 
 from service.db import Database, DatabaseUnavailable
 from service.dispatch.base import Dispatcher
-from service.operations import planning
+from service.operations import planning, queue
 from service.settings import Settings
 from workers.advance import advance_all, advance_ready
 from workers.ahead import Ahead
@@ -46,6 +47,8 @@ class Loop:
         self.study_id: str | None = None
         # One unit at a time in a process, whoever asks: the loop's thread or a Celery task.
         self.busy = threading.Lock()
+        # Whether this process may hold a unit.
+        self.holds = False
         self.ahead = Ahead(database)
         self._sweep_at = 0.0
 
@@ -53,6 +56,8 @@ class Loop:
         """Sweep when due, plan what can be planned, train one unit, else get ready for one. False when nothing was to do."""
         if time.monotonic() >= self._sweep_at:
             sweep(self.database, self.settings, self.dispatcher)
+            if self.trains:
+                queue.worker_seen(self.database, self.worker)
             self._sweep_at = time.monotonic() + self.settings.sweep_s
         active = planning.active_studies(self.database, self.study_id)
         planned = advance_all(self.database, self.dispatcher, active)
@@ -62,11 +67,13 @@ class Loop:
         """Run one unit and plan what follows from it. False when there is none, or when this process trains already."""
         if not self.trains or self.stop() or not self.busy.acquire(blocking=False):
             return False
+        self.holds = True
         try:
             ended = run_one(self.database, self.settings, self.worker, study_id=self.study_id, stop=self.stop)
             if ended is not None:
                 self.ahead.trained(ended[1])
         finally:
+            self.holds = False
             self.busy.release()
         if ended is None:
             return False
@@ -84,6 +91,14 @@ class Loop:
 
     def run(self) -> None:
         """Take turns until ``stop``. Outages of the database are waited out."""
+        try:
+            self._take_turns()
+        finally:
+            if self.trains:
+                with suppress(DatabaseUnavailable):
+                    queue.worker_gone(self.database, self.worker)
+
+    def _take_turns(self) -> None:
         wait = outage = SHORTEST_WAIT_S
         while not self.stop():
             try:

@@ -73,7 +73,7 @@ def _warm_up() -> None:
     from optim_core.data import inspect
     from optim_core.spec.problem import BuiltinDataset, CatalogueModel, StudySpec
 
-    dataset = BuiltinDataset(name="iris")
+    dataset = BuiltinDataset(name="synthetic_classification")
     inspect(dataset, StudySpec(model=CatalogueModel(name="linear"), dataset=dataset))
 
 

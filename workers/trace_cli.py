@@ -13,8 +13,8 @@ from service.cli.commands import AsJson, emit
 from service.cli.errors import CommandError, one_line, say
 
 if TYPE_CHECKING:
-    from optim_core.trace.path import Path as Trace
-    from optim_core.trace.surfaces import Surface
+    from optim_core.tracing.path import Path as Trace
+    from optim_core.tracing.surfaces import Surface
 
 # More panels than this are no picture any more.
 MOST_PATHS = 24
@@ -51,20 +51,20 @@ def trace(
     if len(chosen) * len(schedules) > MOST_PATHS:
         raise CommandError(f"{len(chosen) * len(schedules)} paths are too many for a picture; at most {MOST_PATHS}")
     from optim_core.spec.errors import SpecError
-    from optim_core.trace.surfaces import find_surface
+    from optim_core.tracing.surfaces import find_surface
 
     try:
         surface = find_surface(on)
         paths = run_all(surface.name, chosen, schedules, {"start": first, "steps": steps, "noise": noise, "seed": seed})
     except SpecError as error:
-        raise CommandError(one_line(str(error).removeprefix("unknown_optimizer: "))) from None
+        raise CommandError(one_line(str(error))) from None
     heading = f"{surface.title}: {surface.formula}; {steps} steps" + (f", noise {noise:g}" if noise else "")
     if out is not None:
         _write(out, kind, surface, paths, heading)
     if as_json:
         emit(document(surface, paths))
     elif out is None:
-        from optim_core.trace.draw_terminal import draw
+        from optim_core.tracing.draw_terminal import draw
         from service.cli.render import console
 
         screen = console()
@@ -80,7 +80,7 @@ def run_all(
 ) -> list[Trace]:
     """Every optimizer under every schedule; methods without a learning rate once. Raises SpecError."""
     from optim_core.spec.optimizers import OPTIMIZERS
-    from optim_core.trace.run import CONSTANT, trace
+    from optim_core.tracing.run import CONSTANT, trace
 
     paths = []
     for name, hyper in chosen:
@@ -142,7 +142,7 @@ def _value(text: str, key: str, value: str) -> float | bool:
 
 
 def _schedule(text: str) -> dict[str, str | float]:
-    from optim_core.spec.problem import unknown_name
+    from optim_core.spec.names import unknown_name
     from optim_core.spec.schedules import SCHEDULES
 
     name, numbers = parse_named(text, "schedule")
@@ -173,9 +173,9 @@ def _kind(out: Path | None) -> str:
 
 def _write(out: Path, kind: str, surface: Surface, paths: Sequence[Trace], heading: str) -> None:
     if kind == "png":
-        from optim_core.trace.draw_png import draw_png as draw
+        from optim_core.tracing.draw_png import draw_png as draw
     else:
-        from optim_core.trace.draw_html import draw_html as draw
+        from optim_core.tracing.draw_html import draw_html as draw
     try:
         draw(out, surface, paths, heading)
     except OSError as error:

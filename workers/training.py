@@ -10,7 +10,7 @@ from optim_core.engine import Chunk, Interrupted, PackTooLarge
 from optim_core.spec.errors import TrainingError
 from optim_core.spec.problem import BuiltinDataset, CatalogueModel, StudySpec
 from optim_core.spec.trial import CurvePoint, UnitResult, UnitSpec
-from optim_core.tasks import Problem, build_problem
+from optim_core.tasks import Problem, ProblemSource, build_problem
 from service.operations.queue import Claim
 
 log = logging.getLogger("whichopt.worker")
@@ -29,20 +29,26 @@ class Stopped(Exception):
 class ProblemCache:
     """The last study's data and model, since a worker mostly trains one study at a time.
 
-    Another study with the same spec reads its files again: they may have changed since.
+    The data are read once. Of the problems of their folds, that of the search is kept and the last of the others. Another study
+    with the same spec reads its files again: they may have changed since.
     """
 
     def __init__(self) -> None:
         self._study_id: str | None = None
-        self._problem: Problem | None = None
+        self._source: ProblemSource | None = None
+        self._folds: dict[int, Problem] = {}
 
-    def get(self, study_id: str, spec: StudySpec) -> Problem:
-        """The problem of a study. Raises DataError, SpecError or TrainingError when it cannot be built."""
-        if self._problem is None or self._study_id != study_id:
-            # First let go of the old one: two at once may not fit into memory.
-            self._problem = None
-            self._problem, self._study_id = build_problem(spec, device=default_device()), study_id
-        return self._problem
+    def get(self, study_id: str, spec: StudySpec, fold: int | None = None) -> Problem:
+        """A study's problem of a fold. Raises DataError, SpecError or TrainingError when it cannot be built."""
+        # First let go of what is no longer needed: two at once may not fit into memory.
+        if self._source is None or self._study_id != study_id:
+            self._source, self._folds = None, {}
+            self._source, self._study_id = ProblemSource(spec, device=default_device()), study_id
+        own = fold or 0
+        if own not in self._folds:
+            self._folds = {0: self._folds[0]} if 0 in self._folds else {}
+            self._folds[own] = self._source.problem(fold)
+        return self._folds[own]
 
 
 _problems = ProblemCache()
@@ -56,21 +62,24 @@ def default_device() -> str:
 
 
 def warm_up() -> None:
-    """Two stacked forward and backward passes of a tiny network: the first ones of a process cost half a second of imports,
-    on a GPU also its context.
+    """Two stacked forward and backward passes of a tiny network: the first ones of a process import what few need, and on a GPU
+    make its context.
     """
-    spec = StudySpec(model=CatalogueModel(name="linear"), dataset=BuiltinDataset(name="iris"))
+    spec = StudySpec(model=CatalogueModel(name="linear"), dataset=BuiltinDataset(name="synthetic_classification"))
     _ = build_problem(spec, device=default_device()).batchable
 
 
 def make_ready(study_id: str, spec: StudySpec) -> None:
-    """Build the problem of a study and keep it for ``train``. Raises what building raises."""
-    _problems.get(study_id, spec)
+    """Read the data of a study, build its problem, run two of its networks stacked, and keep all of it for ``train``.
+
+    Raises what building raises.
+    """
+    _ = _problems.get(study_id, spec).batchable
 
 
 def train(claim: Claim, on_chunk: OnChunk) -> UnitResult:
     """Probe or train the claimed unit. Raises Stopped when ``on_chunk`` returns False."""
-    problem = _problems.get(claim.study_id, claim.spec)
+    problem = _problems.get(claim.study_id, claim.spec, claim.unit.fold)
     if claim.unit.kind == "probe":
         return engine.probe(problem)
     try:
@@ -115,6 +124,7 @@ def _in_halves(problem: Problem, unit: UnitSpec, on_chunk: OnChunk) -> UnitResul
     return first.model_copy(
         update={
             "trials": first.trials + second.trials,
+            "targets": {**first.targets, **second.targets},
             "seconds": first.seconds + second.seconds,
             "train_steps": first.train_steps + second.train_steps,
         }

@@ -7,8 +7,8 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from optim_core.spec.optimizers import OPTIMIZERS
-from optim_core.spec.problem import unknown_name
+from optim_core.spec.errors import SpecError
+from optim_core.spec.optimizers import OPTIMIZERS, find_optimizer
 from optim_core.spec.schedules import SCHEDULES
 from optim_core.spec.techniques import TECHNIQUES
 from service.operations.errors import NotFound
@@ -16,8 +16,6 @@ from service.operations.errors import NotFound
 router = APIRouter(prefix="/v1", tags=["catalogue"])
 
 Row = dict[str, Any]
-# Looking for a name that is nearly the same takes time that grows with its length, and nobody reads so long a line.
-LONGEST_SHOWN = 80
 
 
 def _optimizers() -> list[Row]:
@@ -47,10 +45,10 @@ def optimizers() -> dict[str, list[Row]]:
 @router.get("/optimizers/{name}")
 def optimizer(name: str) -> Row:
     """One optimizer; also ``wrapper(base)``, such as ``lookahead(sgd)``."""
-    if name not in OPTIMIZERS:
-        detail = unknown_name("optimizer", name[:LONGEST_SHOWN], OPTIMIZERS).removeprefix("unknown_optimizer: ")
-        raise NotFound("not_found", detail)
-    return OPTIMIZERS[name].document()
+    try:
+        return find_optimizer(name).document()
+    except SpecError as error:
+        raise NotFound("not_found", str(error)) from None
 
 
 @router.get("/schedules")

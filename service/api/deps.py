@@ -12,7 +12,7 @@ from service.settings import Settings
 
 
 @dataclass(frozen=True)
-class Context:
+class ServiceParts:
     """The parts of the running service."""
 
     settings: Settings
@@ -20,6 +20,6 @@ class Context:
     dispatcher: Dispatcher
 
 
-def context(request: Request) -> Context:
+def context(request: Request) -> ServiceParts:
     """The application's context."""
     return request.app.state.context

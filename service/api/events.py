@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 
 from optim_core.spec.keys import canonical_json
 from optim_core.spec.states import STUDY_ENDED
-from service.api.deps import Context, context
+from service.api.deps import ServiceParts, context
 from service.api.studies import StudyId
 from service.db import Database, DatabaseUnavailable
 from service.operations import studies
@@ -30,7 +30,7 @@ KEEP_ALIVE_S = 15.0
 @router.get("/{study_id}/events", response_class=StreamingResponse)
 def stream(
     study_id: StudyId,
-    ctx: Annotated[Context, Depends(context)],
+    ctx: Annotated[ServiceParts, Depends(context)],
     last_event_id: Annotated[str | None, Header(max_length=100)] = None,
 ) -> StreamingResponse:
     """Everything that happened since ``Last-Event-ID`` (or since the beginning), then live until the study ends."""

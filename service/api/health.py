@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends
 from fastapi.responses import JSONResponse
 
-from service.api.deps import Context, context
+from service.api.deps import ServiceParts, context
 from service.db.errors import DatabaseUnavailable, SchemaMismatch
 from service.operations.queue import queue_stats
 
@@ -21,7 +21,7 @@ async def healthz() -> dict[str, str]:
 
 
 @router.get("/readyz")
-def readyz(ctx: Annotated[Context, Depends(context)]) -> JSONResponse:
+def readyz(ctx: Annotated[ServiceParts, Depends(context)]) -> JSONResponse:
     """``ok``; ``degraded`` when the broker is away (work goes on by polling); 503 when the database is."""
     body: dict[str, Any] = {"status": "ok", "database": "ok", "broker": "ok"}
     try:

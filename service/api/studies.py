@@ -14,15 +14,16 @@ from optim_core.spec.problem import FileDataset, StudySpec
 from optim_core.spec.states import StudyState, TrialState
 from optim_core.spec.validation import parse_spec
 from service.api.body import read_json
-from service.api.deps import Context, context
+from service.api.deps import ServiceParts, context
 from service.api.problems import problem
 from service.operations import studies as operations
 from service.operations.errors import ServiceError
-from service.operations.views import Page, StudyDetail, StudySummary, TrialDetail, TrialView
+from service.operations.rowscores import run_rows
+from service.operations.views import Page, RunRows, StudyDetail, StudySummary, TrialDetail, TrialView
 
 router = APIRouter(prefix="/v1/studies", tags=["studies"])
 
-Ctx = Annotated[Context, Depends(context)]
+Ctx = Annotated[ServiceParts, Depends(context)]
 StudyId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Number = Annotated[int, Path(ge=0, le=2**31 - 1)]
 Limit = Annotated[int, Query(ge=1, le=500)]
@@ -42,7 +43,7 @@ async def create_study(
     return JSONResponse(study.model_dump(mode="json"), 202, headers)
 
 
-def _create(ctx: Context, raw: Any, key: str | None) -> StudyDetail:
+def _create(ctx: ServiceParts, raw: Any, key: str | None) -> StudyDetail:
     spec = parse_spec(raw)
     _check_data(ctx, spec)
     request_hash = content_hash(spec.model_dump(mode="json"))
@@ -51,7 +52,7 @@ def _create(ctx: Context, raw: Any, key: str | None) -> StudyDetail:
     return study
 
 
-def _check_data(ctx: Context, spec: StudySpec) -> None:
+def _check_data(ctx: ServiceParts, spec: StudySpec) -> None:
     """Read the table as the workers will. Raises DataError or SpecError with the offending field."""
     # pandas and scikit-learn take a second to import: only when the first study arrives.
     from optim_core.data import inspect
@@ -104,6 +105,15 @@ def resume_study(ctx: Ctx, study_id: StudyId) -> StudyDetail:
     return study
 
 
+@router.post("/{study_id}/finish")
+def finish_study(ctx: Ctx, study_id: StudyId) -> StudyDetail:
+    """Search no more: confirm the best of what is there and answer soon. A study that has ended is left as it is."""
+    study = operations.finish_study(ctx.database, study_id)
+    ctx.dispatcher.nudge("control")
+    ctx.dispatcher.nudge("device")
+    return study
+
+
 @router.delete("/{study_id}", status_code=204)
 def delete_study(ctx: Ctx, study_id: StudyId) -> None:
     """Remove a study that does not run, with everything that belongs to it."""
@@ -130,6 +140,12 @@ def list_trials(
 def get_trial(ctx: Ctx, study_id: StudyId, number: Number) -> TrialDetail:
     """One trial with its learning curve, at most 500 points."""
     return operations.get_trial(ctx.database, study_id, number)
+
+
+@router.get("/{study_id}/trials/{number}/rows")
+def get_rows(ctx: Ctx, study_id: StudyId, number: Number) -> RunRows:
+    """What a confirmed run scored on each row: what the answer and its intervals are worked out from."""
+    return run_rows(ctx.database, study_id, number)
 
 
 @router.get("/{study_id}/recommendation")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import sys
 import uuid
@@ -13,18 +11,23 @@ from typing import Annotated, Any
 import typer
 
 from service.cli.backend import Backend, OpenLocal, connect, server_address
-from service.cli.errors import INTERRUPTED, STUDY_FAILED, CommandError, field_errors, one_line, say
+from service.cli.errors import INTERRUPTED, STUDY_FAILED, CommandError, Terminated, field_errors, one_line, say
 from service.cli.progress import watch
 from service.cli.specfile import dataset_from, parse_budget, read_spec
+from service.text import visible, visible_document
 
 Server = Annotated[str | None, typer.Option("--server", help="Address of a running server (or WHICHOPT_SERVER).")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+RequireVerdict = Annotated[
+    bool, typer.Option("--require-verdict", help="Exit with 3 when the verdict is inconclusive.")
+]
 StudyId = Annotated[str, typer.Argument(metavar="STUDY", help="Id of the study.")]
 
 
 def emit(document: Any) -> None:
     """Exactly one JSON document on standard output."""
-    print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
+    # What is made visible here stands within strings, where its escape means the same.
+    print(visible(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)))
 
 
 def add_commands(app: typer.Typer, open_local: OpenLocal) -> None:
@@ -49,16 +52,53 @@ def _add_recommend(app: typer.Typer, open_local: OpenLocal) -> None:
         budget: Annotated[str | None, typer.Option(help="40s, 5m, '200 trials', or '5m,200 trials'.")] = None,
         optimizers: Annotated[str | None, typer.Option(help="Compare only these, separated by commas.")] = None,
         seed: Annotated[int | None, typer.Option(help="Seed of the whole study.")] = None,
+        require_verdict: RequireVerdict = False,
+        dry_run: Annotated[
+            bool, typer.Option("--dry-run", help="Only take a few steps and say what the budget buys.")
+        ] = False,
         as_json: AsJson = False,
         server: Server = None,
     ) -> None:
         """Find out which optimizer to train a model with, at which settings, and how sure that is."""
-        remote = server_address(server) is not None
-        document = spec_document(spec, model, data, target, budget, optimizers, seed)
-        checked = check_spec(document if remote else with_absolute_path(document))
-        with connect(open_local, server, workers=True) as backend:
-            study_id = backend.client.create_study(checked, idempotency_key=uuid.uuid4().hex)["id"]
-            follow(backend, study_id, as_json)
+        so_far = "nothing was asked yet"
+        try:
+            remote = server_address(server) is not None
+            document = spec_document(spec, model, data, target, budget, optimizers, seed)
+            checked = check_spec(document if remote else with_absolute_path(document))
+            with connect(open_local, server, workers=True) as backend:
+                so_far = f"look whether the study was stored: {backend.command('studies list')}"
+                study_id = backend.client.create_study(checked, idempotency_key=uuid.uuid4().hex)["id"]
+                if dry_run:
+                    so_far = "nothing is stored"
+                    emit_forecast(foresee(backend, study_id), as_json)
+                else:
+                    so_far = f"watch the study: {backend.command(f'studies watch {study_id}')}"
+                    follow(backend, study_id, as_json, require_verdict)
+        except KeyboardInterrupt:
+            raise CommandError(f"interrupted: {so_far}", INTERRUPTED) from None
+
+
+def foresee(backend: Backend, study_id: str) -> dict[str, Any]:
+    """What the budget will buy, from the study's first steps; the study is removed afterwards."""
+    try:
+        if backend.local is not None:
+            backend.local.focus(study_id)
+        study = watch(backend, study_id, until=lambda row: row["progress"]["forecast"] is not None)
+    finally:
+        backend.client.cancel(study_id)
+        backend.client.delete(study_id)
+    if study["progress"]["forecast"] is None:
+        error = study["error"] or {"code": study["status"], "message": "it ended before it was measured"}
+        raise CommandError(f"{error['code']}: {one_line(error['message'].split(chr(10))[0])}", STUDY_FAILED)
+    return study["progress"]["forecast"]
+
+
+def emit_forecast(found: dict[str, Any], as_json: bool) -> None:
+    """The forecast as JSON, or as its sentence."""
+    if as_json:
+        emit(found)
+    else:
+        print(found["sentence"])
 
 
 def spec_document(
@@ -75,6 +115,10 @@ def spec_document(
         raise CommandError("give a spec file, or --model and --data (whichopt recommend --help)")
     else:
         document = {"model": {"kind": "catalogue", "name": model}, "dataset": dataset_from(data, target)}
+    given_budget = document.get("budget")
+    if budget is None and isinstance(given_budget, str | int | float):
+        limits = ", ".join(f"{name}: {value:g}" for name, value in parse_budget(str(given_budget)).items())
+        raise CommandError(f"/budget: in a file write {{{limits}}}")
     if budget is not None:
         seeds = document.get("budget", {}).get("seeds") if isinstance(document.get("budget"), dict) else None
         document["budget"] = parse_budget(budget) | ({} if seeds is None else {"seeds": seeds})
@@ -108,21 +152,46 @@ def check_spec(document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
-def follow(backend: Backend, study_id: str, as_json: bool) -> None:
-    """Watch a study to its end and print the answer. Ctrl-C keeps the study and says how to go on."""
+def follow(backend: Backend, study_id: str, as_json: bool, require_verdict: bool = False) -> None:
+    """Watch a study to its end and print the answer.
+
+    Ctrl-C ends the search here, and the best of it is confirmed; once more, or before there is anything to confirm, or
+    SIGTERM, keeps the study and says how to go on. A study on somebody's server is never ended so.
+    """
     try:
         if backend.local is not None:
             backend.local.focus(study_id)
-        study = watch(backend, study_id)
+        try:
+            study = watch(backend, study_id)
+        except KeyboardInterrupt as request:
+            if isinstance(request, Terminated) or backend.local is None or not _finish_early(backend, study_id):
+                raise
+            study = watch(backend, study_id)
     except KeyboardInterrupt:
         # Said before the workers are waited for, which may take a while.
         say(_keep(backend, study_id))
         raise typer.Exit(INTERRUPTED) from None
-    finish(backend, study, as_json)
+    present(backend, study, as_json, require_verdict)
 
 
-def finish(backend: Backend, study: dict[str, Any], as_json: bool) -> None:
-    """Print the answer of a study that has ended, or say why there is none."""
+def _finish_early(backend: Backend, study_id: str) -> bool:
+    """End the search of a study that has something to confirm; False when it has not."""
+    from service.client import ApiError
+
+    try:
+        row = backend.client.finish(study_id)
+    except ApiError:
+        return False
+    if row["status"] in ("queued", "running"):
+        say("searching no more: confirming the best so far (Ctrl-C again keeps the study for later)")
+    return True
+
+
+def present(backend: Backend, study: dict[str, Any], as_json: bool, require_verdict: bool = False) -> None:
+    """Print the answer of a study that has ended, or say why there is none.
+
+    ``require_verdict``: an inconclusive one is a failure, after it was printed.
+    """
     study_id = study["id"]
     if study["status"] == "failed":
         error = study["error"] or {"code": "unknown", "message": ""}
@@ -136,16 +205,23 @@ def finish(backend: Backend, study: dict[str, Any], as_json: bool) -> None:
     answer = backend.client.recommendation(study_id)
     if as_json:
         emit(answer)
-        return
-    from service.cli.render import recommendation
+    else:
+        from service.cli.render import recommendation
 
-    recommendation(answer)
+        recommendation(visible_document(answer))
+    if require_verdict and answer["verdict"] == "inconclusive":
+        raise CommandError(f"no verdict: {answer['reason']}", STUDY_FAILED)
 
 
 def _keep(backend: Backend, study_id: str) -> str:
+    from service.client import ApiError
+
     if backend.local is None:
         return f"stopped watching; the study goes on. Watch it again: {backend.command(f'studies watch {study_id}')}"
-    backend.client.pause(study_id)
+    try:
+        backend.client.pause(study_id)
+    except ApiError:  # it has ended in this moment
+        return f"interrupted; the study has ended. See it: {backend.command(f'studies show {study_id}')}"
     return f"interrupted; the study is kept. Go on with: {backend.command(f'studies resume {study_id}')}"
 
 
@@ -156,19 +232,20 @@ def _add_optimizers(app: typer.Typer) -> None:
         as_json: AsJson = False,
     ) -> None:
         """The catalogue of optimizers: formula, ranges, memory, when each wins."""
-        from optim_core.spec.optimizers import OPTIMIZERS
-        from optim_core.spec.problem import unknown_name
-        from service.cli import render
+        from optim_core.spec.errors import SpecError
+        from optim_core.spec.optimizers import OPTIMIZERS, find_optimizer
+        from service.cli import render_catalogue
 
-        if name is not None and name not in OPTIMIZERS:
-            raise CommandError(unknown_name("optimizer", name[:80], OPTIMIZERS).removeprefix("unknown_optimizer: "))
-        rows = [row.document() for row in (OPTIMIZERS.values() if name is None else [OPTIMIZERS[name]])]
+        try:
+            rows = [row.document() for row in (OPTIMIZERS.values() if name is None else [find_optimizer(name)])]
+        except SpecError as error:
+            raise CommandError(str(error)) from None
         if as_json:
             emit(rows if name is None else rows[0])
         elif name is None:
-            render.optimizers(rows)
+            render_catalogue.optimizers(rows)
         else:
-            render.optimizer(rows[0])
+            render_catalogue.optimizer(rows[0])
 
 
 def _add_reading(app: typer.Typer, open_local: OpenLocal) -> None:
@@ -187,11 +264,11 @@ def _add_reading(app: typer.Typer, open_local: OpenLocal) -> None:
             return
         from service.cli import render
 
-        render.studies(rows)
+        render.studies(visible_document(rows))
 
     @app.command()
     def show(study: StudyId, as_json: AsJson = False, server: Server = None) -> None:
-        """The answer of a study, or how far it is."""
+        """The answer of a study, or how far it is; and what was asked."""
         with connect(open_local, server) as backend:
             row = backend.client.get_study(study)
             answer = backend.client.recommendation(study) if row["status"] == "completed" else None
@@ -201,70 +278,66 @@ def _add_reading(app: typer.Typer, open_local: OpenLocal) -> None:
         from service.cli import render
 
         if answer is None:
-            render.study(row)
+            render.study(visible_document(row))
         else:
-            render.recommendation(answer)
+            render.recommendation(visible_document(answer))
+        render.asked(row["spec"])
 
     @app.command()
-    def watch(study: StudyId, as_json: AsJson = False, server: Server = None) -> None:
+    def watch(
+        study: StudyId, require_verdict: RequireVerdict = False, as_json: AsJson = False, server: Server = None
+    ) -> None:
         """Follow a study to its end, then print the answer."""
         with connect(open_local, server, workers=True) as backend:
-            follow(backend, backend.client.get_study(study)["id"], as_json)
+            follow(backend, backend.client.get_study(study)["id"], as_json, require_verdict)
 
     @app.command()
     def export(
         study: StudyId,
-        as_format: Annotated[str, typer.Option("--format", help="csv or json: every trial of the study.")] = "csv",
+        as_format: Annotated[str, typer.Option("--format", help="csv or json; json has the spec as well.")] = "csv",
+        rows: Annotated[
+            bool, typer.Option("--rows", help="What each confirmed run scored on each row, in place of the trials.")
+        ] = False,
         server: Server = None,
     ) -> None:
-        """All trials of a study as CSV or JSON on standard output."""
+        """All trials of a study as CSV or JSON on standard output; confirmed runs with what the answer pools."""
         if as_format not in ("csv", "json"):
             raise CommandError(f"--format: {as_format!r} is neither csv nor json")
+        from service.cli import export as exports
+
         with connect(open_local, server) as backend:
-            row, rows = backend.client.get_study(study), _all_trials(backend, study)
-        if as_format == "json":
-            emit({"study": row, "trials": rows})
-        else:
-            sys.stdout.write(trials_csv(rows))
-
-
-def _all_trials(backend: Backend, study_id: str) -> list[dict[str, Any]]:
-    rows, cursor = [], None
-    while True:
-        page = backend.client.trials(study_id, cursor=cursor, limit=200)
-        rows += page["items"]
-        cursor = page["next_cursor"]
-        if cursor is None:
-            return rows
-
-
-def trials_csv(rows: list[dict[str, Any]]) -> str:
-    """One line a trial; hyperparameters become columns ``hp.lr`` …, the schedule ``schedule.name`` …"""
-    flat = []
-    for row in rows:
-        given = row["configuration"]
-        flat.append(
-            {key: value for key, value in row.items() if not isinstance(value, dict | list)}
-            | {f"hp.{key}": value for key, value in given["hyperparameters"].items()}
-            | {f"schedule.{key}": value for key, value in given["schedule"].items()}
-            | {f"technique.{key}": value for key, value in given["techniques"].items()}
-        )
-    columns = list(dict.fromkeys(key for row in flat for key in row))
-    out = io.StringIO()
-    writer = csv.DictWriter(out, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(flat)
-    return out.getvalue()
+            asked, trials = backend.client.get_study(study), exports.all_trials(backend.client, study)
+            if rows:
+                runs = exports.with_rows(backend.client, study, trials)
+                if as_format == "csv":
+                    exports.write_rows(runs, sys.stdout)
+                else:
+                    emit({"study": asked, "runs": list(runs)})
+            elif as_format == "csv":
+                exports.write_trials(trials, sys.stdout)
+            else:
+                emit({"study": asked, "trials": trials})
 
 
 def _add_changing(app: typer.Typer, open_local: OpenLocal) -> None:
     @app.command()
-    def resume(study: StudyId, as_json: AsJson = False, server: Server = None) -> None:
+    def resume(
+        study: StudyId, require_verdict: RequireVerdict = False, as_json: AsJson = False, server: Server = None
+    ) -> None:
         """Continue a paused or failed study where it stopped, follow it, and print the answer."""
         with connect(open_local, server, workers=True) as backend:
             if backend.client.get_study(study)["status"] in ("paused", "failed"):
                 backend.client.resume(study)
-            follow(backend, study, as_json)
+            follow(backend, study, as_json, require_verdict)
+
+    @app.command()
+    def finish(
+        study: StudyId, require_verdict: RequireVerdict = False, as_json: AsJson = False, server: Server = None
+    ) -> None:
+        """Search no more: confirm the best of what was found, briefly, and print the answer."""
+        with connect(open_local, server, workers=True) as backend:
+            backend.client.finish(study)
+            follow(backend, study, as_json, require_verdict)
 
     @app.command()
     def cancel(study: StudyId, server: Server = None) -> None:

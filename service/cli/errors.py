@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import sys
 
+from service.text import visible
+
+# A verdict that was required and is not there ends as a failure does.
 ANSWERED, BAD_INPUT, STUDY_FAILED, UNREACHABLE, NOT_PERMITTED, INTERRUPTED = 0, 2, 3, 4, 5, 130
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: whoever runs us wants us gone, and the study kept as it is."""
 
 
 class CommandError(Exception):
@@ -30,4 +37,4 @@ def field_errors(errors: list[dict]) -> str:
 
 def say(message: str) -> None:
     """One line on standard error."""
-    print(f"whichopt: {message}", file=sys.stderr)
+    print(f"whichopt: {visible(message)}", file=sys.stderr)

@@ -17,7 +17,7 @@ PATIENCE_S = 30.0
 ENDED = ("completed", "failed", "cancelled")
 STAGES = {
     "queued": "waiting", "probe": "measuring", "portfolio": "defaults", "search": "searching",
-    "confirm": "confirming", "done": "done",
+    "screen": "screening", "confirm": "confirming", "done": "done",
 }  # fmt: skip
 
 
@@ -30,13 +30,16 @@ class Display(Protocol):
 
 
 class Plain:
-    """A line whenever the stage changes, and every few seconds."""
+    """What the budget buys as soon as it is known; then a line whenever the stage changes, and every few seconds."""
 
     def __init__(self) -> None:
-        self._stage, self._next = "", 0.0
+        self._stage, self._next, self._forecast = "", 0.0, False
 
     def show(self, study: dict[str, Any]) -> None:
         stage = study["progress"]["stage"]
+        if not self._forecast and (text := forecast(study)):
+            self._forecast = True
+            print(text, file=sys.stderr, flush=True)
         if stage != self._stage or time.monotonic() >= self._next:
             self._stage, self._next = stage, time.monotonic() + PLAIN_LINE_S
             print(describe(study), file=sys.stderr, flush=True)
@@ -58,9 +61,13 @@ class Live:
             console=Console(stderr=True), transient=True,
         )  # fmt: skip
         self._task = self._bar.add_task("starting", total=1.0)
+        self._forecast = False
         self._bar.start()
 
     def show(self, study: dict[str, Any]) -> None:
+        if not self._forecast and (text := forecast(study)):
+            self._forecast = True
+            self._bar.console.print(text, highlight=False, markup=False)
         self._bar.update(self._task, completed=study["progress"]["fraction"], description=describe(study))
 
     def close(self) -> None:
@@ -72,13 +79,24 @@ def display(quiet: bool = False) -> Display:
     return Live() if sys.stderr.isatty() and not quiet else Plain()
 
 
+def forecast(study: dict[str, Any]) -> str:
+    """What the budget buys, once the first steps have been measured; nothing before."""
+    found = study["progress"]["forecast"]
+    return "" if found is None else str(found["sentence"])
+
+
 def describe(study: dict[str, Any]) -> str:
-    """``searching · 40/96 trials · best adam 0.971 accuracy · 3.1 trials/s · 20s left``."""
+    """``searching · 40/96 trials · so far Muon gains 0.071 accuracy over … · 3.1 trials/s · 20s left``. Of a study that has
+    its answer nothing more: what it confirmed is not what the search had found."""
     progress = study["progress"]
+    if study["status"] == "completed":
+        return STAGES["done"]
     parts: list[str] = [STAGES.get(progress["stage"], str(progress["stage"]))]
     if progress["trials_planned"]:
         parts.append(f"{progress['trials_done']}/{progress['trials_planned']} trials")
-    if best := progress["best"]:
+    if progress["standing"]:
+        parts.append(progress["standing"]["sentence"])
+    elif best := progress["best"]:
         parts.append(f"best {best['optimizer']} {best['value']:.4g} {study['metric'] or ''}".rstrip())
     if progress["trials_per_s"]:
         parts.append(f"{progress['trials_per_s']:.2g} trials/s")
@@ -97,8 +115,16 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600}h {whole % 3600 // 60:02d}m"
 
 
-def watch(backend: Backend, study_id: str, *, sleep: Callable[[float], None] = time.sleep) -> dict[str, Any]:
-    """Show the study until it has ended or is paused; returns it. Raises CommandError when it cannot go on."""
+def watch(
+    backend: Backend,
+    study_id: str,
+    *,
+    until: Callable[[dict[str, Any]], bool] = lambda study: False,
+    sleep: Callable[[float], None] = time.sleep,
+) -> dict[str, Any]:
+    """Show the study until it has ended or is paused; returns it. ``until``: ends before, and what it waited for is not
+    shown. Raises CommandError when it cannot go on.
+    """
     from service.client import Unreachable
 
     shown = display()
@@ -117,6 +143,8 @@ def watch(backend: Backend, study_id: str, *, sleep: Callable[[float], None] = t
                 sleep(1.0)
                 continue
             away_since = None
+            if until(study):
+                return study
             shown.show(study)
             if study["status"] in ENDED or study["status"] == "paused":
                 return study

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 from typing import Any
 
@@ -10,19 +11,14 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
-from optim_core.spec.optimizers.families import FAMILIES
+from service.cli.errors import one_line
 from service.cli.progress import describe, duration
+from service.text import visible
 
 PLAIN_WIDTH = 110
-DEFAULT_MARK, WIDE = "*", 100
-GRADIENTS = {"full_batch": "as many as its search asks for", "gradient_free": "none"}
-OTHER_SCHEDULES = {
-    "any": "all fit",
-    "decaying": "those that decay",
-    "constant": "none fits",
-    "no_restarts": "those without restarts",
-    "none": "",
-}
+LONGEST_LINE = 100_000
+SHORT_MARK, LACKING_MARK = "*", "†"
+BASELINES = {"adamw_tuned": "AdamW at its best", "adamw_default": "AdamW at its defaults"}
 VERDICT_STYLE = {"better": "bold green", "no_difference": "bold cyan", "inconclusive": "bold yellow"}
 
 
@@ -32,10 +28,26 @@ class _Console(Console):
         raise BrokenPipeError
 
 
+class _File(_Console):
+    """Standard output that is no terminal: text as wide as a page."""
+
+
 def console() -> Console:
     """Standard output; as wide as the terminal, or a fixed width in a file."""
     out = _Console(highlight=False)
-    return out if out.is_terminal else _Console(highlight=False, width=PLAIN_WIDTH)
+    return out if out.is_terminal else _File(highlight=False, width=PLAIN_WIDTH)
+
+
+def print_rows(out: Console, table: Table) -> None:
+    """Print a table. In a file each row is one line, however long, for tools that read lines."""
+    if not isinstance(out, _File):
+        out.print(table)
+        return
+    lines = _Console(file=io.StringIO(), highlight=False, width=LONGEST_LINE, color_system=None)
+    with lines.capture() as shown:
+        lines.print(table)
+    for line in shown.get().splitlines():
+        out.print(Text(line.rstrip()), soft_wrap=True)
 
 
 def number(value: float | None) -> str:
@@ -43,26 +55,32 @@ def number(value: float | None) -> str:
     return "–" if value is None else f"{value:.4g}"
 
 
-def interval(bounds: list[float] | None) -> str:
-    """``[0.96, 0.98]``."""
-    return "" if bounds is None else f"[{number(bounds[0])}, {number(bounds[1])}]"
+def count(n: int, noun: str) -> str:
+    """``1 run``, ``1,797 rows``."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def interval(bounds: list[float]) -> str:
+    """``[−0.01, 0.98]``."""
+    return _signs(f"[{number(bounds[0])}, {number(bounds[1])}]")
+
+
+def _signs(text: str) -> str:
+    """With a true minus sign, for numbers that nobody pastes into code."""
+    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def recommendation(answer: dict[str, Any], out: Console | None = None) -> None:
-    """Verdict, settings, league, snippet, cost, and what was done to the data."""
+    """Verdict, settings, league, equivalents, notes, what was done to the data, snippet and cost."""
     out = out or console()
-    metric = answer["metric"]
-    out.print(Text(answer["summary"], style=VERDICT_STYLE[answer["verdict"]]))
+    out.print(Text(answer["headline"], style=VERDICT_STYLE[answer["verdict"]]))
+    out.print(Text(answer["summary"]))
     out.print()
     _settings(answer, out)
     out.print()
-    out.print(_league(answer))
-    for row in answer["equivalent"]:
-        chosen = row["configuration"]
-        out.print(Text(f"equal within the margin: {configuration(chosen)}, {number(row['score']['mean'])}"))
-    out.print(Text(f"scores: {metric['name']} on the {metric['split']} split, higher is better"
-                   if metric["direction"] == "maximize" else
-                   f"scores: {metric['name']} on the {metric['split']} split, lower is better"))  # fmt: skip
+    _league(answer, out)
+    _equivalent(answer, out)
+    _list(out, "Notes", answer["notes"])
     _list(out, "Data", answer["dataset"]["report"])
     out.print()
     out.print(Text("Paste into your training script", style="bold"))
@@ -73,8 +91,9 @@ def recommendation(answer: dict[str, Any], out: Console | None = None) -> None:
     cost = answer["cost"]
     out.print(
         Text(
-            f"Cost: {cost['trials']} trials, {cost['train_steps']:,} training steps, {duration(cost['seconds'])}"
-            f" on {cost['device']}, {cost['packs']} packs of {cost['mean_pack_size']:.1f} trials ({answer['engine']})"
+            f"Cost: {count(cost['trials'], 'search trial')} and {count(cost['confirmation_runs'], 'confirmation run')}, "
+            f"{cost['train_steps']:,} training steps, {duration(cost['seconds'])} on {cost['device']}, {cost['packs']} packs"
+            f" of {cost['mean_pack_size']:.1f} ({answer['engine']})"
         )
     )
     out.print(Text(f"Study {answer['study']} · reproduce the score: {answer['replay']['command']}"))
@@ -100,54 +119,120 @@ def schedule(chosen: dict[str, Any]) -> str:
 
 
 def _settings(answer: dict[str, Any], out: Console) -> None:
-    chosen, score, effect = answer["recommended"], answer["score"], answer["effect"]
-    tuned, default = answer["baselines"]["adamw_tuned"], answer["baselines"]["adamw_default"]
+    chosen, score, trivial = answer["recommended"], answer["score"], answer["trivial"]
+    folds, metric = answer["replay"]["folds"], answer["metric"]
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    table.add_column(style="bold")
+    table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     table.add_row("optimizer", Text(chosen["optimizer"]))
-    table.add_row("settings", settings(chosen["hyperparameters"]))
-    table.add_row("schedule", schedule(chosen["schedule"]))
+    table.add_row("settings", Text(settings(chosen["hyperparameters"])))
+    table.add_row("schedule", Text(schedule(chosen["schedule"])))
     if chosen["techniques"]:
-        table.add_row("techniques", ", ".join(f"{k} {_value(v)}" for k, v in chosen["techniques"].items()))
-    table.add_row("score", f"{_score(score)} over {score['seeds']} fresh seeds")
-    table.add_row("tuned AdamW", _score(tuned))
-    table.add_row("default AdamW", _score(default))
-    table.add_row("difference", f"{number(effect['difference'])} {interval(effect['ci95'])} to tuned AdamW; "
-                                f"probability that it is better {effect['probability_better']:.0%}")  # fmt: skip
+        table.add_row("techniques", Text(", ".join(f"{k} {_value(v)}" for k, v in chosen["techniques"].items())))
+    table.add_row("score", Text(_score(score)))
+    for role in BASELINES:
+        table.add_row(BASELINES[role], Text(_score(answer["baselines"][role])))
+    if trivial is not None:
+        table.add_row(
+            "no model at all",
+            Text(_signs(number(trivial["score"])) + ("" if trivial["beaten"] else ", not shown to be beaten")),
+        )
+    table.add_row("gain", Text(_effect(answer, "gain", "over")))
+    table.add_row("difference", Text(_effect(answer, "effect", "to")))
+    wanted = "higher" if metric["direction"] == "maximize" else "lower"
+    table.add_row("metric", Text(f"{metric['name']} on the {metric['split']} split, {wanted} is better"))
+    seeds = count(score["seeds"], "fresh seed")
+    shape = f"{folds} folds × {seeds}" if folds > 1 else seeds
+    if answer.get("trained"):
+        table.add_row("trained", Text(answer["trained"]["sentence"]))
+    table.add_row("measured on", Text(f"{count(score['runs'], 'run')} ({shape}), {count(score['rows'], 'row')}"))
     out.print(table)
 
 
 def _score(score: dict[str, Any]) -> str:
-    return f"{number(score['mean'])} {interval(score['ci95'])}"
+    return f"{_signs(number(score['mean']))} {interval(score['ci95'])}"
 
 
-def _league(answer: dict[str, Any]) -> Table:
-    table = Table(title="League of optimizers", title_justify="left", title_style="bold")
-    table.add_column("optimizer", no_wrap=True)
-    for title in ("best", "95 % interval", "trials", "diverged", "lr width", "step", "state/weight"):
+def _effect(answer: dict[str, Any], key: str, word: str) -> str:
+    """``+0.079 [0.063, 0.095] over AdamW at its defaults, probability > 99.9 %``, or that the two are one configuration."""
+    effect, chosen = answer[key], answer["recommended"]
+    base, title = answer["baselines"][effect["versus"]], BASELINES[effect["versus"]]
+    if chosen["optimizer"] == "adamw" and all(chosen[part] == base[part] for part in ("hyperparameters", "schedule")):
+        return f"none: the recommended configuration is {title}"
+    plus = "+" if effect["difference"] > 0 else ""
+    found = f"{plus}{_signs(number(effect['difference']))} {interval(effect['ci95'])} {word} {title}"
+    return f"{found}, {_probability(effect['probability_better'])}"
+
+
+def _probability(value: float | None) -> str:
+    """Never shown as certainty; None: nothing may be concluded."""
+    if value is None:
+        return "too few runs to say"
+    text = "> 99.9 %" if value > 0.999 else "< 0.1 %" if value < 0.001 else f"{100 * value:.1f} %"
+    return f"probability {text}".replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def _league(answer: dict[str, Any], out: Console) -> None:
+    """By the searched value, as the answer has it. A narrow terminal shows the scores alone."""
+    rows, wide = answer["league"], out.width >= PLAIN_WIDTH
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, title="League of optimizers", title_justify="left",
+                  title_style="bold")  # fmt: skip
+    # A long name is folded before any number is cut.
+    table.add_column("optimizer", overflow="fold")
+    titles = ("searched", "confirmed", "95 % interval", "trials", "full")
+    for title in (*titles, "diverged", "lr width", "step", "state") if wide else titles:
         table.add_column(title, justify="right", no_wrap=True)
-    for row in answer["league"]:
-        best = number(row["best"]) + ("" if row["confirmed"] or row["best"] is None else " *")
+    longest = max((row["searched_steps"] or 0 for row in rows), default=0)
+    short = [row for row in rows if row["searched"] is not None
+             and (row["full_trials"] == 0 or row["searched_steps"] < longest)]  # fmt: skip
+    for row in rows:
+        confirmed = row["confirmed"]
         width = "–" if row["lr_width_decades"] is None else f"{row['lr_width_decades']:.1f} dec"
         step = "–" if row["step_s"] is None else f"{row['step_s'] * 1e3:.2f} ms"
+        cells = [
+            row["optimizer"] + (f" {LACKING_MARK}" if row["lacks"] else ""),
+            _signs(number(row["searched"])) + (f" {SHORT_MARK}" if row in short else ""),
+            "–" if confirmed is None else _signs(number(confirmed["mean"])),
+            "–" if confirmed is None else interval(confirmed["ci95"]),
+            str(row["trials"]), str(row["full_trials"]), f"{row['divergence_rate']:.0%}",
+            width, step, f"{row['state_bytes_per_parameter']:g} B",
+        ]  # fmt: skip
         bold = "bold" if row["optimizer"] == answer["recommended"]["optimizer"] else ""
-        table.add_row(
-            row["optimizer"], best, interval(row["ci95"]) or "–", str(row["trials"]), f"{row['divergence_rate']:.0%}",
-            width, step, f"{row['state_bytes_per_parameter']:g} B", style=bold,
-        )  # fmt: skip
-    if any(not row["confirmed"] and row["best"] is not None for row in answer["league"]):
-        table.caption = "* searched value on the validation split, not confirmed on fresh seeds"
-        table.caption_justify = "left"
-    return table
+        table.add_row(*(Text(cell) for cell in cells[: len(table.columns)]), style=bold)
+    out.print(table)
+    out.print(
+        Text("searched: best value on the validation split; confirmed: fresh seeds, test split; not comparable", "dim")
+    )
+    if short:
+        steps = ", ".join(dict.fromkeys(f"{row['searched_steps']:,}" for row in short))
+        out.print(Text(f"{SHORT_MARK} at fewer than the full number of steps ({steps})", "dim"))
+    reasons: dict[str, list[str]] = {}
+    for row in rows:
+        if row["lacks"]:
+            reasons.setdefault(row["lacks"], []).append(row["optimizer"])
+    for reason, names in reasons.items():
+        out.print(Text(f"{LACKING_MARK} not tried enough: {', '.join(names)}: {reason}", "dim"))
+
+
+def _equivalent(answer: dict[str, Any], out: Console) -> None:
+    """Confirmed configurations within the margin, with what each saves."""
+    rows = answer["equivalent"]
+    if rows:
+        against = rows[0]["effect"]
+        margin = number(against["margin"])
+        _list(out, f"Equal to {BASELINES[against['versus']]}, within ±{margin}", [
+            f"{row['configuration']['optimizer']}: {row['saves']}\n{configuration(row['configuration'])}" for row in rows
+        ])  # fmt: skip
 
 
 def _list(out: Console, title: str, lines: list[str]) -> None:
     if lines:
         out.print()
         out.print(Text(title, style="bold"))
+        grid = Table.grid(padding=(0, 1, 0, 0))
         for line in lines:
-            out.print(Text(f"  {line}"))
+            grid.add_row("  -", Text(line))
+        out.print(grid)
 
 
 def _value(value: Any) -> str:
@@ -157,13 +242,20 @@ def _value(value: Any) -> str:
 def studies(rows: list[dict[str, Any]], out: Console | None = None) -> None:
     """One line a study."""
     out = out or console()
-    table = Table("study", "status", "model", "data", "winner", "verdict", "trials", "created", box=None)
+    table = Table(box=None)
+    # An id that is cut short is of no use.
+    table.add_column("study", no_wrap=True, min_width=32)
+    for title in ("status", "model", "data", "winner", "verdict", "trials", "created"):
+        table.add_column(title)
     for row in rows:
         created = time.strftime("%Y-%m-%d %H:%M", time.localtime(row["created_at"]))
         cells = (row["id"], row["status"], row["model"], row["dataset"], row["winner"] or "", row["verdict"] or "",
                  str(row["progress"]["trials_done"]), created)  # fmt: skip
-        table.add_row(*(Text(cell) for cell in cells))
-    out.print(table if rows else Text("no studies yet"))
+        table.add_row(*(Text(one_line(cell)) for cell in cells))
+    if rows:
+        print_rows(out, table)
+    else:
+        out.print(Text("no studies yet"))
 
 
 def study(row: dict[str, Any], out: Console | None = None) -> None:
@@ -176,96 +268,22 @@ def study(row: dict[str, Any], out: Console | None = None) -> None:
         out.print(Text(f"{row['error']['code']}: {row['error']['message']}"))
 
 
-def optimizers(rows: list[dict[str, Any]], out: Console | None = None) -> None:
-    """The catalogue by group, one line an optimizer where the terminal is wide enough."""
+def asked(spec: dict[str, Any], out: Console | None = None) -> None:
+    """What was asked, as a spec file that asks the same again."""
+    import yaml
+
     out = out or console()
-    widest = max(len(row["name"]) for row in rows)
-    out.print(_columns(widest, header=True))
-    for title in FAMILIES:
-        table = _columns(widest)
-        for row in (row for row in rows if row["family"] == title):
-            state, step = f"{row['state_bytes_per_parameter']:g} B", f"{row['step_cost']:g}×"
-            mark = Text(DEFAULT_MARK if row["searched"] else "", style="green")
-            name = Text(row["name"], style="bold" if row["searched"] else "")
-            table.add_row(mark, name, Text(state), Text(step), Text(row["wins_when"]))
-        if table.row_count:
-            out.print()
-            out.print(Text(title, style="bold cyan"))
-            out.print(table)
     out.print()
-    out.print(Text(f"{DEFAULT_MARK} competes by default; a study may name any other. State: bytes a weight (float32). "
-                   "Step: arithmetic relative to SGD. The last group goes around any gradient method, as in "
-                   "lookahead(sgd); shown around adamw. One in detail: whichopt optimizers NAME"))  # fmt: skip
+    out.print(Text("What was asked", style="bold"))
+    text = yaml.safe_dump(given(spec), sort_keys=False, allow_unicode=True)
+    if visible(text) != text:
+        text = yaml.safe_dump(given(spec), sort_keys=False)
+    out.print(Text(text.rstrip()), soft_wrap=True)
 
 
-def _columns(widest: int, header: bool = False) -> Table:
-    """The columns of the catalogue, equally wide in every group."""
-    table = Table(box=None, padding=(0, 2, 0, 0), show_header=header)
-    table.add_column("", width=1)
-    table.add_column("name", width=widest, no_wrap=True)
-    table.add_column("state", width=6, justify="right", no_wrap=True)
-    table.add_column("step", width=4, justify="right", no_wrap=True)
-    table.add_column("good for")
-    return table
-
-
-def optimizer(row: dict[str, Any], out: Console | None = None) -> None:
-    """One optimizer: formula, where it wins, what it costs, ranges."""
-    out = out or console()
-    out.print(Text(row["title"], style="bold"))
-    out.print(Text(row["formula"]))
-    out.print()
-    facts = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    facts.add_column(style="dim", no_wrap=True)
-    facts.add_column(overflow="fold")
-    for label, text in _facts(row):
-        facts.add_row(label, Text(text))
-    out.print(facts)
-    for table in _hyperparameters(row["hyperparameters"], one=out.width >= WIDE):
-        out.print()
-        out.print(table)
-
-
-def _hyperparameters(rows: list[dict[str, Any]], one: bool) -> list[Table]:
-    """Ranges and reasons: in one table, or, where that would squeeze the reasons, in two."""
-    ranges = Table(box=None, padding=(0, 2, 0, 0))
-    for title in ("hyperparameter", "default", "from", "to", "scale"):
-        ranges.add_column(title, no_wrap=True)
-    reasons = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
-    if one:
-        ranges.add_column("reason")
-    for hyper in rows:
-        ends = ("", "") if hyper["sample_as"] == "flag" else (number(hyper["low"]), number(hyper["high"]))
-        default = ("on" if hyper["default"] else "off") if hyper["sample_as"] == "flag" else number(hyper["default"])
-        scale = hyper["scale"] + (", whole" if hyper["whole"] else "")
-        cells = (hyper["name"], default, *ends, scale, *([hyper["reason"]] if one else []))
-        ranges.add_row(*(Text(cell) for cell in cells))
-        reasons.add_row(Text(hyper["name"]), Text(hyper["reason"]))
-    return [ranges] if one else [ranges, reasons]
-
-
-def _facts(row: dict[str, Any]) -> list[tuple[str, str]]:
-    """What is known of an optimizer besides its formula and its hyperparameters."""
-    gradients = f"{row['gradients']:g}" if row["kind"] == "gradient" else GRADIENTS[row["kind"]]
-    schedules = (
-        "none: it sets the size of its steps by itself" if row["fits"] == "none" else ", ".join(row["schedules"])
-    )
-    elsewhere = "call optimizer.eval() before evaluating or saving, optimizer.train() before training goes on"
-    facts = [
-        ("good for", row["wins_when"]),
-        ("beware", row["pitfalls"]),
-        ("group", row["family"]),
-        ("competes", "by default" if row["searched"] else "when a study names it"),
-        ("applies to", row["applies_to"]),
-        ("state", f"{row['state_bytes_per_parameter']:g} bytes a weight (float32)"),
-        ("step", f"{row['step_cost']:g} × the arithmetic of SGD"),
-        ("gradients a step", gradients),
-        ("trains", "many trials in one batched run" if row["batched"] else "one trial at a time, on all training rows"),
-        ("evaluate", elsewhere if row["answers_elsewhere"] else "at the weights as they are"),
-        ("weight decay", row["weight_decay"]),
-        ("schedules tried", schedules),
-        ("other schedules", OTHER_SCHEDULES[row["fits"]]),
-        ("in PyTorch", f"torch.optim.{row['torch_class']}" if row["torch_class"] else "through Whichopt's adapter"),
-        ("reference", row["reference"]),
-    ]
-    return [(label, text) for label, text in facts if text]
+def given(spec: Any) -> Any:
+    """A stored spec without nulls and what that leaves empty."""
+    if not isinstance(spec, dict):
+        return spec
+    kept = {key: given(value) for key, value in spec.items()}
+    return {key: value for key, value in kept.items() if value is not None and value != {}}

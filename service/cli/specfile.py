@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from optim_core.spec.names import did_you_mean
 from optim_core.spec.problem import BUILTIN_TASKS
 from service.cli.errors import CommandError, one_line
 
@@ -89,10 +89,18 @@ def parse_budget(text: str) -> dict[str, float | int]:
         elif match := _TRIALS.fullmatch(part):
             budget["trials"] = int(match[1])
         else:
+            near = _near_budget(part)
+            hint = "" if near is None else f"; did you mean {near}?"
             raise CommandError(
-                f"/budget: {part!r} is neither a time such as 40s or 5m nor a count such as '200 trials'"
+                f"/budget: {part!r} is neither a time such as 40s or 5m nor a count such as '200 trials'{hint}"
             )
     return budget
+
+
+def _near_budget(part: str) -> str | None:
+    """What a number without a unit, or with its name written out, was to mean: ``60`` and ``60 sec`` are ``60s``."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|h|d|)[a-z]*", part)
+    return None if match is None else f"{match[1]}{match[2] or 's'}"
 
 
 def dataset_from(name: str, target: str | None) -> dict[str, Any]:
@@ -102,8 +110,7 @@ def dataset_from(name: str, target: str | None) -> dict[str, Any]:
     if target is None:
         if Path(name).suffix or Path(name).exists():
             raise CommandError("/dataset/target: --target is required: the name of the column to predict")
-        near = difflib.get_close_matches(name, BUILTIN_TASKS, n=1, cutoff=0.5)
-        hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(BUILTIN_TASKS)}"
+        hint = did_you_mean(name, BUILTIN_TASKS) or f"; there are {', '.join(BUILTIN_TASKS)}"
         raise CommandError(f"/dataset: {name!r} is no file and no bundled data set{hint}")
     return {"kind": "file", "path": name, "target": target}
 

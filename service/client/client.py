@@ -60,6 +60,10 @@ class Client:
         """One trial with its learning curve."""
         return self._call("GET", f"/v1/studies/{study_id}/trials/{number}")
 
+    def rows(self, study_id: str, number: int) -> dict[str, Any]:
+        """What a confirmed run scored on each row of its splits."""
+        return self._call("GET", f"/v1/studies/{study_id}/trials/{number}/rows")
+
     def recommendation(self, study_id: str) -> dict[str, Any]:
         """The answer. ApiError ``not_ready`` while there is none."""
         return self._call("GET", f"/v1/studies/{study_id}/recommendation")
@@ -75,6 +79,10 @@ class Client:
     def resume(self, study_id: str) -> dict[str, Any]:
         """Go on with a paused or failed study."""
         return self._call("POST", f"/v1/studies/{study_id}/resume", repeatable=False)
+
+    def finish(self, study_id: str) -> dict[str, Any]:
+        """Search no more: confirm the best of what is there and answer soon."""
+        return self._call("POST", f"/v1/studies/{study_id}/finish")
 
     def delete(self, study_id: str) -> None:
         """Remove a study."""

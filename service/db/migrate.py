@@ -41,26 +41,34 @@ def current(url: str) -> str | None:
 
 def check(url: str) -> None:
     """Raise SchemaMismatch unless the database is at ``head()``."""
-    found, wanted = current(url), head()
-    if found == wanted:
-        return
-    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
-    if found is None or found in known:
+    found, wanted = _known(url), head()
+    if found != wanted:
         raise SchemaMismatch(
             f"the database schema is {found or 'empty'}, older than {wanted}: run `whichopt db upgrade`"
         )
-    raise SchemaMismatch(f"the database schema {found} is newer than this program ({wanted}): install a newer version")
+
+
+def _known(url: str) -> str | None:
+    """As ``current``. Raises SchemaMismatch for a revision that this code does not know."""
+    found = current(url)
+    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+    if found is not None and found not in known:
+        raise SchemaMismatch(
+            f"the database schema {found} is newer than this program ({head()}): install a newer version"
+        )
+    return found
 
 
 def upgrade(url: str, revision: str = "head") -> None:
-    """Move up to ``revision`` in one transaction; does nothing when already there."""
-    if revision == "head" and current(url) == head():
+    """Move up to ``revision`` in one transaction; does nothing when already there. Raises SchemaMismatch where it is newer."""
+    if _known(url) == head() and revision == "head":
         return
     _run(url, lambda config: command.upgrade(config, revision))
 
 
 def downgrade(url: str, revision: str) -> None:
-    """Move down to ``revision`` (``base`` removes every table and all data)."""
+    """Move down to ``revision`` (``base`` removes every table and all data). Raises SchemaMismatch as ``upgrade``."""
+    _known(url)
     _run(url, lambda config: command.downgrade(config, revision))
 
 

@@ -10,7 +10,6 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
-from service.db import migrate
 from service.db.base import db_epoch
 from service.db.engine import make_engine
 from service.db.errors import translate
@@ -63,11 +62,16 @@ class Database:
 
     def migrate(self) -> None:
         """Bring the schema to this code's version; instant when it is there already."""
+        # Alembic takes as long to import as SQLAlchemy, and workers never migrate.
+        from service.db import migrate
+
         with self._guard():
             migrate.upgrade(self.url)
 
     def check_schema(self) -> None:
         """Raise SchemaMismatch, saying what to do, when the schema is older or newer than this code."""
+        from service.db import migrate
+
         with self._guard():
             migrate.check(self.url)
 

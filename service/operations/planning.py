@@ -7,9 +7,11 @@ refused when another planner has decided since; unit keys are unique in a study,
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -25,6 +27,9 @@ from service.db.repositories.studies import ACTIVE
 from service.operations import results
 from service.operations.errors import study_not_found
 
+# A worker that was not heard of for so long is not counted on: two heartbeats and a bit.
+PLANNED_WORKERS_S = 40.0
+
 
 def study_view(db: Database, study_id: str) -> StudyView:
     """Everything the planner may look at, from one snapshot. NotFound when there is no such study."""
@@ -36,10 +41,50 @@ def study_view(db: Database, study_id: str) -> StudyView:
 
 
 def _view(session: Session, study: Study) -> StudyView:
-    units = [_unit_view(unit) for unit in UnitRepository(session).of_study(study.id)]
     elapsed_s, device_s = StudyRepository(session).run_times([study.id]).get(study.id, (0.0, 0.0))
     spec = StudySpec.model_validate_json(canonical_json(study.spec))
-    return StudyView(study_id=study.id, spec=spec, units=units, elapsed_s=elapsed_s, device_s=device_s)
+    return StudyView(
+        study_id=study.id,
+        spec=spec,
+        units=_ended_units.of(session, study.id),
+        elapsed_s=elapsed_s,
+        device_s=device_s,
+        workers=_workers(session, spec),
+        finishing=study.finishing,
+    )
+
+
+def _workers(session: Session, spec: StudySpec) -> int:
+    """Workers that may share the study: those alive now, at most as many as the budget allows."""
+    alive = len(UnitRepository(session).workers(StudyRepository(session).now() - PLANNED_WORKERS_S))
+    return max(1, min(alive, spec.budget.workers or alive))
+
+
+class _EndedUnits:
+    """Units of the last study that was looked at, as a planner sees them. What has ended never changes, so it is read and
+    checked once, not at every turn.
+    """
+
+    def __init__(self) -> None:
+        self._study_id = ""
+        self._known: dict[int, UnitView] = {}
+        self._lock = threading.Lock()
+
+    def of(self, session: Session, study_id: str) -> list[UnitView]:
+        """All units of the study, in the order in which they were queued."""
+        repository = UnitRepository(session)
+        states = repository.states(study_id)
+        with self._lock:
+            ended = dict(self._known) if self._study_id == study_id else {}
+        fresh = {unit.id: _unit_view(unit) for unit in repository.some(i for i, _ in states if i not in ended)}
+        views = {**ended, **fresh}
+        with self._lock:
+            self._study_id = study_id
+            self._known = {i: view for i, view in views.items() if view.state == UnitState.DONE}
+        return [views[unit_id] for unit_id, _ in states if unit_id in views]
+
+
+_ended_units = _EndedUnits()
 
 
 def _unit_view(unit: Unit) -> UnitView:
@@ -71,12 +116,15 @@ class Advance:
     """One planner's turn. ``view`` is what to plan from; then at most one of the three decisions.
 
     Each decision returns False, and writes nothing, when another planner was faster or the study no longer runs.
+    ``standing`` and ``forecast``: what the planner says of the study's way so far, stored with the decision.
     """
 
     db: Database
     view: StudyView
     revision: int
     result_seq: int
+    standing: dict[str, Any] | None = None
+    forecast: dict[str, Any] | None = None
     decided: bool = field(default=False, init=False)
 
     def apply_plan(self, units: list[UnitSpec], note: str) -> bool:
@@ -112,6 +160,7 @@ class Advance:
             if study is not None:
                 study.plan_revision += 1
                 study.planned_seq = max(study.planned_seq, self.result_seq)
+                study.standing, study.forecast = self.standing or study.standing, self.forecast or study.forecast
                 self.revision = study.plan_revision
             yield session, study
 
@@ -176,6 +225,8 @@ def _insert_units(session: Session, study: Study, units: list[UnitSpec], note: s
             "origin": trial.origin,
             "state": TrialState.WAITING.value,
             "rung": unit.rung,
+            "fold": unit.fold,
+            "roles": list(trial.roles),
         }
         for number, (trial, unit) in planned.items()
         if number not in existing
@@ -197,7 +248,7 @@ def _insert_units(session: Session, study: Study, units: list[UnitSpec], note: s
         ]
     )
     study.trials_planned += len(rows)
-    study.confirm_planned += sum(row["stage"] == "confirm" for row in rows)
+    study.confirm_planned += sum(row["stage"] in ("screen", "confirm") for row in rows)
     study.stage, study.note = _stage(new), note
     studies.add_event(study, "stage", {"stage": study.stage, "note": note}, now)
     return len(new)

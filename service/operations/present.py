@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from optim_core.spec.problem import BUILTIN_TASKS, MAXIMISED, CatalogueModel, FileDataset, StudySpec, check_metric
-from optim_core.spec.states import StudyState, TrialState
+from optim_core.spec.states import STUDY_ENDED, StudyState, TrialState
 from optim_core.spec.trial import CurvePoint
 from service.db.models import Study, Trial
 from service.operations.views import Best, Progress, StudyDetail, StudyFailure, StudySummary, TrialView
 
-# Search is what a budget limits; confirming the winners afterwards takes the last fifth of the bar.
+# Of a budget in trials or steps: confirming the winners afterwards takes the last fifth of the bar.
 SEARCH_SHARE = 0.8
 MAX_CURVE_POINTS = 500
 
@@ -82,14 +82,18 @@ def progress(study: Study, elapsed_s: float, device_s: float) -> Progress:
         eta_s=elapsed_s * (1 - fraction) / fraction if active and fraction > 0.02 else None,
         trials_per_s=study.trials_done / elapsed_s if elapsed_s > 0 else 0.0,
         best=best,
+        standing=study.standing,
+        forecast=study.forecast,
+        finishing=bool(study.finishing) and study.state not in STUDY_ENDED,
     )
 
 
 def _fraction(study: Study, elapsed_s: float, device_s: float) -> float:
     if study.state == StudyState.COMPLETED:
         return 1.0
-    if study.stage == "confirm":
-        return SEARCH_SHARE + (1 - SEARCH_SHARE) * 0.95 * study.confirm_done / max(study.confirm_planned, 1)
+    confirmed = 0.0
+    if study.stage in ("screen", "confirm"):
+        confirmed = SEARCH_SHARE + (1 - SEARCH_SHARE) * 0.95 * study.confirm_done / max(study.confirm_planned, 1)
     spent = {
         "trials": study.trials_done - study.confirm_done,
         "seconds": elapsed_s,
@@ -97,14 +101,23 @@ def _fraction(study: Study, elapsed_s: float, device_s: float) -> float:
         "device_seconds": device_s,
     }
     budget = study.spec["budget"]
-    parts = [spent[name] / budget[name] for name in spent if budget.get(name)]
-    return SEARCH_SHARE * min(max(parts, default=0.0), 1.0)
+    # A limit in time covers the whole study, the others the search.
+    shares = {"seconds": 1.0, "device_seconds": 1.0, "trials": SEARCH_SHARE, "train_steps": SEARCH_SHARE}
+    parts = [shares[name] * min(spent[name] / budget[name], 0.98) for name in spent if budget.get(name)]
+    return max(max(parts, default=0.0), confirmed)
 
 
 def trial_fields(trial: Trial) -> dict[str, Any]:
     """The fields of a TrialView."""
-    plain = {name: getattr(trial, name) for name in TrialView.model_fields if name != "state"}
-    return {**plain, "state": TrialState(trial.state)}
+    plain = {name: getattr(trial, name) for name in TrialView.model_fields if name not in ("state", "split")}
+    split = "test" if trial.stage == "confirm" else "validation"
+    return {
+        **plain,
+        "state": TrialState(trial.state),
+        "split": split,
+        "roles": trial.roles or [],
+        "scores": trial.scores or {},
+    }
 
 
 def thinned(points: list[CurvePoint], limit: int = MAX_CURVE_POINTS) -> list[CurvePoint]:

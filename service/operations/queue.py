@@ -148,12 +148,11 @@ def complete_unit(db: Database, unit_id: int, token: int, result: UnitResult) ->
         units, studies = UnitRepository(session), StudyRepository(session)
         if study is None:
             return False
-        now = studies.now()
-        stored = results.without_curves(result)
+        now, unit = studies.now(), units.get(unit_id)
+        assert unit is not None
+        stored = results.document_of(result, unit.kind)
         if not units.end_lease(unit_id, token, UnitState.DONE, result=stored, finished_at=now):
             return False
-        unit = units.get(unit_id)
-        assert unit is not None
         results.record(session, study, unit, result, now)
         return True
 
@@ -223,6 +222,12 @@ def sweep(db: Database, max_attempts: int = DEFAULT_ATTEMPTS) -> SweepReport:
             to_advance=[study_id for study_id, waits in StudyRepository(session).active() if waits],
             queued=UnitRepository(session).queue_depth()[0],
         )
+
+
+def worker_gone(db: Database, worker_id: str) -> None:
+    """Note that a worker has ended, so that no plan counts on it."""
+    with db.write() as session:
+        UnitRepository(session).forget_worker(worker_id)
 
 
 def worker_seen(db: Database, worker_id: str, device: str | None = None) -> None:

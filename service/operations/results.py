@@ -10,6 +10,7 @@ from optim_core.spec.states import StudyState, TrialState
 from optim_core.spec.trial import TrialResult, UnitResult
 from service.db.models import Study, Unit
 from service.db.repositories import CurveRepository, StudyRepository, TrialRepository
+from service.operations.rowscores import split_scores
 
 
 def numbers_of(unit: Unit) -> list[int]:
@@ -17,10 +18,10 @@ def numbers_of(unit: Unit) -> list[int]:
     return [trial["number"] for trial in unit.spec["trials"]]
 
 
-def without_curves(result: UnitResult) -> dict[str, Any]:
-    """The result as JSON; its curves are stored as measurements."""
+def document_of(result: UnitResult, kind: str) -> dict[str, Any]:
+    """The result as JSON. Curves are stored as measurements; here only those of a confirmation, which the answer reads."""
     document = result.model_dump(mode="json")
-    for trial in document["trials"]:
+    for trial in document["trials"] if kind != "confirm" else ():
         trial["curve"] = []
     return document
 
@@ -33,20 +34,21 @@ def record(session: Session, study: Study, unit: Unit, result: UnitResult, now: 
     known = trials.with_result(study.id, given)
     for state in (TrialState.COMPLETED, TrialState.DIVERGED):
         trials.must_move(study.id, [trial.number for trial in ended if state_of(trial) == state], state)
-    trials.set_results(study.id, [_row(trial, unit) for trial in ended])
+    metric = study.metric if result.probe is None else result.probe.metric
+    trials.set_results(study.id, [_row(trial, unit, metric) for trial in ended])
     curves.replace(unit.id, [(trial.number, point) for trial in ended for point in trial.curve])
     curves.drop_checkpoint(unit.id)
 
     fresh = sum(not known.get(trial.number, False) for trial in ended)
     study.trials_done += fresh
-    study.confirm_done += fresh if unit.kind == "confirm" else 0
+    study.confirm_done += fresh if unit.kind in ("screen", "confirm") else 0
     study.train_steps += result.train_steps
     session.flush()
     study.elapsed_s, study.device_s = studies.run_times([study.id])[study.id]
     study.result_seq += 1
     if result.probe is not None:
         study.metric, study.direction = result.probe.metric, result.probe.direction
-    if unit.kind != "confirm":
+    if unit.kind == "train":
         _remember_best(study, ended, given)
 
     done = {"unit": unit.key, "seconds": result.seconds, "train_steps": result.train_steps, "engine": result.engine}
@@ -63,7 +65,7 @@ def state_of(trial: TrialResult) -> TrialState:
     return TrialState.COMPLETED if trial.diverged_at_step is None else TrialState.DIVERGED
 
 
-def _row(trial: TrialResult, unit: Unit) -> dict[str, Any]:
+def _row(trial: TrialResult, unit: Unit, metric: str | None) -> dict[str, Any]:
     return {
         "number": trial.number,
         "rung": unit.rung,
@@ -72,15 +74,19 @@ def _row(trial: TrialResult, unit: Unit) -> dict[str, Any]:
         "loss": trial.loss,
         "diverged_at_step": trial.diverged_at_step,
         "steps": trial.steps,
+        "scores": split_scores(metric, trial.rows) if unit.kind == "confirm" else None,
     }
 
 
 def _remember_best(study: Study, ended: list[TrialResult], given: dict[int, dict[str, Any]]) -> None:
     for trial in ended:
-        better = study.best_objective is None or trial.objective < study.best_objective
-        if better and trial.metric is not None:
+        optimizer = given[trial.number]["configuration"]["optimizer"]
+        best = study.best_objective
+        # Who is no better than AdamW has not beaten it.
+        tied = trial.objective == best and optimizer == "adamw"
+        if trial.metric is not None and (best is None or trial.objective < best or tied):
             study.best_objective, study.best_value = trial.objective, trial.metric
-            study.best_optimizer = given[trial.number]["configuration"]["optimizer"]
+            study.best_optimizer = optimizer
 
 
 def fail(session: Session, study: Study, code: str, message: str, now: float) -> bool:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import secrets
 import time
 
+from pydantic import ValidationError
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from optim_core.spec.keys import canonical_json, content_hash
 from optim_core.spec.problem import StudySpec
 from optim_core.spec.recommendation import Recommendation
-from optim_core.spec.states import StudyState, TrialState, UnitState
+from optim_core.spec.states import STUDY_ENDED, StudyState, TrialState, UnitState
 from service.db import Database
 from service.db.models import Study
 from service.db.repositories import CurveRepository, StudyRepository, TrialRepository, UnitRepository
@@ -176,6 +177,33 @@ def resume_study(db: Database, study_id: str) -> StudyDetail:
         return _detail(session, study_id)
 
 
+def finish_study(db: Database, study_id: str) -> StudyDetail:
+    """Search no more: confirm the best of what is there, briefly, and answer. A paused study goes on for it; one that has
+    ended is returned as it is.
+
+    Conflict ``nothing_to_finish`` before any trial has ended.
+    """
+    with db.write() as session:
+        studies = StudyRepository(session)
+        study = _found(studies.lock(study_id), study_id)
+        if study.state in STUDY_ENDED:
+            return _detail(session, study_id)
+        if study.trials_done == 0:
+            raise Conflict("nothing_to_finish", "no trial has ended yet; wait for the first, or cancel the study")
+        if not study.finishing:
+            study.finishing = True
+            cancelled = UnitRepository(session).cancel_search(study_id)
+            TrialRepository(session).stop_waiting(study_id, cancelled)
+            study.result_seq += 1
+            studies.add_event(study, "study.finishing", {"units_cancelled": len(cancelled)}, studies.now())
+        if study.state == StudyState.PAUSED:
+            studies.move(study, StudyState.QUEUED)
+            study.result_seq += 1
+            studies.add_event(study, "study.state", {"state": study.state}, studies.now())
+        session.flush()
+        return _detail(session, study_id)
+
+
 def delete_study(db: Database, study_id: str) -> None:
     """Remove a study and all that belongs to it. Conflict ``study_running`` while it could still do work."""
     with db.write() as session:
@@ -255,7 +283,11 @@ def get_recommendation(db: Database, study_id: str) -> Recommendation:
         study = _found(studies.get(study_id), study_id)
         document = studies.recommendation(study_id)
     if document is not None:
-        return Recommendation.model_validate_json(canonical_json(document))
+        try:
+            return Recommendation.model_validate_json(canonical_json(document))
+        except ValidationError:
+            why = "an older version stored this answer in another form; create a new study from the spec"
+            raise Conflict("answer_outdated", why) from None
     if study.state == StudyState.FAILED:
         raise Conflict("study_failed", f"the study failed: {study.error_message}")
     if study.state == StudyState.CANCELLED:

@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from optim_core.spec.states import StudyState, TrialState
-from optim_core.spec.trial import CurvePoint
+from optim_core.spec.trial import CurvePoint, Role, Split
 
 Item = TypeVar("Item")
 
@@ -26,7 +26,11 @@ class Best(View):
 
 
 class Progress(View):
-    """``stage``: queued, probe, portfolio, search, confirm or done. ``fraction``: 0 to 1. ``eta_s``: None = unknown."""
+    """``stage``: queued, probe, portfolio, search, screen, confirm or done. ``fraction``: 0 to 1. ``eta_s``: None = unknown.
+
+    ``standing``: what tuning has gained over default AdamW so far; ``forecast``: what the budget buys and whether that is
+    enough for a verdict. Both have a ``sentence``. ``finishing``: the study is on its way to an early answer.
+    """
 
     stage: str
     note: str | None
@@ -37,6 +41,9 @@ class Progress(View):
     eta_s: float | None
     trials_per_s: float
     best: Best | None
+    standing: dict[str, Any] | None = None
+    forecast: dict[str, Any] | None = None
+    finishing: bool = False
 
 
 class StudyFailure(View):
@@ -71,8 +78,20 @@ class StudyDetail(StudySummary):
     spec: dict[str, Any]
 
 
+class SplitScore(View):
+    """A confirmed run's metric over all rows of a split, in float64; null where the metric is no mean of rows."""
+
+    metric: float | None
+    rows: int
+
+
 class TrialView(View):
-    """A trial with the result of its highest rung so far (None before the first)."""
+    """A trial with the result of its highest rung so far (None before the first).
+
+    ``split``: the one that ``metric``, ``loss`` and ``objective`` are of. ``fold``: which fifth of the rows is the test split,
+    null for the study's own split; the validation split is the next fifth. ``roles``: what a confirmed configuration stands
+    for. ``scores``: of a confirmed run that did not diverge, on its test and its unused validation rows.
+    """
 
     number: int
     optimizer: str
@@ -87,6 +106,30 @@ class TrialView(View):
     diverged_at_step: int | None
     seed: int
     steps: int
+    split: Split
+    fold: int | None
+    roles: list[Role]
+    scores: dict[Split, SplitScore]
+
+
+class SplitRows(View):
+    """Row by row in the order of the fold, what ``optim_core.recommend.row_scores`` says of each metric: 1 or 0 for accuracy,
+    the loss, the absolute error for mae, the squared one for rmse and r2, the predicted class for f1, the row's influence for
+    auroc.
+
+    ``fold``: which fifth of the table the rows are, null: the study's own split. ``targets``: for f1, auroc and r2.
+    """
+
+    fold: int | None
+    values: list[float | None]
+    targets: list[float] | None
+
+
+class RunRows(View):
+    """The row scores of a confirmed run."""
+
+    number: int
+    splits: dict[Split, SplitRows]
 
 
 class TrialDetail(TrialView):

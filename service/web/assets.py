@@ -10,7 +10,7 @@ import gzip
 import hashlib
 import re
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib.resources import files
 from pathlib import Path
 
@@ -26,12 +26,17 @@ _KINDS = {"js": "text/javascript; charset=utf-8", "css": "text/css; charset=utf-
 
 @dataclass(frozen=True)
 class Asset:
-    """One file: ``url_name`` is ``stem.hash.suffix``; ``packed`` is its gzip, None where that saves nothing."""
+    """One file: ``url_name`` is ``stem.hash.suffix``."""
 
     url_name: str
     media_type: str
     content: bytes = field(repr=False)
-    packed: bytes | None = field(repr=False)
+
+    @cached_property
+    def packed(self) -> bytes | None:
+        """Its gzip, made when first asked for: most commands start an API that nobody looks at. None where it saves nothing."""
+        packed = gzip.compress(self.content, compresslevel=6, mtime=0)
+        return packed if len(packed) < len(self.content) else None
 
 
 @dataclass(frozen=True)
@@ -46,13 +51,12 @@ class Assets:
 def _asset(name: str, content: bytes) -> Asset:
     stem, suffix = name.rsplit(".", 1)
     digest = hashlib.sha256(content).hexdigest()[:16]
-    packed = gzip.compress(content, compresslevel=6, mtime=0)
-    return Asset(f"{stem}.{digest}.{suffix}", _KINDS[suffix], content, packed if len(packed) < len(content) else None)
+    return Asset(f"{stem}.{digest}.{suffix}", _KINDS[suffix], content)
 
 
 @lru_cache(maxsize=1)
 def load_assets() -> Assets:
-    """Read, hash and compress every static file once a process (about half a second, nearly all of it plotly.js)."""
+    """Read and hash every static file once a process."""
     script = (files(plotly) / "package_data" / "plotly.min.js").read_bytes()
     sources = {
         path.name: path.read_bytes() for path in sorted((HERE / "static").iterdir()) if path.suffix[1:] in _KINDS

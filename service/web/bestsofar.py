@@ -16,6 +16,8 @@ from service.operations.views import Event
 
 BATCH = 500
 REMEMBERED_STUDIES = 64
+# What these train is no search: the best of it, with other seeds and on other rows.
+FRESH_STAGES = ("screen", "confirm")
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class _History:
         self.last_id = event.id
         if self.started_at is None and event.type in ("unit.started", "unit.done", "trial.done"):
             self.started_at = event.at
-        if event.type == "trial.done" and event.data.get("stage") != "confirm":
+        if event.type == "trial.done" and event.data.get("stage") not in FRESH_STAGES:
             data, start = event.data, self.started_at or event.at
             self.finishes.append(Finish(data["number"], data["optimizer"], data["metric"], event.at - start))
 

@@ -50,7 +50,7 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class Group:
+class TileGroup:
     """Tiles under one heading. ``key`` is its place on the page."""
 
     key: str
@@ -64,7 +64,7 @@ class Group:
         return sum(not tile.hidden for tile in self.tiles)
 
 
-def groups(words: str = "", competing: bool = False) -> list[Group]:
+def groups(words: str = "", competing: bool = False) -> list[TileGroup]:
     """All optimizers by group; those without all of ``words``, or not in the default search, are hidden."""
     wanted = words.lower().split()
     tiles: dict[str, list[Tile]] = {title: [] for title in FAMILIES}
@@ -73,7 +73,7 @@ def groups(words: str = "", competing: bool = False) -> list[Group]:
         text = " ".join((info.name, info.title, title, info.wins_when, info.reference)).lower()
         hidden = (competing and not info.searched) or not all(word in text for word in wanted)
         tiles[title].append(Tile(info, heading(info), statements(own_formula(info)), tile_facts(info), text, hidden))
-    return [Group(f"group-{i}", title, FAMILIES[title], tiles[title]) for i, title in enumerate(FAMILIES)]
+    return [TileGroup(f"group-{i}", title, FAMILIES[title], tiles[title]) for i, title in enumerate(FAMILIES)]
 
 
 def heading(info: OptimizerInfo) -> str:

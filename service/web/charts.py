@@ -8,15 +8,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from optim_core.spec.recommendation import Recommendation
+from optim_core.spec.recommendation import Recommendation, Score
 from service.operations.views import Curve
 from service.web import words
 from service.web.bestsofar import Finish
 from service.web.palette import colour
+from service.web.views import tuned_is_default
 
 Figure = dict[str, Any]
 CURVE_POINTS = 200
 SCATTER_POINTS = 400
+# Tuning curves of more optimizers than this, AdamW and the recommended one apart, would hide each other.
+TUNING_SHOWN = 6
 
 
 def thin(items: Sequence[Any], limit: int) -> list[Any]:
@@ -115,63 +118,82 @@ def best_so_far(finishes: Sequence[Finish], direction: str | None, metric: str |
 
 
 def confirmation(answer: Recommendation) -> Figure:
-    """Mean on the test split over fresh seeds with its 95 % interval: confirmed optimizers and both AdamW baselines."""
-    rows = [
-        (words.optimizer_title(r.optimizer), r.best, r.ci95, colour(r.optimizer))
+    """Scores on test rows with their 95 % intervals: confirmed rivals and both AdamW baselines, the best on top."""
+    rows: list[tuple[str, Score, str]] = [
+        (words.optimizer_title(r.optimizer), r.confirmed, colour(r.optimizer))
         for r in answer.league
-        if r.confirmed and r.best is not None and r.ci95 is not None and r.optimizer != "adamw"
+        if r.confirmed is not None and r.optimizer != "adamw"
     ]
-    for key, label in (("adamw_tuned", "AdamW, tuned"), ("adamw_default", "AdamW, defaults")):
-        if (base := answer.baselines.get(key)) is not None:  # type: ignore[call-overload]
-            rows.append((label, base.mean, base.ci95, colour("adamw")))
-    rows.sort(key=lambda row: row[1], reverse=answer.metric.direction == "minimize")
+    if not tuned_is_default(answer):
+        rows.append(("AdamW, tuned", answer.baselines["adamw_tuned"], colour("adamw")))
+    rows.append(("AdamW, defaults", answer.baselines["adamw_default"], colour("adamw")))
+    rows.sort(key=lambda row: row[1].mean, reverse=answer.metric.direction == "minimize")
+    scores = [score for _, score, _ in rows]
     trace = {
         "type": "scatter",
         "mode": "markers",
-        "x": [mean for _, mean, _, _ in rows],
-        "y": [label for label, _, _, _ in rows],
-        "marker": {"size": 11, "color": [tint for _, _, _, tint in rows]},
+        "x": [score.mean for score in scores],
+        "y": [label for label, _, _ in rows],
+        "marker": {"size": 11, "color": [tint for _, _, tint in rows]},
         "error_x": {
             "type": "data",
             "symmetric": False,
-            "array": [ci[1] - mean for _, mean, ci, _ in rows],
-            "arrayminus": [mean - ci[0] for _, mean, ci, _ in rows],
+            "array": [score.ci95[1] - score.mean for score in scores],
+            "arrayminus": [score.mean - score.ci95[0] for score in scores],
             "thickness": 2,
             "width": 6,
             "color": "ink",
         },
-        "hovertemplate": "%{y}: %{x:.4g}<extra></extra>",
-        "name": "mean with 95 % interval",
+        "text": [words.score_numbers(score) for score in scores],
+        "hovertemplate": "%{y}: %{text}<extra></extra>",
+        "name": "score with 95 % interval",
     }
-    layout = _layout(f"test {words.metric_name(answer.metric.name)}, mean over fresh seeds", "", showlegend=False)
+    layout = _layout(f"test {words.metric_name(answer.metric.name)}", "", showlegend=False)
     layout["yaxis"] = {"automargin": True, "type": "category"}
-    tuned = answer.baselines.get("adamw_tuned")
-    if tuned is not None:
-        layout["shapes"] = [
-            {"type": "line", "xref": "x", "yref": "paper", "x0": tuned.mean, "x1": tuned.mean, "y0": 0, "y1": 1,
-             "line": {"dash": "dot", "width": 1, "color": colour("adamw")}}
-        ]  # fmt: skip
+    tuned = answer.baselines["adamw_tuned"]
+    layout["shapes"] = [
+        {"type": "line", "xref": "x", "yref": "paper", "x0": tuned.mean, "x1": tuned.mean, "y0": 0, "y1": 1,
+         "line": {"dash": "dot", "width": 1, "color": colour("adamw")}}
+    ]  # fmt: skip
     return {"data": [trace], "layout": layout}
 
 
 def tuning_curves(answer: Recommendation) -> Figure:
-    """Expected best searched value after n trials, one line an optimizer: what a smaller budget would have found."""
-    traces = [
-        {
-            "type": "scatter",
-            "mode": "lines",
-            "x": [band.n for band in row.tuning_curve],
-            "y": [band.expected for band in row.tuning_curve],
-            "name": words.optimizer_title(row.optimizer),
-            "line": {"color": colour(row.optimizer), "width": 1.8},
-            "customdata": [[band.low, band.high] for band in row.tuning_curve],
-            "hovertemplate": "after %{x} trials: %{y:.4g} (%{customdata[0]:.4g} to %{customdata[1]:.4g})"
-            f"<extra>{words.optimizer_title(row.optimizer)}</extra>",
-        }
-        for row in answer.league
-        if len(row.tuning_curve) > 1
-    ]
-    return {"data": traces, "layout": _layout("trials", f"expected validation {words.metric_name(answer.metric.name)}")}
+    """Expected best searched value after n trials, one line an optimizer: what a smaller budget would have found.
+
+    The best of the league are shown; the recommended optimizer and AdamW are always, and with their bands.
+    """
+    banded = {answer.recommended.optimizer, "adamw"}
+    drawn = [row for row in answer.league if len(row.tuning_curve) > 1]
+    traces = []
+    for row in (row for i, row in enumerate(drawn) if i < TUNING_SHOWN or row.optimizer in banded):
+        title, tint = words.optimizer_title(row.optimizer), colour(row.optimizer)
+        n = [band.n for band in row.tuning_curve]
+        shared = {"type": "scatter", "legendgroup": row.optimizer}
+        if row.optimizer in banded:
+            outline = [band.high for band in row.tuning_curve] + [band.low for band in reversed(row.tuning_curve)]
+            traces.append(
+                {**shared, "mode": "lines", "x": n + n[::-1], "y": outline, "fill": "toself", "fillcolor": f"{tint}24",
+                 "line": {"width": 0, "color": tint}, "hoverinfo": "skip", "showlegend": False}
+            )  # fmt: skip
+        traces.append(
+            {
+                **shared,
+                "mode": "lines+markers",
+                "x": n,
+                "y": [band.expected for band in row.tuning_curve],
+                "name": title,
+                "line": {"color": tint, "width": 2.4 if row.optimizer in banded else 1.5},
+                "marker": {"size": 4, "color": tint},
+                "customdata": [[band.low, band.high] for band in row.tuning_curve],
+                "hovertemplate": "after %{x} trials: %{y:.4g} (%{customdata[0]:.4g} to %{customdata[1]:.4g})"
+                f"<extra>{title}</extra>",
+            }
+        )
+    # Bands first, so that no line lies under one.
+    traces.sort(key=lambda trace: "fill" not in trace)
+    name = words.metric_name(answer.metric.name)
+    return {"data": traces, "layout": _layout("trials of the optimizer", f"expected best {name}")}
 
 
 def trial_curve(points: Sequence[Any], optimizer: str, metric: str | None) -> dict[str, Figure]:

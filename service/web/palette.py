@@ -19,6 +19,7 @@ COLOURS: dict[str, str] = {
     "nadamw": "#9a5bd6",
     "radam": "#cf4b93",
     "lion": "#da4a3c",
+    "muon": "#c13cc4",
 }
 UNKNOWN = "#7d8590"
 # Between the luminances that still stand out from white and from the dark card.

@@ -10,9 +10,10 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
-from optim_core.spec.optimizers import OPTIMIZERS
-from optim_core.spec.problem import unknown_name
+from optim_core.spec.errors import SpecError
+from optim_core.spec.optimizers import OPTIMIZERS, find_optimizer
 from optim_core.spec.recommendation import Recommendation
 from optim_core.spec.schedules import SCHEDULES
 from optim_core.spec.states import StudyState, TrialState
@@ -21,6 +22,7 @@ from service.db import Database
 from service.operations import studies as operations
 from service.operations.errors import ServiceError
 from service.operations.views import StudyDetail
+from service.text import visible
 from service.web import catalogue, charts, views, words
 from service.web.assets import load_assets
 from service.web.bestsofar import Histories
@@ -32,17 +34,23 @@ CURVES_SHOWN = 10
 
 
 def environment() -> Environment:
-    """Jinja with escaping always on and undefined names as errors."""
+    """Jinja with escaping always on, text that turns its surroundings round made visible, undefined names as errors."""
     env = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_finalize,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     env.globals.update(words=words, views=views, catalogue=catalogue, assets=load_assets())
     env.globals.update(OPTIMIZERS=OPTIMIZERS, SCHEDULES=SCHEDULES, TECHNIQUES=TECHNIQUES)
     return env
+
+
+def _finalize(value: Any) -> Any:
+    # What a macro made (Markup) was finalized in it.
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 class Pages:
@@ -234,10 +242,10 @@ def _add_catalogue_pages(pages: Pages, page: Adder) -> None:
 
     @page("/optimizers/{name}")
     def optimizer(name: str) -> Response:
-        if name not in OPTIMIZERS:
-            detail = unknown_name("optimizer", name[:80], OPTIMIZERS).removeprefix("unknown_optimizer: ")
-            return pages.html("error.html", 404, status=404, detail=detail)
-        return pages.html("optimizer.html", info=OPTIMIZERS[name])
+        try:
+            return pages.html("optimizer.html", info=find_optimizer(name))
+        except SpecError as error:
+            return pages.html("error.html", 404, status=404, detail=str(error))
 
     @page("/schedules")
     def schedules() -> Response:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlencode
 
 from optim_core.spec.keys import canonical_json
 from optim_core.spec.optimizers import OPTIMIZERS
 from optim_core.spec.problem import StudySpec
-from optim_core.spec.recommendation import Effect, Recommendation
+from optim_core.spec.recommendation import Confirmed, Effect, LeagueRow, RateCost, Recommendation
 from optim_core.spec.states import STUDY_ENDED, TrialState
 from service.operations.views import StudyDetail, StudySummary, TrialView
 from service.web import words
@@ -28,28 +28,39 @@ class Span:
 
 @dataclass(frozen=True)
 class EffectPlot:
-    """Where the effect, "no difference" and the equivalence margin lie on one track; ``better`` is right or left."""
+    """Where the effect, "no difference" and the equivalence margin lie on one track; ``better`` is right or left.
+
+    ``side``: "ahead" when the whole interval is on the better side, "inside" when it lies within the margin, else "open".
+    """
 
     span: Span
     zero: float
     margin_low: float
     margin_high: float
     better: str
+    side: str
 
 
 @dataclass(frozen=True)
 class LeagueLine:
-    """One optimizer of the league table. ``rank`` is None without a value. ``span`` is None without an interval."""
+    """One optimizer of the league table. ``searched`` is of validation rows, ``confirmed`` of test rows.
+
+    ``rank``: by the searched value, None without one. ``short``: the steps behind it, None at full length. ``span``: the
+    confirmed interval, None without one. ``full_trials``: None while the study runs.
+    """
 
     rank: int | None
     optimizer: str
-    value: float | None
-    confirmed: bool
-    ci95: tuple[float, float] | None
+    searched: float | None
+    short: int | None
+    confirmed: Confirmed | None
     span: Span | None
     trials: int
+    full_trials: int | None
+    lacks: str | None
     divergence_rate: float
     lr_width_decades: float | None
+    lr_wrong_by_3: RateCost | None
     step_s: float | None
     state_bytes: float
     settings: str
@@ -86,56 +97,73 @@ def place(value: float, bounds: tuple[float, float]) -> float:
 def effect_plot(effect: Effect, direction: str) -> EffectPlot:
     bounds = track([*effect.ci95, effect.difference, 0.0, effect.margin, -effect.margin])
     low, high = effect.ci95
+    ahead = low > 0 if direction == "maximize" else high < 0
+    inside = -effect.margin <= low and high <= effect.margin
     return EffectPlot(
         span=Span(place(low, bounds), place(effect.difference, bounds), place(high, bounds)),
         zero=place(0.0, bounds),
         margin_low=place(-effect.margin, bounds),
         margin_high=place(effect.margin, bounds),
         better="right" if direction == "maximize" else "left",
+        side="ahead" if ahead else "inside" if inside else "open",
     )
 
 
-def _sorted_league(lines: list[LeagueLine], direction: str | None) -> list[LeagueLine]:
-    sign = -1.0 if direction == "maximize" else 1.0
-    key = lambda r: (r.value is None, not r.confirmed, 0.0 if r.value is None else sign * r.value, r.optimizer)  # noqa: E731
-    ordered = sorted(lines, key=key)
-    return [
-        LeagueLine(**{**line.__dict__, "rank": None if line.value is None else i})
-        for i, line in enumerate(ordered, start=1)
-    ]
+def is_itself(answer: Recommendation, versus: str) -> bool:
+    """Whether the recommended configuration is that baseline, so that there is no difference to draw."""
+    chosen, base = answer.recommended, answer.baselines[versus]  # type: ignore[index]
+    return chosen.optimizer == "adamw" and (chosen.hyperparameters, chosen.schedule) == (
+        base.hyperparameters,
+        base.schedule,
+    )
+
+
+def tuned_is_default(answer: Recommendation) -> bool:
+    """Whether nothing better than AdamW's defaults was found for AdamW: both baselines are one configuration."""
+    tuned, default = answer.baselines["adamw_tuned"], answer.baselines["adamw_default"]
+    return (tuned.hyperparameters, tuned.schedule) == (default.hyperparameters, default.schedule)
+
+
+def searched_short(row: LeagueRow, league: Sequence[LeagueRow]) -> bool:
+    """Whether the searched value of ``row`` is of fewer than the full number of steps."""
+    longest = max((r.searched_steps or 0 for r in league), default=0)
+    return row.searched_steps is not None and (row.full_trials == 0 or row.searched_steps < longest)
 
 
 def league_of_answer(answer: Recommendation) -> list[LeagueLine]:
-    """Confirmed optimizers first, then by their searched value."""
-    marks = [x for r in answer.league if r.ci95 is not None for x in (*r.ci95, r.best or r.ci95[0])]
-    bounds = track(marks) if marks else (0.0, 1.0)
-    lines = []
-    for row in answer.league:
-        span = None
-        if row.ci95 is not None and row.best is not None:
-            span = Span(place(row.ci95[0], bounds), place(row.best, bounds), place(row.ci95[1], bounds))
-        lines.append(
-            LeagueLine(
-                rank=None,
-                optimizer=row.optimizer,
-                value=row.best,
-                confirmed=row.confirmed,
-                ci95=row.ci95,
-                span=span,
-                trials=row.trials,
-                divergence_rate=row.divergence_rate,
-                lr_width_decades=row.lr_width_decades,
-                step_s=row.step_s,
-                state_bytes=row.state_bytes_per_parameter,
-                settings=words.settings_text(row.configuration.hyperparameters) if row.configuration else "",
-            )
+    """The answer's league in its own order, that of the searched values."""
+    ends = [x for r in answer.league if r.confirmed for x in (*r.confirmed.ci95, r.confirmed.mean)]
+    bounds = track(ends) if ends else (0.0, 1.0)
+    lines = [
+        LeagueLine(
+            rank=None,
+            optimizer=row.optimizer,
+            searched=row.searched,
+            short=row.searched_steps if searched_short(row, answer.league) else None,
+            confirmed=row.confirmed,
+            span=None if row.confirmed is None else _span(row.confirmed, bounds),
+            trials=row.trials,
+            full_trials=row.full_trials,
+            lacks=row.lacks,
+            divergence_rate=row.divergence_rate,
+            lr_width_decades=row.lr_width_decades,
+            lr_wrong_by_3=row.lr_wrong_by_3,
+            step_s=row.step_s,
+            state_bytes=row.state_bytes_per_parameter,
+            settings=words.settings_text(row.configuration.hyperparameters) if row.configuration else "",
         )
-    return _sorted_league(lines, answer.metric.direction)
+        for row in answer.league
+    ]
+    return _ranked(lines)
+
+
+def _span(score: Confirmed, bounds: tuple[float, float]) -> Span:
+    return Span(place(score.ci95[0], bounds), place(score.mean, bounds), place(score.ci95[1], bounds))
 
 
 def league_so_far(optimizers: Sequence[str], finishes: Sequence[Finish], direction: str | None) -> list[LeagueLine]:
     """The league while the study runs: best searched value of each optimizer, nothing confirmed yet."""
-    best_of = max if direction == "maximize" else min
+    best_of, sign = (max, -1.0) if direction == "maximize" else (min, 1.0)
     lines = []
     for name in optimizers:
         own = [f for f in finishes if f.optimizer == name]
@@ -146,19 +174,40 @@ def league_so_far(optimizers: Sequence[str], finishes: Sequence[Finish], directi
             LeagueLine(
                 rank=None,
                 optimizer=name,
-                value=best_of(values) if values else None,
-                confirmed=False,
-                ci95=None,
+                searched=best_of(values) if values else None,
+                short=None,
+                confirmed=None,
                 span=None,
                 trials=len(trials),
+                full_trials=None,
+                lacks=None,
                 divergence_rate=len(diverged) / len(trials) if trials else 0.0,
                 lr_width_decades=None,
+                lr_wrong_by_3=None,
                 step_s=None,
                 state_bytes=OPTIMIZERS[name].state_bytes_per_parameter if name in OPTIMIZERS else 0.0,
                 settings="",
             )
         )
-    return _sorted_league(lines, direction)
+    # At a tie AdamW first: nobody has beaten it.
+    lines.sort(
+        key=lambda r: (
+            r.searched is None,
+            0.0 if r.searched is None else sign * r.searched,
+            r.optimizer != "adamw",
+            r.optimizer,
+        )
+    )
+    return _ranked(lines)
+
+
+def _ranked(lines: Sequence[LeagueLine]) -> list[LeagueLine]:
+    """The lines, best first, with their ranks: equal values share one, as in 1, 1, 3."""
+    places: dict[float, int] = {}
+    for i, line in enumerate(lines, start=1):
+        if line.searched is not None:
+            places.setdefault(line.searched, i)
+    return [replace(line, rank=None if line.searched is None else places[line.searched]) for line in lines]
 
 
 def competing(study: StudyDetail) -> list[str]:

@@ -1,4 +1,4 @@
-"""Numbers, times and verdicts as a person reads them. Pure functions of values, used as Jinja filters."""
+"""Numbers, times and names as a person reads them; sentences are the answer's own. Pure functions, used by templates."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from optim_core.spec.optimizers import OPTIMIZERS
-from optim_core.spec.recommendation import Recommendation
+from optim_core.spec.recommendation import Decide, Effect, Score
 
 MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
 SHORT_METRICS = {"rmse": "RMSE", "mae": "MAE", "r2": "R²", "auroc": "AUROC", "f1": "F1", "loss": "loss"}
@@ -20,11 +20,18 @@ STATUS_WORDS = {
     "failed": "failed",
 }
 VERDICT_WORDS = {"better": "better", "no_difference": "no difference", "inconclusive": "inconclusive"}
+REASON_WORDS = {
+    "not_enough_search": "not enough search",
+    "noise": "noise",
+    "metric_degenerate": "the metric cannot carry a verdict here",
+}
+VERSUS_WORDS = {"adamw_tuned": "AdamW at its best", "adamw_default": "AdamW at its defaults"}
 STAGE_WORDS = {
     "probe": "measuring the first steps",
     "queued": "waiting for a worker",
     "portfolio": "trying known-good settings",
     "search": "searching",
+    "screen": "screening the best",
     "confirm": "confirming on fresh seeds",
 }
 
@@ -76,8 +83,10 @@ def percent(value: float | None, decimals: int = 0) -> str:
     return DASH if value is None else f"{100 * value:.{decimals}f} %"
 
 
-def probability(value: float) -> str:
-    """A probability that is never shown as certainty."""
+def probability(value: float | None) -> str:
+    """A probability that is never shown as certainty; None: nothing may be concluded."""
+    if value is None:
+        return "too few runs to say"
     return "> 99.9 %" if value > 0.999 else "< 0.1 %" if value < 0.001 else percent(value, 1)
 
 
@@ -97,8 +106,18 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 86400} d {whole % 86400 // 3600} h"
 
 
+def rough_duration(seconds: float) -> str:
+    """``41 s``, ``2 min``: for what is only known about."""
+    return duration(seconds).removesuffix(" 00 s")
+
+
 def thousands(value: int | None) -> str:
     return DASH if value is None else f"{value:,}"
+
+
+def count(n: int, noun: str) -> str:
+    """``1 run``, ``1,797 rows``."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
 def iso_time(epoch_s: float | None) -> str:
@@ -127,33 +146,34 @@ def schedule_text(schedule: dict[str, str | float]) -> str:
     return f"{str(schedule['name']).replace('_', ' ')}" + (f" ({', '.join(rest)})" if rest else "")
 
 
-def headline(answer: Recommendation) -> str:
-    """The verdict in one plain sentence."""
-    title = optimizer_title(answer.recommended.optimizer)
-    itself = answer.recommended.optimizer == "adamw"
-    if answer.verdict == "better":
-        return f"Use {title}: it beats a tuned AdamW."
-    if answer.verdict == "no_difference":
-        return (
-            "Stay with AdamW: nothing beats it once it is tuned."
-            if itself
-            else (f"Use {title}: as good as a tuned AdamW, and cheaper or simpler.")
-        )
-    return f"Use {title} for now: the evidence does not decide yet."
-
-
-def is_the_baseline(answer: Recommendation) -> bool:
-    """True when the tuned AdamW itself is recommended, so that there is no difference to show."""
-    effect = answer.effect
-    return answer.recommended.optimizer == "adamw" and effect.difference == 0 and effect.ci95 == (0.0, 0.0)
-
-
-def effect_sentence(answer: Recommendation) -> str:
-    """What the difference to the tuned AdamW is, in the metric's own unit, with its sign explained."""
-    effect, metric = answer.effect, metric_name(answer.metric.name)
-    wanted = "higher" if answer.metric.direction == "maximize" else "lower"
+def effect_numbers(effect: Effect) -> str:
+    """``+0.0082 [+0.0025, +0.0139]``: the difference and its interval, as the answer has them."""
     low, high = effect.ci95
-    return (
-        f"{signed(effect.difference)} {metric} against a tuned AdamW, 95 % interval {signed(low)} to {signed(high)} "
-        f"({wanted} is better)."
-    )
+    return f"{signed(effect.difference)} [{signed(low)}, {signed(high)}]"
+
+
+def interval(bounds: tuple[float, float]) -> str:
+    """``[0.9781, 0.9885]``."""
+    return f"[{score(bounds[0])}, {score(bounds[1])}]"
+
+
+def score_numbers(found: Score) -> str:
+    """``0.9841 [0.9781, 0.9885]``."""
+    return f"{score(found.mean)} {interval(found.ci95)}"
+
+
+def runs_text(found: Score, folds: int) -> str:
+    """``10 runs (5 folds × 2 seeds), 1,797 rows``: what a score was measured on."""
+    seeds = count(found.seeds, "seed")
+    shape = f"{folds} folds × {seeds}" if folds > 1 else seeds
+    return f"{count(found.runs, 'run')} ({shape}), {count(found.rows, 'row')}"
+
+
+def decide_pairs(decide: Decide) -> list[tuple[str, str]]:
+    """(what, how much) that would decide an inconclusive verdict; what would not is left out."""
+    found = [
+        ("a budget on this machine of about", None if decide.seconds is None else rough_duration(decide.seconds)),
+        ("seeds of each in all", None if decide.seeds is None else thousands(decide.seeds)),
+        ("rows in all", None if decide.rows is None else thousands(decide.rows)),
+    ]
+    return [(what, text) for what, text in found if text is not None]

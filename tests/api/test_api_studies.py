@@ -50,11 +50,12 @@ def test_create_look_list_cancel_delete(database) -> None:
     assert [s["id"] for s in client.get("/v1/studies").json()["items"]] == [study["id"]]
     check_problem(client.delete(path), 409, "study_running")
     check_problem(client.get(f"{path}/recommendation"), 409, "not_ready")
+    check_problem(client.post(f"{path}/finish"), 409, "nothing_to_finish")
     assert client.post(f"{path}/pause").json()["status"] == "paused"
     assert client.post(f"{path}/resume").json()["status"] == "queued"
     check_problem(client.post(f"{path}/resume"), 409, "already_running")
     assert client.post(f"{path}/cancel").json()["status"] == "cancelled"
-    assert client.post(f"{path}/cancel").json()["status"] == "cancelled"
+    assert client.post(f"{path}/finish").json()["status"] == "cancelled"
     assert client.delete(path).status_code == 204
     check_problem(client.get(path), 404, "study_not_found")
     assert studies_n(database) == 0
@@ -73,6 +74,15 @@ def test_a_finished_study_answers_and_streams_its_events(database) -> None:
     one = client.get(f"/v1/studies/{study_id}/trials/0").json()
     assert one["optimizer"] == "adamw"
     check_problem(client.get(f"/v1/studies/{study_id}/trials/9999"), 404, "trial_not_found")
+    confirmed = next(trial for trial in trials if trial["stage"] == "confirm")
+    assert confirmed["split"] == "test"
+    assert client.get(f"/v1/studies/{study_id}/trials/{confirmed['number']}").json()["scores"] == confirmed["scores"]
+    splits = client.get(f"/v1/studies/{study_id}/trials/{confirmed['number']}/rows").json()["splits"]
+    assert {split: len(found["values"]) for split, found in splits.items()} == {
+        split: found["rows"] for split, found in confirmed["scores"].items()
+    }
+    assert splits["validation"]["fold"] == (splits["test"]["fold"] + 1) % 5
+    check_problem(client.get(f"/v1/studies/{study_id}/trials/9999/rows"), 404, "trial_not_found")
     text = client.get(f"/v1/studies/{study_id}/events").text
     ids = [int(line[4:]) for line in text.splitlines() if line.startswith("id: ")]
     assert ids == list(range(1, len(ids) + 1))

@@ -160,10 +160,11 @@ def answers(program: str) -> bool:
     return False
 
 
-@pytest.mark.parametrize("module", ["workers.app", "workers.tasks", "workers.local", "service.cli", "workers.cli"])
+@pytest.mark.parametrize("module", ["workers.app", "workers.tasks", "workers.local", "service.cli", "workers.commands"])
 def test_what_starts_first_is_light(module: str) -> None:
     """Neither the parent of forked workers nor the command line may pay for torch."""
-    heavy = ["torch", "optuna"] + (["sqlalchemy", "fastapi", "celery"] if module.endswith("cli") else [])
+    of_the_terminal = module in ("service.cli", "workers.commands")
+    heavy = ["torch", "optuna"] + (["sqlalchemy", "fastapi", "celery"] if of_the_terminal else [])
     program = f"import sys, {module}; print([m for m in {heavy!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -87,7 +87,8 @@ def make_probe(**changes: Any) -> ProbeReport:
 
 def make_recommendation(study_id: str) -> Recommendation:
     configuration = default_configuration("lion").model_dump()
-    score = {"mean": 0.9, "ci95": (0.8, 1.0), "seeds": 5}
+    score = {"mean": 0.9, "ci95": (0.8, 1.0), "seeds": 2, "runs": 10, "rows": 10}
+    effect = {"difference": 0.1, "ci95": (0.0, 0.2), "probability_better": 0.99, "margin": 0.01}
     adamw = default_configuration("adamw").model_dump()
     baseline = {**score, "hyperparameters": adamw["hyperparameters"], "schedule": adamw["schedule"]}
     return Recommendation.model_validate(
@@ -95,16 +96,22 @@ def make_recommendation(study_id: str) -> Recommendation:
             "schema": "whichopt.recommendation/1",
             "study": study_id,
             "verdict": "better",
-            "summary": "Lion it is",
+            "headline": "Lion it is",
+            "summary": "Lion gains, and beats AdamW.",
+            "notes": ["One table."],
             "recommended": {**configuration, "parameter_groups": [{"match": "*", "lr": 0.1}]},
             "metric": {"name": "accuracy", "direction": "maximize"},
             "score": score,
             "baselines": {"adamw_default": baseline, "adamw_tuned": baseline},
-            "effect": {"difference": 0.1, "ci95": (0.0, 0.2), "probability_better": 0.99, "margin": 0.01},
+            "gain": {**effect, "versus": "adamw_default"},
+            "effect": {**effect, "versus": "adamw_tuned"},
             "equivalent": [],
+            "not_tried": [],
+            "trivial": {"score": 0.5, "beaten": True},
             "league": [],
             "cost": {
                 "trials": 1,
+                "confirmation_runs": 10,
                 "train_steps": 100,
                 "seconds": 1.0,
                 "device": "cpu",
@@ -114,7 +121,14 @@ def make_recommendation(study_id: str) -> Recommendation:
             "dataset": {"report": [], "hash": "h", "rows": {"train": 6}},
             "engine": "batched",
             "snippet": "pass",
-            "replay": {"command": "whichopt replay", "seeds": [1], "data_hash": "h", "versions": {}},
+            "replay": {
+                "command": "whichopt replay",
+                "seeds": [1],
+                "folds": 5,
+                "wide": True,
+                "data_hash": "h",
+                "versions": {},
+            },
         }
     )
 

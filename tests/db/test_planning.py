@@ -55,20 +55,21 @@ def test_the_view_is_what_was_stored(database: Database) -> None:
 
 
 def test_elapsed_time_is_the_union_of_runs_and_device_time_their_sum(database: Database) -> None:
-    study_id = study_with_units(database, [make_unit(f"u{i}", [i]) for i in range(6)])
-    runs = [(10.0, 20.0), (12.0, 14.0), (18.0, 25.0), (40.0, 41.0)]
+    study_id = study_with_units(database, [make_unit(f"u{i}", [i]) for i in range(7)])
+    # Before the last one the study was planned on; before the one before that nobody worked on it.
+    runs = [(10.0, 20.0), (12.0, 14.0), (18.0, 25.0), (40.0, 41.0), (42.5, 43.0)]
     with database.write() as session:
         for i, (start, end) in enumerate(runs):
             values = {"state": "done", "claimed_at": start, "finished_at": end}
             session.execute(update(Unit).where(Unit.key == f"u{i}").values(**values))
     view = planning.study_view(database, study_id)
-    assert (view.elapsed_s, view.device_s) == (pytest.approx(16.0), pytest.approx(20.0))
+    assert (view.elapsed_s, view.device_s) == (pytest.approx(18.0), pytest.approx(20.5))
     claim(database)
     claim(database)
     time.sleep(0.2)
     live = planning.study_view(database, study_id)
-    assert 16.2 <= live.elapsed_s < 17.0
-    assert 20.4 <= live.device_s < 22.0
+    assert 18.2 <= live.elapsed_s < 19.0
+    assert 20.9 <= live.device_s < 22.5
     assert studies.list_studies(database).items[0].progress.elapsed_s == pytest.approx(live.elapsed_s, abs=0.5)
 
 

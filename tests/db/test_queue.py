@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from optim_core.spec.rowscores import pack, unpack
 from optim_core.spec.states import StudyState, TrialState
 from service.db import Database
 from service.operations import events, planning, queue, studies
@@ -76,6 +77,22 @@ def test_a_claim_tells_the_worker_everything(database: Database) -> None:
     assert queue.queue_stats(database).model_dump(include={"queued", "leased", "workers"}) == {
         "queued": 1, "leased": 1, "workers": 1,
     }  # fmt: skip
+
+
+def test_row_scores_come_back_as_they_were(database: Database) -> None:
+    unit = make_unit("first", [0, 1], stage="confirm").model_copy(update={"fold": 3})
+    study_id = study_with_units(database, [unit])
+    got, result = claim(database), make_result(unit)
+    assert got.unit.fold == 3
+    rows = {"test": pack([1, 0, 255], "B"), "validation": pack([0.1, -1e30, float("nan")], "f")}
+    scored = [trial.model_copy(update={"rows": rows if trial.number else {}}) for trial in result.trials]
+    result = result.model_copy(update={"trials": scored, "targets": {"test": pack([700, 1, 0], "H")}})
+    assert queue.complete_unit(database, got.unit_id, got.token, result)
+    (view,) = planning.study_view(database, study_id).units
+    assert view.result is not None
+    assert [trial.rows for trial in view.result.trials] == [{}, rows]
+    assert view.result.targets == result.targets
+    assert list(unpack(view.result.targets["test"])) == [700, 1, 0]
 
 
 def test_a_claim_can_be_bound_to_a_study(database: Database) -> None:

@@ -218,6 +218,19 @@ def test_progress_counts_and_remembers_the_best_searched_value(database: Databas
     assert studies.get_trial(database, study_id, 30).state == TrialState.COMPLETED
 
 
+@pytest.mark.parametrize("order", [[1, 2, 0], [0, 1, 2], [2, 0, 1]])
+def test_who_is_no_better_than_adamw_is_not_the_best(database: Database, order: list[int]) -> None:
+    study_id = study_with_units(database, [make_unit(f"u{n}", [n]) for n in order])
+    for _ in order:
+        got = claim(database)
+        result = make_result(got.unit)
+        tied = [trial.model_copy(update={"objective": 0.25, "metric": 0.75}) for trial in result.trials]
+        assert queue.complete_unit(database, got.unit_id, got.token, result.model_copy(update={"trials": tied}))
+    best = studies.get_study(database, study_id).progress.best
+    assert best is not None
+    assert (best.optimizer, best.value) == ("adamw", 0.75)
+
+
 def test_reads_cannot_write(database: Database) -> None:
     made = studies.create_study(database, make_spec())
     with pytest.raises(Exception, match=r"readonly|read-only"), database.read() as session:

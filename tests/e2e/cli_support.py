@@ -74,9 +74,12 @@ def answer_of(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 
 
 def timeless(answer: dict[str, Any]) -> dict[str, Any]:
-    """An answer without what depends on the clock or on the study's name."""
+    """An answer without what depends on the clock, on the number of workers that were awake, or on the study's name."""
     kept = json.loads(json.dumps(answer))
     kept["study"] = kept["replay"]["command"] = kept["cost"]["seconds"] = None
+    kept["cost"]["packs"] = kept["cost"]["mean_pack_size"] = None
+    if kept["decide"] is not None and kept["decide"]["seconds"] is not None:
+        kept["decide"]["seconds"] = kept["summary"] = None
     for row in kept["league"]:
         row["step_s"] = None
     return kept

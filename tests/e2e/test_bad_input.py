@@ -75,7 +75,7 @@ def test_a_bad_spec_is_one_line_and_exit_code_2(folder: Path, name: str) -> None
     [
         (["recommend"], "give a spec file, or --model and --data"),
         (["recommend", "absent.yaml"], "absent.yaml: No such file"),
-        (["recommend", "--model", "mlp", "--data", "digitts"], "did you mean digits?"),
+        (["recommend", "--model", "mlp", "--data", "digitts"], "did you mean 'digits'?"),
         (["recommend", "--model", "mlp", "--data", "table.csv"], "--target is required"),
         (["recommend", "--model", "mpl", "--data", "digits", "--budget", "5s"], "/model/name: "),
         (["recommend", "--model", "mlp", "--data", "digits", "--budget", "soon"], "/budget: 'soon' is neither"),

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from optim_core.spec.optimizers import OPTIMIZERS
 from optim_core.spec.optimizers.families import FAMILIES
-from service.cli import render
+from service.cli import render_catalogue
 
 sys.path.insert(0, str(Path(__file__).parent))
 from cli_support import whichopt
@@ -22,9 +22,9 @@ from cli_support import whichopt
 def printed(width: int, name: str | None = None) -> str:
     out = Console(file=io.StringIO(), width=width, highlight=False)
     if name is None:
-        render.optimizers([row.document() for row in OPTIMIZERS.values()], out)
+        render_catalogue.optimizers([row.document() for row in OPTIMIZERS.values()], out)
     else:
-        render.optimizer(OPTIMIZERS[name].document(), out)
+        render_catalogue.optimizer(OPTIMIZERS[name].document(), out)
     assert isinstance(out.file, io.StringIO)
     return out.file.getvalue()
 

@@ -1,20 +1,27 @@
-"""Ctrl-C keeps the study; resuming continues it to the answer that an undisturbed run gives. And the terminal itself."""
+"""Ctrl-C ends a search in the best answer there is; twice, or SIGTERM, keeps the study, and resuming continues it to the
+answer that an undisturbed run gives. And the terminal itself."""
 
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import pty
 import re
 import select
 import shlex
 import signal
+import socket
 import struct
 import subprocess
+import sys
 import termios
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.e2e.cli_support import SCRIPT, answer_of, environment, timeless, tiny_spec, whichopt, write_spec
 
@@ -40,11 +47,80 @@ def read_until(process: subprocess.Popen[str], word: str) -> str:
     raise AssertionError(f"{word!r} never came: {seen}")
 
 
-def test_ctrl_c_keeps_the_study_and_resume_finishes_it(tmp_path: Path) -> None:
-    spec = write_spec(tmp_path, tiny_spec(**SLOW)).name
+def test_ctrl_c_ends_the_search_in_an_answer(tmp_path: Path) -> None:
+    spec = write_spec(tmp_path, tiny_spec(**{**SLOW, "budget": {"trials": 500}})).name
     process = start(tmp_path, "recommend", spec, "--json")
     read_until(process, "searching")
     os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    answer = json.loads(out)
+    assert answer["verdict"] in ("inconclusive", "better", "no_difference")
+    assert answer["cost"]["trials"] < 500
+    assert answer["score"]["runs"] >= 1
+
+
+# Types Ctrl-C when this module is first asked for.
+EARLY = """
+import os, signal, sys
+class Early:
+    def find_spec(self, name, *rest):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Early())
+sys.argv[0] = "whichopt"
+from workers.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    "module", ["typer", "service.settings", "optim_core.spec.validation", "service.client", "service.app"]
+)
+def test_ctrl_c_while_it_starts_is_one_line(tmp_path: Path, module: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", EARLY.format(module=module), "recommend", "--model", "mlp", "--data", "digits"],
+        cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "whichopt: interrupted: nothing was asked yet\n"
+
+
+def test_ctrl_c_while_a_server_is_asked_says_where_to_look(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        process = start(tmp_path, "recommend", write_spec(tmp_path, tiny_spec(**SLOW)).name, "--server", address)
+        connection, _ = silent.accept()
+        with connection:
+            connection.recv(1)
+            os.killpg(process.pid, signal.SIGINT)
+            _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert (
+        err == f"whichopt: interrupted: look whether the study was stored: whichopt studies list --server {address}\n"
+    )
+
+
+def test_a_study_paused_on_its_way_to_an_early_answer_is_finished(tmp_path: Path) -> None:
+    spec = write_spec(tmp_path, tiny_spec(**{**SLOW, "budget": {"trials": 500}})).name
+    process = start(tmp_path, "recommend", spec, "--json")
+    read_until(process, "searching")
+    os.killpg(process.pid, signal.SIGINT)
+    read_until(process, "searching no more")
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    study_id = shlex.split(err.strip().splitlines()[-1])[-1]
+    answer = answer_of(whichopt(tmp_path, "studies", "finish", study_id, "--json"))
+    assert answer["study"] == study_id
+    assert answer["cost"]["trials"] < 500
+
+
+def test_sigterm_keeps_the_study_and_resume_finishes_it(tmp_path: Path) -> None:
+    spec = write_spec(tmp_path, tiny_spec(**SLOW)).name
+    process = start(tmp_path, "recommend", spec, "--json")
+    read_until(process, "searching")
+    os.killpg(process.pid, signal.SIGTERM)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert out == ""
@@ -63,15 +139,6 @@ def test_ctrl_c_keeps_the_study_and_resume_finishes_it(tmp_path: Path) -> None:
     assert timeless(resumed) == timeless(undisturbed)
 
 
-def test_sigterm_keeps_the_study_too(tmp_path: Path) -> None:
-    process = start(tmp_path, "recommend", write_spec(tmp_path, tiny_spec(**SLOW)).name)
-    read_until(process, "defaults")
-    process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=60)
-    assert (process.returncode, out) == (130, ""), err
-    assert "the study is kept" in err
-
-
 def test_a_killed_command_leaves_a_study_that_resumes(tmp_path: Path) -> None:
     process = start(tmp_path, "recommend", write_spec(tmp_path, tiny_spec(**SLOW)).name)
     read_until(process, "defaults")
@@ -83,8 +150,11 @@ def test_a_killed_command_leaves_a_study_that_resumes(tmp_path: Path) -> None:
     answer_of(whichopt(tmp_path, "studies", "resume", study_id[1], "--json"))
 
 
-def on_terminal(folder: Path, *arguments: str, interrupt_at: str | None = None) -> tuple[int, str]:
-    """Run a command on a pseudo terminal of 100 columns; returns its exit status and all that it wrote."""
+def on_terminal(folder: Path, *arguments: str, interrupt_at: Sequence[str] = ()) -> tuple[int, str]:
+    """Run a command on a pseudo terminal of 100 columns; returns its exit status and all that it wrote.
+
+    ``interrupt_at``: words at which Ctrl-C is typed, one after the other.
+    """
     pid, master = pty.fork()
     if pid == 0:
         os.chdir(folder)
@@ -92,7 +162,7 @@ def on_terminal(folder: Path, *arguments: str, interrupt_at: str | None = None) 
             SCRIPT, [str(SCRIPT), *arguments], {**environment(folder), "TERM": "xterm-256color", "COLUMNS": "100"}
         )
     fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
-    seen, deadline, sent = b"", time.monotonic() + 240, False
+    seen, deadline, words = b"", time.monotonic() + 240, list(interrupt_at)
     while time.monotonic() < deadline:
         if select.select([master], [], [], 1.0)[0]:
             try:
@@ -102,9 +172,9 @@ def on_terminal(folder: Path, *arguments: str, interrupt_at: str | None = None) 
             if not part:
                 break
             seen += part
-            if interrupt_at is not None and not sent and interrupt_at.encode() in seen:
+            if words and words[0].encode() in seen:
                 os.write(master, b"\x03")
-                sent = True
+                words.pop(0)
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     os.close(master)
     return status, seen.decode()
@@ -116,9 +186,9 @@ def test_the_answer_on_a_terminal(tmp_path: Path) -> None:
     text = ANSI.sub("", raw)
     assert status == 0, text
     # The bar while it runs, in place; the answer after it.
-    for part in ("measuring", "trials", "best"):
+    for part in ("measuring", "trials", "full trainings"):
         assert part in text[: text.index("League of optimizers")]
-    for part in ("optimizer", "settings", "schedule", "score", "tuned AdamW", "League of optimizers", "momentum",
+    for part in ("optimizer", "settings", "schedule", "score", "AdamW at its best", "League of optimizers", "momentum",
                  "Data", "Split 1,797 rows", "import torch", "scheduler", "Cost:", "whichopt replay"):  # fmt: skip
         assert part in text, part
     assert "\x1b[" in raw
@@ -127,9 +197,19 @@ def test_the_answer_on_a_terminal(tmp_path: Path) -> None:
     assert text.index(verdict) < text.index("League of optimizers")
 
 
-def test_ctrl_c_on_a_terminal(tmp_path: Path) -> None:
+def test_ctrl_c_on_a_terminal_ends_the_search_and_answers(tmp_path: Path) -> None:
     write_spec(tmp_path, tiny_spec(**SLOW))
-    status, raw = on_terminal(tmp_path, "recommend", "spec.yaml", interrupt_at="searching")
+    status, raw = on_terminal(tmp_path, "recommend", "spec.yaml", interrupt_at=["searching"])
+    text = ANSI.sub("", raw)
+    assert status == 0, text
+    assert "searching no more" in text
+    assert "League of optimizers" in text
+    assert "Traceback" not in text
+
+
+def test_ctrl_c_twice_on_a_terminal_keeps_the_study(tmp_path: Path) -> None:
+    write_spec(tmp_path, tiny_spec(**SLOW))
+    status, raw = on_terminal(tmp_path, "recommend", "spec.yaml", interrupt_at=["searching", "searching no more"])
     text = ANSI.sub("", raw)
     assert status == 130, text
     assert "the study is kept. Go on with: WHICHOPT_DATA_DIR=" in text.replace("\r\n", "")

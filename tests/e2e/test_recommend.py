@@ -2,15 +2,48 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import math
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from sklearn.metrics import f1_score
 
 from tests.e2e.cli_support import SCRIPT, answer_of, environment, timeless, tiny_spec, whichopt, write_spec, write_table
+
+
+def recomputed(table: str, *arguments: str) -> dict[str, list[float]]:
+    """Optimizer, or role of AdamW → scores of its configurations, by the program in the README from the table alone."""
+    readme = (Path(__file__).parents[2] / "service" / "README.md").read_text()
+    program = readme.partition("**Export.**")[2].partition("```python\n")[2].partition("```")[0]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments], input=table, capture_output=True, text=True, check=False
+    )
+    assert done.stderr == ""
+    found: dict[str, list[float]] = {}
+    for line in done.stdout.splitlines():
+        optimizer, roles, score = line.split(",")
+        for name in roles.split() if optimizer == "adamw" else [optimizer]:
+            found.setdefault(name, []).append(float(score))
+    return found
+
+
+def check_scores(answer: dict[str, Any], found: dict[str, list[float]]) -> None:
+    """They are the answer's scores, to rounding in the last digits."""
+    best = max if answer["metric"]["direction"] == "maximize" else min
+    assert found["adamw_default"] == [pytest.approx(answer["baselines"]["adamw_default"]["mean"], rel=1e-12)]
+    assert best(found["adamw_tuned"]) == pytest.approx(answer["baselines"]["adamw_tuned"]["mean"], rel=1e-12)
+    rivals = [row for row in answer["league"] if row["confirmed"] is not None and row["optimizer"] != "adamw"]
+    assert rivals
+    for row in rivals:
+        assert found[row["optimizer"]] == [pytest.approx(row["confirmed"]["mean"], rel=1e-12)]
 
 
 def test_digits_from_a_spec_file(tmp_path: Path) -> None:
@@ -19,7 +52,9 @@ def test_digits_from_a_spec_file(tmp_path: Path) -> None:
     assert answer["metric"] == {"name": "accuracy", "direction": "maximize", "split": "test"}
     assert answer["score"]["mean"] > 0.3
     assert {row["optimizer"] for row in answer["league"]} == {"adamw", "momentum"}
-    assert answer["cost"]["trials"] >= 8
+    assert answer["cost"]["trials"] == 8
+    assert (answer["verdict"], answer["reason"]) == ("inconclusive", "not_enough_search")
+    assert "too few for a verdict" in done.stderr
     assert "done" in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -28,7 +63,12 @@ def test_digits_from_a_spec_file(tmp_path: Path) -> None:
     again = whichopt(tmp_path, "studies", "show", answer["study"], "--json")
     assert answer_of(again) == answer
     table = whichopt(tmp_path, "studies", "export", answer["study"])
-    assert len(table.stdout.splitlines()) == 1 + answer["cost"]["trials"]
+    assert len(table.stdout.splitlines()) == 1 + answer["cost"]["trials"] + answer["cost"]["confirmation_runs"]
+    check_scores(answer, recomputed(table.stdout))
+    rows = list(csv.DictReader(io.StringIO(whichopt(tmp_path, "studies", "export", answer["study"], "--rows").stdout)))
+    default = [float(row["value"]) for row in rows if "adamw_default" in row["roles"].split()]
+    assert len(default) == 2 * answer["score"]["runs"] // 5 * answer["score"]["rows"]
+    assert np.mean(default) == pytest.approx(answer["baselines"]["adamw_default"]["mean"], rel=1e-12)
 
     replayed = whichopt(tmp_path, "replay", answer["study"])
     assert replayed.returncode == 0, replayed.stderr
@@ -59,6 +99,14 @@ def test_regression_on_a_csv_file(tmp_path: Path) -> None:
     assert answer["metric"]["name"] == "rmse"
     assert math.isfinite(answer["score"]["mean"])
     assert any("colour" in sentence for sentence in answer["dataset"]["report"])
+    check_scores(answer, recomputed(whichopt(tmp_path, "studies", "export", answer["study"]).stdout, "rmse"))
+    # Of other data nothing is trained again.
+    write_table(table, rows=190)
+    replayed = whichopt(tmp_path, "replay", answer["study"])
+    assert (replayed.returncode, replayed.stdout) == (3, "")
+    assert replayed.stderr.splitlines() == [
+        "whichopt: the data set is not the one of the study any more; nothing was trained"
+    ]
 
 
 def test_classification_on_a_csv_file(tmp_path: Path) -> None:
@@ -68,6 +116,11 @@ def test_classification_on_a_csv_file(tmp_path: Path) -> None:
     answer = answer_of(whichopt(tmp_path, "recommend", spec, "--json"))
     assert answer["metric"]["name"] == "f1"
     assert answer["score"]["mean"] > 0.5
+    rows = json.loads(whichopt(tmp_path, "studies", "export", answer["study"], "--rows", "--format", "json").stdout)
+    assert rows["study"]["spec"]["dataset"]["target"] == "kind"
+    splits = [s for run in rows["runs"] if "adamw_default" in run["roles"] for s in run["splits"].values()]
+    pooled = [np.concatenate([s[part] for s in splits]) for part in ("targets", "values")]
+    assert f1_score(*pooled, average="macro") == pytest.approx(answer["baselines"]["adamw_default"]["mean"], rel=1e-12)
 
 
 def test_the_same_seed_gives_the_same_answer(tmp_path: Path) -> None:

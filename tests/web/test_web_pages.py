@@ -6,14 +6,18 @@ import gzip
 import re
 
 import pytest
+from markupsafe import escape
 from starlette.testclient import TestClient
 
 from optim_core.spec.optimizers import OPTIMIZERS
 from optim_core.spec.states import StudyState
 from service.db import Database
-from service.operations import studies
+from service.db.models import Study
+from service.operations import planning, studies
 from service.web.assets import load_assets
+from service.web.routes import environment
 from tests.web import web_samples as samples
+from tests.web.web_answers import CONFIRMED_N, SHORT_STEPS, sample_recommendation
 from tests.web.web_studies import LiveStudy
 
 CATALOGUE = (
@@ -62,6 +66,21 @@ def test_the_list_has_pages(client: TestClient, web_database: Database) -> None:
     assert page(client, older[1].replace("&amp;", "&")).count('href="/studies/') == 1
 
 
+def test_no_name_turns_the_text_around_it_round(client: TestClient, web_database: Database) -> None:
+    turned = "turned \u202e\u2066\u200f round"
+    study = LiveStudy(web_database, turned)
+    study.round()
+    study.fail(f"the column {turned} is missing")
+    with web_database.write() as session:
+        stored = session.get(Study, study.id)
+        assert stored is not None
+        stored.dataset = turned
+    for path in ("/", f"/studies/{study.id}", f"/studies/{study.id}/live", f"/studies/{study.id}/trials/0"):
+        text = client.get(path).text
+        assert not set(text) & set("\u202e\u2066\u200f"), path
+        assert "turned \\u202e\\u2066\\u200f round" in text.replace("\\\\", "\\"), path
+
+
 @pytest.mark.parametrize("state", ["queued", "running", "paused", "cancelled", "failed", "completed"])
 def test_a_study_has_a_page_in_every_state(client: TestClient, web_database: Database, state: str) -> None:
     study = LiveStudy(web_database)
@@ -84,34 +103,89 @@ def test_a_study_has_a_page_in_every_state(client: TestClient, web_database: Dat
 
 
 @pytest.mark.parametrize(
-    ("verdict", "words"),
+    ("kind", "shown"),
     [
-        ("better", "it beats a tuned AdamW"),
-        ("no_difference", "as good as a tuned AdamW"),
-        ("inconclusive", "About 7 further seeds would decide"),
+        ("better", ["Verdict: better"]),
+        ("no_difference", ["Verdict: no difference", "half the state"]),
+        (
+            "not_enough_search",
+            ["Verdict: inconclusive · not enough search", "a budget on this machine of about", "<dd>2 min<"],
+        ),
+        ("noise", ["Verdict: inconclusive · noise", "seeds of each in all</dt><dd>7<"]),
+        ("metric_degenerate", ["Verdict: inconclusive · the metric cannot carry a verdict here"]),
     ],
 )
-def test_the_verdict_is_said_in_plain_words(
-    client: TestClient, web_database: Database, verdict: str, words: str
+def test_the_page_says_what_the_answer_says(
+    client: TestClient, web_database: Database, kind: str, shown: list[str]
 ) -> None:
     study = LiveStudy(web_database)
     study.round()
-    study.answer(verdict)
+    answer = study.answer(kind)
     text = page(client, f"/studies/{study.id}")
-    assert words in text
+    for sentence in (answer.headline, answer.summary, *answer.notes, *answer.dataset.report):
+        assert str(escape(sentence)) in text
+    assert all(words in text for words in shown)
+    assert ("Would decide" in text) == (answer.decide is not None)
     assert f"whichopt replay {study.id}" in text
-    assert "1,797 rows were split" in text
-    assert "&gt; 99.9 %" in text
+    assert "10 runs (5 folds × 2 seeds), 1,797 rows" in text
+    # The gain over the defaults comes before the comparison with AdamW at its best.
+    assert text.index("Gain over AdamW at its defaults") < text.index("Difference to AdamW at its best")
+    # A configuration is not drawn against itself.
+    assert text.count('<svg class="effect') == (2 if kind == "better" else 1)
+    assert ("None: the recommended configuration is AdamW at its best." in text) == (kind != "better")
 
 
-def test_the_baseline_itself_has_no_effect_to_draw(client: TestClient, web_database: Database) -> None:
+def test_search_trials_and_confirmation_runs_are_counted_apart(client: TestClient, web_database: Database) -> None:
     study = LiveStudy(web_database)
     study.round()
-    study.answer("no_difference", winner="adamw")
-    text = page(client, f"/studies/{study.id}")
-    assert "Stay with AdamW" in text
-    assert "the tuned AdamW itself" in text
-    assert 'class="effect"' not in text
+    study.answer()
+    text = re.sub(r"<[^>]+>", " ", page(client, f"/studies/{study.id}"))
+    assert re.search(r"search trials\s+360\s+confirmation runs\s+76\s", text)
+
+
+def test_the_league_marks_what_was_not_tried_enough(client: TestClient, web_database: Database) -> None:
+    study = LiveStudy(web_database)
+    study.round()
+    answer = study.answer("not_enough_search")
+    table = page(client, f"/studies/{study.id}").split('id="league-title"')[1].split("</table>")[0]
+    assert table.count("not tried enough") == 2
+    for row in answer.league:
+        assert row.lacks is None or table.count(row.lacks) == 2
+    short = sum(row.full_trials == 0 for row in answer.league)
+    assert table.count(f"at {SHORT_STEPS} steps") == short > 0
+    assert table.count("not confirmed") == len(answer.league) - CONFIRMED_N
+
+
+def test_a_model_that_hardly_beats_none_is_marked(client: TestClient, web_database: Database) -> None:
+    for beaten in (True, False):
+        study = LiveStudy(web_database)
+        study.round()
+        answer = sample_recommendation(study.id, trivial_beaten=beaten)
+        assert planning.finish_study(web_database, study.id, answer)
+        text = page(client, f"/studies/{study.id}")
+        assert "no model at all" in text
+        assert ("not shown to be beaten" in text) == (not beaten)
+
+
+@pytest.mark.parametrize("enough", [True, False])
+def test_progress_shows_how_it_stands_and_what_the_budget_buys(enough: bool, web_database: Database) -> None:
+    study = LiveStudy(web_database)
+    study.round()
+    shown = studies.get_study(web_database, study.id)
+    template = environment().get_template("_progress.html")
+    assert "standing" not in template.render(study=shown)
+    assert "forecast" not in template.render(study=shown)
+
+    told = {
+        "standing": {"sentence": "so far Lion gains 0.02 accuracy over AdamW at its defaults"},
+        "forecast": {"sentence": "the budget buys about 40 full trainings", "enough": enough},
+    }
+    said = shown.model_copy(update={"progress": shown.progress.model_copy(update=told)})
+    text = template.render(study=said)
+    assert "so far Lion gains 0.02 accuracy over AdamW at its defaults" in text
+    assert "the budget buys about 40 full trainings" in text
+    # A budget that cannot suffice is more than a footnote.
+    assert ("notice warn" in text) == (not enough)
 
 
 def test_live_gives_fragments_and_thinned_figures(client: TestClient, web_database: Database) -> None:
@@ -144,9 +218,18 @@ def test_a_confirmed_trial_says_that_its_score_is_of_the_test_split(client: Test
     study = LiveStudy(web_database)
     study.round()
     study.confirm()
-    assert "accuracy, test split" in page(client, f"/studies/{study.id}/trials/6")
+    text = " ".join(re.sub("<[^>]*>", " ", page(client, f"/studies/{study.id}/trials/6")).split())
+    for part in (
+        "accuracy, test split",
+        "the same, validation split 0.5000",
+        "fold 3",
+        "stands for adamw tuned, adamw default",
+    ):
+        assert part in text
     assert "accuracy, validation split" in page(client, f"/studies/{study.id}/trials/0")
-    # What was measured on the test split must not compete with what was searched.
+    study.confirm("screen")
+    assert "accuracy, validation split" in page(client, f"/studies/{study.id}/trials/7")
+    # What was measured again, on the test split or with other seeds, must not compete with what was searched.
     body = client.get(f"/studies/{study.id}/live").json()
     assert len(body["figures"]["best_trial"]["data"][0]["x"]) == 6
 

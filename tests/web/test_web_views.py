@@ -10,14 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from optim_core.spec.optimizers import OPTIMIZERS
-from optim_core.spec.recommendation import Effect
+from optim_core.spec.recommendation import Decide, Effect
 from optim_core.spec.states import TrialState
 from optim_core.spec.trial import CurvePoint
 from service import web
 from service.operations.views import Curve
 from service.web import charts, palette, views, words
 from service.web.bestsofar import Finish
-from tests.web.web_samples import SEARCHED, sample_recommendation
+from tests.web.web_answers import CONFIRMED_N, SHORT_STEPS, sample_recommendation
+from tests.web.web_samples import SEARCHED
 
 CSS = (Path(web.__file__).parent / "static" / "app.css").read_text()
 
@@ -80,12 +81,67 @@ def test_everything_on_a_track_is_inside_it(values: list[float]) -> None:
     assert all(0 <= views.place(v, bounds) <= 100 for v in values)
 
 
-def test_the_league_puts_confirmed_first_and_without_a_value_last() -> None:
-    league = views.league_of_answer(sample_recommendation("s"))
+@pytest.mark.parametrize(
+    ("direction", "ends", "side"),
+    [
+        ("maximize", (0.1, 0.4), "ahead"),
+        ("minimize", (-0.4, -0.1), "ahead"),
+        ("minimize", (0.1, 0.4), "inside"),
+        ("maximize", (-0.4, 0.4), "inside"),
+        ("maximize", (-0.6, 0.4), "open"),
+        ("minimize", (0.6, 0.9), "open"),
+    ],
+)
+def test_an_effect_is_ahead_inside_the_margin_or_open(direction: str, ends: tuple[float, float], side: str) -> None:
+    effect = Effect(difference=sum(ends) / 2, ci95=ends, probability_better=0.5, margin=0.5)
+    assert views.effect_plot(effect, direction).side == side
+
+
+def test_a_baseline_is_not_compared_with_itself() -> None:
+    better, kept = sample_recommendation("s"), sample_recommendation("s", "no_difference")
+    assert not views.is_itself(better, "adamw_tuned")
+    assert views.is_itself(kept, "adamw_tuned")
+    assert not views.is_itself(kept, "adamw_default")
+    assert not views.tuned_is_default(kept)
+    same = kept.model_copy(update={"baselines": {**kept.baselines, "adamw_tuned": kept.baselines["adamw_default"]}})
+    assert views.tuned_is_default(same)
+    labels = charts.confirmation(same)["data"][0]["y"]
+    assert sum(label.startswith("AdamW,") for label in labels) == 1
+
+
+def test_what_would_decide_names_only_what_would() -> None:
+    assert words.decide_pairs(Decide()) == []
+    assert words.decide_pairs(Decide(seeds=7)) == [("seeds of each in all", "7")]
+    assert words.decide_pairs(Decide(seconds=150.0, rows=12_000)) == [
+        ("a budget on this machine of about", "2 min 30 s"), ("rows in all", "12,000"),
+    ]  # fmt: skip
+
+
+def test_the_league_keeps_searched_and_confirmed_apart() -> None:
+    league = views.league_of_answer(sample_recommendation("s", "not_enough_search"))
     # All but plain SGD, which the sample leaves out.
     rivals = len(SEARCHED) - 1
-    assert [line.confirmed for line in league] == [True] * 4 + [False] * (rivals - 4)
+    assert [line.confirmed is not None for line in league] == [True] * CONFIRMED_N + [False] * (rivals - CONFIRMED_N)
     assert [line.rank for line in league] == list(range(1, rivals + 1))
+    assert all(line.confirmed.mean != line.searched for line in league if line.confirmed)
+    spans = [line.span for line in league if line.span]
+    assert len(spans) == CONFIRMED_N
+    assert all(0 < span.low < span.mid < span.high < 100 for span in spans)
+    # The later half never reached the full horizon, which their searched value says.
+    assert [line.short for line in league] == [None] * (rivals // 2) + [SHORT_STEPS] * (rivals - rivals // 2)
+    assert [line.lacks is not None for line in league] == [False] * (rivals - 2) + [True] * 2
+
+
+def test_a_row_whose_long_trials_all_diverged_is_marked_as_short() -> None:
+    league = sample_recommendation("s").league
+    row = league[1].model_copy(update={"searched_steps": SHORT_STEPS})
+    assert row.full_trials > 0
+    assert views.searched_short(row, league)
+    assert not views.searched_short(league[1], league)
+    assert not views.searched_short(row.model_copy(update={"searched_steps": None, "searched": None}), league)
+
+
+def test_the_league_so_far_is_by_value_and_without_one_last() -> None:
     finishes = [
         Finish(0, "sgd", 3.0, 0.1),
         Finish(1, "adamw", 2.0, 0.2),
@@ -93,10 +149,26 @@ def test_the_league_puts_confirmed_first_and_without_a_value_last() -> None:
         Finish(2, "lion", None, 1.0),
     ]
     league = views.league_so_far(["adamw", "sgd", "lion"], finishes, "minimize")
-    assert [(line.optimizer, line.value, line.trials, line.divergence_rate) for line in league] == [
+    assert [(line.optimizer, line.searched, line.trials, line.divergence_rate) for line in league] == [
         ("adamw", 1.0, 1, 0.0), ("sgd", 3.0, 1, 0.0), ("lion", None, 1, 1.0),
     ]  # fmt: skip
     assert league[2].rank is None
+
+
+def test_at_a_tie_adamw_comes_first_and_the_rank_is_shared() -> None:
+    finishes = [Finish(i, name, 1.0, 0.1) for i, name in enumerate(["adagrad", "nesterov", "adamw"])]
+    league = views.league_so_far(
+        ["adagrad", "adamw", "lion", "nesterov"], [*finishes, Finish(3, "lion", 0.5, 0.2)], "maximize"
+    )
+    assert [(line.rank, line.optimizer) for line in league] == [
+        (1, "adamw"), (1, "adagrad"), (1, "nesterov"), (4, "lion"),
+    ]  # fmt: skip
+    answer = sample_recommendation("s", "better")
+    tied = [row.model_copy(update={"searched": 0.5}) for row in answer.league[:3]]
+    ranks = [
+        line.rank for line in views.league_of_answer(answer.model_copy(update={"league": [*tied, *answer.league[3:5]]}))
+    ]
+    assert ranks == [1, 1, 1, 4, 5]
 
 
 @pytest.mark.parametrize(("direction", "best"), [("maximize", [1.0, 3.0, 3.0]), ("minimize", [1.0, 0.5, 0.5])])
@@ -106,6 +178,31 @@ def test_best_so_far_only_improves(direction: str, best: list[float]) -> None:
     figure = charts.best_so_far(finishes, direction, "loss", "time")
     assert figure["data"][1]["y"] == best
     assert figure["data"][1]["x"][-1] == 4.0
+
+
+def test_the_confirmation_is_drawn_best_on_top_whatever_the_direction() -> None:
+    answer = sample_recommendation("s")
+    trace = charts.confirmation(answer)["data"][0]
+    assert len(trace["x"]) == CONFIRMED_N + 1
+    assert trace["x"] == sorted(trace["x"])
+    assert trace["text"][-1] == "0.9762 [0.9736, 0.9788]"
+    least = answer.model_copy(update={"metric": answer.metric.model_copy(update={"direction": "minimize"})})
+    trace = charts.confirmation(least)["data"][0]
+    assert trace["x"] == sorted(trace["x"], reverse=True)
+
+
+def test_tuning_curves_have_bands_for_the_recommended_and_adamw() -> None:
+    answer = sample_recommendation("s")
+    traces = charts.tuning_curves(answer)["data"]
+    bands = [trace for trace in traces if "fill" in trace]
+    assert {trace["legendgroup"] for trace in bands} == {"nesterov", "adamw"}
+    assert traces[: len(bands)] == bands
+    # Only the best are drawn, and the two with bands wherever they are.
+    assert len(traces) == charts.TUNING_SHOWN + len(bands)
+    last = answer.league[-1].optimizer
+    chosen = answer.model_copy(update={"recommended": answer.recommended.model_copy(update={"optimizer": last})})
+    shown = [trace["legendgroup"] for trace in charts.tuning_curves(chosen)["data"] if "fill" not in trace]
+    assert shown == [*(row.optimizer for row in answer.league[: charts.TUNING_SHOWN]), last]
 
 
 def test_long_curves_are_thinned_and_keep_their_ends() -> None:

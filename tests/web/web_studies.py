@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from optim_core.spec.recommendation import Recommendation
 from optim_core.spec.trial import UnitSpec
 from service.db import Database
 from service.operations import planning, queue, studies
 from tests.web import web_samples as samples
+from tests.web.web_answers import sample_recommendation
 
 
 class LiveStudy:
@@ -56,23 +58,22 @@ class LiveStudy:
         self.plan(size)
         self.complete(self.claim(), diverge)
 
-    def confirm(self) -> None:
-        """Train one configuration again with a fresh seed, judged on the test split."""
+    def confirm(self, kind: str = "confirm") -> None:
+        """Train one configuration again with a fresh seed; ``screen``: on the validation split, ``confirm``: on the test."""
         unit = samples.train_unit(99, self.next_number, ["adamw"])
-        trials = [unit.trials[0].model_copy(update={"stage": "confirm"})]
-        changes = {"key": "confirm", "kind": "confirm", "split": "test", "trials": trials}
-        planning.apply_plan(self.database, self.id, [unit.model_copy(update=changes)], "confirming")
+        roles = ["adamw_tuned", "adamw_default"] if kind == "confirm" else []
+        trials = [unit.trials[0].model_copy(update={"stage": kind, "roles": roles})]
+        split = "validation" if kind == "screen" else "test"
+        changes = {"key": kind, "kind": kind, "split": split, "trials": trials, "fold": 3}
+        planning.apply_plan(self.database, self.id, [unit.model_copy(update=changes)], kind)
         self.next_number += 1
         self.complete(self.claim())
 
-    def answer(self, verdict: str = "better", winner: str = "") -> None:
-        answer = samples.sample_recommendation(self.id, verdict, self.optimizers)
-        if winner == "adamw":
-            nothing = {"difference": 0.0, "ci95": (0.0, 0.0), "probability_better": 0.5}
-            chosen = answer.recommended.model_copy(update={"optimizer": winner})
-            effect = answer.effect.model_copy(update=nothing)
-            answer = answer.model_copy(update={"recommended": chosen, "effect": effect})
+    def answer(self, kind: str = "better") -> Recommendation:
+        """End with the sample answer of a verdict, or of a reason to have none; returns it."""
+        answer = sample_recommendation(self.id, kind, self.optimizers)
         assert planning.finish_study(self.database, self.id, answer)
+        return answer
 
     def fail(self, message: str) -> None:
         assert planning.fail_study(self.database, self.id, "target_missing", message)

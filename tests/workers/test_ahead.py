@@ -42,11 +42,15 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Seeds of the specs whose problems were built, in order; nothing is read."""
     seeds: list[int] = []
 
-    def build(spec: StudySpec, **_: object) -> object:
-        seeds.append(spec.seed)
-        return object()
+    class Source:
+        def __init__(self, spec: StudySpec, **_: object) -> None:
+            seeds.append(spec.seed)
 
-    monkeypatch.setattr(training, "build_problem", build)
+        def problem(self, fold: int | None) -> object:
+            del fold
+            return object()
+
+    monkeypatch.setattr(training, "ProblemSource", Source)
     return seeds
 
 
@@ -83,8 +87,7 @@ def test_an_idle_worker_builds_once_what_its_next_unit_needs(
 def test_real_data_are_at_hand_when_the_unit_comes(database: Database, loop: Loop) -> None:
     study_id, _ = study_elsewhere(database)
     assert loop.turn()
-    ready = training._problems._problem
-    assert ready is not None
+    ready = training._problems._folds[0]
     assert training._problems.get(study_id, make_spec()) is ready
     # Another study reads its data again, for files may have changed.
     assert training._problems.get("another", make_spec()) is not ready
@@ -147,7 +150,7 @@ def test_broken_data_fail_in_a_unit_and_nowhere_else(
         tries.append(spec.seed)
         raise DataError("only three rows", code="too_few_rows", pointer="/dataset")
 
-    monkeypatch.setattr(training, "build_problem", refuse)
+    monkeypatch.setattr(training, "ProblemSource", refuse)
     assert loop.turn()
     assert not loop.turn()
     assert tries == [0]  # once, not with every look
@@ -241,7 +244,7 @@ def test_warming_up_runs_stacked_networks_and_keeps_nothing(monkeypatch: pytest.
     monkeypatch.setattr(torch, "vmap", lambda *a, **k: stacked.append(1) or vmap(*a, **k))
     training.warm_up()
     assert stacked
-    assert kept._problem is None
+    assert kept._source is None
 
 
 def test_a_plan_rings_once_more_than_it_has_units(database: Database) -> None:

@@ -22,7 +22,8 @@ from service.dispatch.null import NullDispatcher
 from service.operations import events, studies
 from service.operations.views import Event
 from service.settings import Settings
-from workers.local import LocalPool, LocalProcess
+from workers import local
+from workers.local import LocalPool, LocalProcess, as_environment
 from workers.loop import Loop
 
 SETTINGS = {"lease_s": 2.0, "heartbeat_s": 0.5, "sweep_s": 0.5, "poll_s": 0.05, "log_level": "WARNING"}
@@ -83,6 +84,55 @@ def test_a_waiting_worker_touches_no_database(settings: Settings, tmp_path: Path
     assert not (tmp_path / "absent").exists()
 
 
+def test_a_worker_that_holds_nothing_ends_whatever_it_is_doing(database: Database, settings: Settings) -> None:
+    code = (
+        "import time, workers.training\n"
+        "workers.training.warm_up = lambda: print('busy', flush=True) or time.sleep(600)\n"
+        "from service.settings import Settings; from workers.local import work; work(Settings())"
+    )
+    worker = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env={**os.environ, **as_environment(settings)}
+    )
+    assert worker.stdout is not None
+    assert worker.stdout.readline() == "busy\n"
+    worker.terminate()
+    assert worker.wait(60) == 0
+    worker.stdout.close()
+
+
+@pytest.mark.parametrize(("cores", "early"), [(1, 1), (2, 1), (3, 2), (8, 2)])
+def test_a_pool_leaves_a_core_to_its_owner_until_there_is_work(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, cores: int, early: int
+) -> None:
+    orders: list[str | None] = []
+
+    class Fake:
+        pid = 0
+
+        def __init__(self, settings: Settings, threads: int) -> None:
+            self.threads = threads
+
+        def go(self, study_id: str | None) -> None:
+            orders.append(study_id)
+
+        def alive(self) -> bool:
+            return True
+
+        def terminate(self) -> None: ...
+
+        def stop(self) -> None: ...
+
+    monkeypatch.setattr(local, "cores", lambda: cores)
+    monkeypatch.setattr(local, "LocalProcess", Fake)
+    pool = LocalPool(settings, 2)
+    assert len(pool.processes) == early
+    pool.go("a study")
+    pool.go("another")
+    assert len(pool.processes) == 2
+    assert orders == ["a study"] * 2 + ["another"] * 2
+    pool.close()
+
+
 def test_stopping_a_worker_releases_its_unit_soon(database: Database, worker: LocalProcess) -> None:
     study_id = studies.create_study(database, small_spec(steps=40_000)).id
     worker.go()
@@ -100,8 +150,6 @@ def test_a_worker_whose_parent_dies_stops(database: Database, settings: Settings
         "import time; from service.settings import Settings; from workers.local import LocalProcess\n"
         "p = LocalProcess(Settings()); p.go(); print(p.pid, flush=True); time.sleep(600)"
     )
-    from workers.local import as_environment
-
     parent = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env={**os.environ, **as_environment(settings)}
     )

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from optim_core import engine
 from optim_core.engine import PackTooLarge
 from optim_core.spec.errors import DataError, TrainingError
+from optim_core.spec.problem import StudySpec
+from optim_core.spec.rowscores import unpack
 from optim_core.spec.states import StudyState, UnitState
 from optim_core.spec.trial import UnitResult, UnitSpec
+from optim_core.tasks import Problem
 from service.db import Database, DatabaseUnavailable
 from service.db.models import Unit
 from service.operations import planning, queue, studies
@@ -288,6 +292,53 @@ def test_a_pack_that_is_too_large_is_trained_in_parts(monkeypatch: pytest.Monkey
     assert [trial.number for trial in result.trials] == [0, 1, 2, 3, 4]
     assert result.train_steps == 5 * unit.horizon
     assert sizes == [5, 3, 2, 1, 2]
+
+
+def test_a_worker_reads_a_study_once_and_keeps_two_folds(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+
+    class Counted(training.ProblemSource):
+        def __init__(self, spec: StudySpec, **rest: Any) -> None:
+            read.append("source")
+            super().__init__(spec, **rest)
+
+        def problem(self, fold: int | None = None) -> Problem:
+            read.append(f"fold {fold}")
+            return super().problem(fold)
+
+    monkeypatch.setattr(training, "ProblemSource", Counted)
+    cache, spec = training.ProblemCache(), make_spec()
+    search = cache.get("s", spec)
+    assert [cache.get("s", spec, fold).fold for fold in (0, 2, 2, 3, None)] == [0, 2, 2, 3, 0]
+    assert cache.get("s", spec, 0) is cache.get("s", spec) is search
+    assert read == ["source", "fold None", "fold 2", "fold 3"]
+    assert set(cache._folds) == {0, 3}
+    assert cache.get("another", spec, 3).fold == 3
+    assert read[4:] == ["source", "fold 3"]
+    assert set(cache._folds) == {3}
+
+
+def test_a_confirmation_trained_in_parts_keeps_all_that_it_scored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "_problems", training.ProblemCache())
+    spec = make_spec().model_copy(update={"metric": "f1"})
+    unit = make_unit("a", [0, 1, 2], stage="confirm").model_copy(update={"kind": "confirm", "fold": 1, "split": "test"})
+    claim = Claim(1, "s", spec, unit, 1, 1, None)
+    whole, run_pack = training.train(claim, lambda *_: True), engine.run_pack
+
+    def limited(problem: Problem, part: UnitSpec, **rest: Any) -> UnitResult:
+        if len(part.trials) > 1:
+            raise PackTooLarge("too many")
+        return run_pack(problem, part, **rest)
+
+    monkeypatch.setattr(engine, "run_pack", limited)
+    parts = training.train(claim, lambda *_: True)
+    assert set(whole.targets) == {"test", "validation"}
+    assert parts.targets == whole.targets
+    assert [set(trial.rows) for trial in parts.trials] == 3 * [{"test", "validation"}]
+    # Alone a trial's arithmetic is another one, to the last bit.
+    for one, other in zip(parts.trials, whole.trials, strict=True):
+        same = [a == b for a, b in zip(unpack(one.rows["test"]), unpack(other.rows["test"]), strict=True)]
+        assert sum(same) >= 0.98 * len(same)
 
 
 def test_a_single_trial_that_is_too_large_is_final(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from optim_core.trace.surfaces import SURFACES
-from workers import cli
+from optim_core.tracing.surfaces import SURFACES
+from workers import commands
 from workers.trace_cli import ON
 
 Captured = pytest.CaptureFixture[str]
 
 
 def trace(*arguments: str) -> int:
-    return cli.run(["trace", *arguments])
+    return commands.run(["trace", *arguments])
 
 
 def test_draws_in_the_terminal(capsys: Captured) -> None:
@@ -99,7 +99,7 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "optimizer": (("adamm",), "did you mean 'adam'"),
     "surface": (("adam", "--on", "quadratc"), "did you mean 'quadratic'? (there are quadratic, rosenbrock"),
     "schedule": (("adam", "--schedule", "cosin"), "did you mean 'cosine'"),
-    "schedule parameter": (("adam", "--schedule", "cosine:foo=1"), "no parameter 'foo'"),
+    "schedule parameter": (("adam", "--schedule", "cosine:foo=1"), "unknown parameter 'foo'"),
     "hyperparameter": (("adam:lrr=1",), "did you mean 'lr'"),
     "no value": (("adam:lr",), "'lr' is no KEY=VALUE"),
     "nothing after the colon": (("adam:",), "is no KEY=VALUE"),
@@ -136,5 +136,5 @@ def test_the_help_names_all_surfaces() -> None:
 
 
 def test_other_commands_do_not_wait_for_torch() -> None:
-    code = "import sys, workers.cli; sys.exit(bool({'torch', 'matplotlib', 'plotly'} & set(sys.modules)))"
+    code = "import sys, workers.commands; sys.exit(bool({'torch', 'matplotlib', 'plotly'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

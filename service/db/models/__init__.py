@@ -1,7 +1,7 @@
 """All tables. Importing this package fills ``Base.metadata``."""
 
 from service.db.base import Base
-from service.db.models.study import Event, IdempotencyKey, Recommendation, Study
+from service.db.models.study import Event, IdempotencyKey, StoredRecommendation, Study
 from service.db.models.work import Checkpoint, Measurement, Trial, Unit, Worker
 
 __all__ = [
@@ -10,7 +10,7 @@ __all__ = [
     "Event",
     "IdempotencyKey",
     "Measurement",
-    "Recommendation",
+    "StoredRecommendation",
     "Study",
     "Trial",
     "Unit",

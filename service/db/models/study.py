@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Double, ForeignKey, Index, Integer, String, Text
+from sqlalchemy import BigInteger, Boolean, Double, ForeignKey, Index, Integer, String, Text, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from service.db.base import Base, JsonType
@@ -14,7 +14,8 @@ class Study(Base):
     """One question. Counters and best value are kept here at commit time, so that lists never touch the trials.
 
     ``result_seq`` counts facts that a planner has to look at, ``planned_seq`` how many of them it has seen;
-    ``plan_revision`` rises with each decision, so that of two planners at once only one decides.
+    ``plan_revision`` rises with each decision, so that of two planners at once only one decides. ``standing``: what tuning has
+    gained so far, ``forecast``: what the budget buys, as documents of the planner. ``finishing``: an answer is wanted soon.
     """
 
     __tablename__ = "study"
@@ -52,9 +53,12 @@ class Study(Base):
     result_seq: Mapped[int] = mapped_column(Integer, default=1)
     planned_seq: Mapped[int] = mapped_column(Integer, default=0)
     event_seq: Mapped[int] = mapped_column(Integer, default=0)
+    standing: Mapped[dict[str, Any] | None] = mapped_column(JsonType)
+    forecast: Mapped[dict[str, Any] | None] = mapped_column(JsonType)
+    finishing: Mapped[bool] = mapped_column(Boolean, default=False, server_default=false())
 
 
-class Recommendation(Base):
+class StoredRecommendation(Base):
     """The answer of a study, as the JSON document that everybody gets."""
 
     __tablename__ = "recommendation"

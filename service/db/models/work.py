@@ -11,7 +11,10 @@ from service.db.base import Base, BigId, JsonType
 
 
 class Trial(Base):
-    """One configuration with one seed. Result columns are those of its highest rung so far; ``unit_id`` ran last."""
+    """One configuration with one seed. Result columns are those of its highest rung so far; ``unit_id`` ran last.
+
+    ``fold`` and ``roles``: as in ``optim_core.spec.trial``. ``scores``: of a confirmed run, split → its metric and its rows.
+    """
 
     __tablename__ = "trial"
     __table_args__ = (
@@ -34,6 +37,9 @@ class Trial(Base):
     loss: Mapped[float | None] = mapped_column(Double)
     diverged_at_step: Mapped[int | None] = mapped_column(Integer)
     steps: Mapped[int] = mapped_column(Integer, default=0)
+    fold: Mapped[int | None] = mapped_column(Integer)
+    roles: Mapped[list[str] | None] = mapped_column(JsonType)
+    scores: Mapped[dict[str, Any] | None] = mapped_column(JsonType)
 
 
 class Unit(Base):

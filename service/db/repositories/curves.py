@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from operator import itemgetter
+from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import Insert, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from optim_core.spec.trial import CurvePoint
 from service.db.models import Checkpoint, Measurement, Trial
 
-# SQLite binds at most 32,766 values in a statement; a measurement has six.
-CHUNK = 1000
+
+def _upsert(dialect: Any) -> Insert:
+    statement = dialect.insert(Measurement.__table__)
+    new = statement.excluded
+    return statement.on_conflict_do_update(
+        index_elements=["unit_id", "number", "step"],
+        set_={"train_loss": new.train_loss, "loss": new.loss, "value": new.value},
+    )
+
+
+_UPSERT = {"sqlite": _upsert(sqlite), "postgresql": _upsert(postgresql)}
 
 
 class CurveRepository:
@@ -22,22 +33,22 @@ class CurveRepository:
 
     def upsert(self, unit_id: int, points: Iterable[tuple[int, CurvePoint]]) -> None:
         """Add points; a point of the same trial and step is replaced (an attempt that resumed tells it again)."""
-        rows = {
-            (number, point.step): {"unit_id": unit_id, "number": number, **point.model_dump()}
-            for number, point in points
-        }
+        found = {(number, point.step): point for number, point in points}
         # Sorted, so that two writers could never wait for each other.
-        ordered = [rows[key] for key in sorted(rows)]
-        dialect = postgresql if self.session.get_bind().dialect.name == "postgresql" else sqlite
-        for start in range(0, len(ordered), CHUNK):
-            statement = dialect.insert(Measurement).values(ordered[start : start + CHUNK])
-            new = statement.excluded
-            self.session.execute(
-                statement.on_conflict_do_update(
-                    index_elements=["unit_id", "number", "step"],
-                    set_={"train_loss": new.train_loss, "loss": new.loss, "value": new.value},
-                )
-            )
+        rows = [
+            {
+                "unit_id": unit_id,
+                "number": number,
+                "step": step,
+                "train_loss": p.train_loss,
+                "loss": p.loss,
+                "value": p.value,
+            }
+            for (number, step), p in sorted(found.items(), key=itemgetter(0))
+        ]
+        if rows:
+            # Many parameter sets for one short statement: a statement of all rows would have to be compiled each time.
+            self.session.connection().execute(_UPSERT[self.session.get_bind().dialect.name], rows)
 
     def replace(self, unit_id: int, points: Iterable[tuple[int, CurvePoint]]) -> None:
         """Put the committed curves in the place of the live points."""

@@ -10,9 +10,11 @@ from sqlalchemy.orm import Session
 
 from optim_core.spec.states import STUDY_TRANSITIONS, StudyState, UnitState, allowed_sources
 from service.db.base import db_epoch
-from service.db.models import Event, IdempotencyKey, Recommendation, Study, Unit
+from service.db.models import Event, IdempotencyKey, StoredRecommendation, Study, Unit
 
 ACTIVE = (StudyState.QUEUED, StudyState.RUNNING)
+# Between two units of a study that is worked on lies at most so much planning; a longer gap is nobody's time.
+PLANNING_S = 2.0
 
 
 class StudyRepository:
@@ -76,7 +78,10 @@ class StudyRepository:
         return [(one, bool(waiting)) for one, waiting in self.session.execute(query)]
 
     def run_times(self, study_ids: Iterable[str]) -> dict[str, tuple[float, float]]:
-        """(elapsed, device) seconds per study: union and sum of the runs of done units and of leased ones up to now."""
+        """(elapsed, device) seconds per study: union and sum of the runs of done units and of leased ones up to now.
+
+        The union spans short gaps: in them the study was planned on.
+        """
         end = case((Unit.state == UnitState.DONE, Unit.finished_at), else_=db_epoch())
         runs = (
             select(Unit.study_id, Unit.id, Unit.claimed_at.label("start"), end.label("end"))
@@ -88,7 +93,7 @@ class StudyRepository:
             partition_by=runs.c.study_id, order_by=[runs.c.start, runs.c.id], rows=(None, -1)
         )
         parts = select(runs.c.study_id, runs.c.start, runs.c.end, seen.label("seen")).cte("parts")
-        fresh_from = case((parts.c.seen > parts.c.start, parts.c.seen), else_=parts.c.start)
+        fresh_from = case((parts.c.seen > parts.c.start - PLANNING_S, parts.c.seen), else_=parts.c.start)
         fresh = case((parts.c.end > fresh_from, parts.c.end - fresh_from), else_=0.0)
         length = case((parts.c.end > parts.c.start, parts.c.end - parts.c.start), else_=0.0)
         query = select(parts.c.study_id, func.sum(fresh), func.sum(length)).group_by(parts.c.study_id)
@@ -109,11 +114,11 @@ class StudyRepository:
         return self.session.scalars(query).all()
 
     def recommendation(self, study_id: str) -> dict[str, Any] | None:
-        found = self.session.get(Recommendation, study_id)
+        found = self.session.get(StoredRecommendation, study_id)
         return None if found is None else found.document
 
     def set_recommendation(self, study_id: str, document: dict[str, Any], at: float) -> None:
-        self.session.add(Recommendation(study_id=study_id, document=document, created_at=at))
+        self.session.add(StoredRecommendation(study_id=study_id, document=document, created_at=at))
 
     def idempotency_key(self, key: str) -> IdempotencyKey | None:
         return self.session.get(IdempotencyKey, key)

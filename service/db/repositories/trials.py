@@ -10,9 +10,10 @@ from sqlalchemy.orm import Session
 
 from optim_core.spec.errors import IllegalTransition
 from optim_core.spec.states import TRIAL_TRANSITIONS, TrialState, allowed_sources
-from service.db.models import Trial
+from service.db.models import Trial, Unit
 
-RESULT_COLUMNS = ("rung", "objective", "metric", "loss", "diverged_at_step", "steps")
+SEARCH_STAGES = ("portfolio", "search")
+RESULT_COLUMNS = ("rung", "objective", "metric", "loss", "diverged_at_step", "steps", "scores")
 
 
 class TrialRepository:
@@ -59,6 +60,23 @@ class TrialRepository:
             .execution_options(synchronize_session=False)
         )
 
+    def stop_waiting(self, study_id: str, unit_ids: Sequence[int]) -> None:
+        """Trials whose units were cancelled: those with a result from a lower rung keep it, the others are cancelled."""
+        units = select(Unit.spec).where(Unit.id.in_(unit_ids))
+        numbers = [trial["number"] for spec in self.session.scalars(units) for trial in spec["trials"]]
+        for known, target in ((True, TrialState.COMPLETED), (False, TrialState.CANCELLED)):
+            self.session.execute(
+                update(Trial)
+                .where(
+                    Trial.study_id == study_id,
+                    Trial.number.in_(numbers),
+                    Trial.state.in_([TrialState.WAITING, TrialState.RUNNING]),
+                    Trial.objective.is_not(None) if known else Trial.objective.is_(None),
+                )
+                .values(state=target.value)
+                .execution_options(synchronize_session=False)
+            )
+
     def set_results(self, study_id: str, rows: list[dict[str, Any]]) -> None:
         """Store results; each row has ``number`` and RESULT_COLUMNS."""
         if not rows:
@@ -74,7 +92,7 @@ class TrialRepository:
 
     def mark_pruned(self, study_id: str) -> None:
         """Searched trials that ended below the study's highest rung were pruned."""
-        searched = (Trial.study_id == study_id, Trial.stage != "confirm", Trial.state == TrialState.COMPLETED)
+        searched = (Trial.study_id == study_id, Trial.stage.in_(SEARCH_STAGES), Trial.state == TrialState.COMPLETED)
         top = select(func.max(Trial.rung)).where(*searched).scalar_subquery()
         self.session.execute(
             update(Trial)
@@ -114,7 +132,7 @@ class TrialRepository:
         """Searched trials that have started, best objective first, those without a result last."""
         query = (
             select(Trial)
-            .where(Trial.study_id == study_id, Trial.stage != "confirm", Trial.unit_id.is_not(None))
+            .where(Trial.study_id == study_id, Trial.stage.in_(SEARCH_STAGES), Trial.unit_id.is_not(None))
             .order_by(Trial.objective.is_(None), Trial.objective, Trial.number)
             .limit(limit)
         )

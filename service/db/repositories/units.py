@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from optim_core.spec.states import UNIT_TRANSITIONS, UnitState, allowed_sources
@@ -21,8 +21,14 @@ class UnitRepository:
     def get(self, unit_id: int) -> Unit | None:
         return self.session.get(Unit, unit_id, populate_existing=True)
 
-    def of_study(self, study_id: str) -> Sequence[Unit]:
-        return self.session.scalars(select(Unit).where(Unit.study_id == study_id).order_by(Unit.id)).all()
+    def states(self, study_id: str) -> Sequence[tuple[int, str]]:
+        """(id, state) of the study's units, in the order in which they were queued."""
+        query = select(Unit.id, Unit.state).where(Unit.study_id == study_id).order_by(Unit.id)
+        return [(unit_id, state) for unit_id, state in self.session.execute(query)]
+
+    def some(self, unit_ids: Iterable[int]) -> Sequence[Unit]:
+        """The units with these ids."""
+        return self.session.scalars(select(Unit).where(Unit.id.in_(list(unit_ids))).order_by(Unit.id)).all()
 
     def known_keys(self, study_id: str, keys: Iterable[str]) -> set[str]:
         """Those of ``keys`` that the study has already."""
@@ -106,6 +112,20 @@ class UnitRepository:
         )
         return changed.rowcount  # type: ignore[attr-defined]
 
+    def cancel_search(self, study_id: str) -> list[int]:
+        """Cancel what waits or runs of search, screening and second looks; the ids."""
+        open_ones = Unit.state.in_([UnitState.QUEUED, UnitState.LEASED])
+        more = (Unit.kind.in_(["train", "screen"])) | ((Unit.kind == "confirm") & (Unit.rung > 0))
+        query = select(Unit.id).where(Unit.study_id == study_id, open_ones, more)
+        found = list(self.session.scalars(query))
+        self.session.execute(
+            update(Unit)
+            .where(Unit.id.in_(found))
+            .values(state=UnitState.CANCELLED.value, lease_until=None)
+            .execution_options(synchronize_session=False)
+        )
+        return found
+
     def count(self, study_id: str, state: UnitState) -> int:
         query = select(func.count()).select_from(Unit).where(Unit.study_id == study_id, Unit.state == state)
         return self.session.execute(query).scalar_one()
@@ -130,6 +150,10 @@ class UnitRepository:
         )
         if changed.rowcount == 0:  # type: ignore[attr-defined]
             self.session.add(Worker(id=worker_id, device=device, first_seen=now, last_seen=now))
+
+    def forget_worker(self, worker_id: str) -> None:
+        """A worker that has ended in order."""
+        self.session.execute(delete(Worker).where(Worker.id == worker_id))
 
     def workers(self, since: float) -> Sequence[Worker]:
         """Workers heard of since then, newest first."""

@@ -1,0 +1,146 @@
+"""Lists and studies on standard output: what a pipe gets, what was asked, and text that would turn a line round."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from optim_core.spec.optimizers import OPTIMIZERS
+from optim_core.spec.problem import StudySpec
+from service.cli import progress, render, render_catalogue
+from service.cli.commands import emit, spec_document
+from service.cli.errors import CommandError, say
+from service.cli.specfile import read_spec
+from service.text import visible, visible_document
+from tests.db.support import make_spec
+
+TURNED = "abc\u202edef\u2066ghi\x1b[31m"
+
+
+def row(number: int = 0, **changes: Any) -> dict[str, Any]:
+    """A study as the API gives it."""
+    now = {
+        "stage": "search", "note": None, "trials_done": 12, "trials_planned": 21, "fraction": 0.5, "elapsed_s": 4.0,
+        "eta_s": 9.0, "trials_per_s": 3.0, "best": {"optimizer": "muon", "value": 0.9}, "forecast": None,
+        "standing": {"sentence": "so far Muon gains 3.2e5 rmse"}, "finishing": False,
+    }  # fmt: skip
+    study = {
+        "id": f"{number:032x}", "name": None, "status": "running", "model": "schedule_free_transformer",
+        "dataset": "a table with a rather long name.csv", "metric": "rmse", "created_at": 1.7e9, "progress": now,
+        "error": None, "verdict": "no_difference", "winner": "lookahead(schedule_free_adamw)",
+    }  # fmt: skip
+    return {**study, **changes}
+
+
+def test_a_pipe_gets_one_line_a_study(capsys: pytest.CaptureFixture[str]) -> None:
+    render.studies([row(1), row(2, dataset="two\nlines\tof\x1b[31m name.csv")])
+    title, *lines = capsys.readouterr().out.splitlines()
+    assert title.split()[0] == "study"
+    assert [line.split()[0] for line in lines] == [f"{1:032x}", f"{2:032x}"]
+    for line in lines:
+        for cell in ("running", "schedule_free_transformer", "name.csv", "lookahead(schedule_free_adamw)", "12"):
+            assert cell in line
+
+
+def test_a_pipe_gets_one_line_an_optimizer(capsys: pytest.CaptureFixture[str]) -> None:
+    render_catalogue.optimizers([info.document() for info in OPTIMIZERS.values()])
+    lines = capsys.readouterr().out.splitlines()
+    for name, info in OPTIMIZERS.items():
+        (line,) = [line for line in lines if line[3:].startswith(f"{name} ")]
+        assert line.endswith(info.wins_when)
+
+
+@pytest.mark.parametrize("name", ["adamw", "shampoo", "lookahead(sgd)"])
+def test_a_pipe_gets_one_line_a_fact_and_a_hyperparameter(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    info = OPTIMIZERS[name].document()
+    render_catalogue.optimizer(info)
+    lines = capsys.readouterr().out.splitlines()
+    for label, text in (("good for", info["wins_when"]), ("beware", info["pitfalls"])):
+        assert any(line.startswith(f"{label} ") and line.endswith(text) for line in lines), label
+    for hyper in info["hyperparameters"]:
+        assert any(line.startswith(f"{hyper['name']} ") and line.endswith(hyper["reason"]) for line in lines)
+
+
+def test_the_last_line_says_that_it_is_done_and_no_more() -> None:
+    assert progress.describe(row()) == "searching · 12/21 trials · so far Muon gains 3.2e5 rmse · 3 trials/s · 9s left"
+    done = row(status="completed")
+    done["progress"] |= {"stage": "done"}
+    assert progress.describe(done) == "done"
+
+
+def test_what_was_waited_for_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    seen = [row(), row()]
+    seen[0]["progress"] |= {"stage": "probe", "trials_planned": 0, "standing": None, "best": None, "eta_s": None}
+    seen[1]["progress"] |= {"stage": "portfolio", "forecast": {"sentence": "the budget buys much"}}
+    left = iter(seen)
+    server = SimpleNamespace(local=None, client=SimpleNamespace(get_study=lambda _: next(left)))
+    found = progress.watch(
+        server,  # type: ignore[arg-type]
+        "study",
+        until=lambda study: study["progress"]["forecast"] is not None,
+        sleep=lambda _: None,
+    )
+    assert found is seen[1]
+    assert capsys.readouterr().err == "measuring · 3 trials/s\n"
+
+
+@pytest.mark.parametrize("name", [None, "plain", "übersetzt", TURNED.removesuffix("\x1b[31m")])
+def test_what_was_asked_asks_the_same_again(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str | None
+) -> None:
+    raw = make_spec(seconds=40.0).model_dump(mode="json") | {"name": name}
+    raw["search"] |= {"ranges": {"adamw": {"lr": [1e-5, 0.1]}}, "techniques": {"clip_norm": []}}
+    spec = StudySpec.model_validate(raw)
+    render.asked(spec.model_dump(mode="json"))
+    text = capsys.readouterr().out
+    assert visible(text) == text
+    assert name is None or not name.isprintable() or name in text
+    title, _, document = text.strip().partition("\n")
+    assert title == "What was asked"
+    (tmp_path / "spec.yaml").write_text(document)
+    assert StudySpec.model_validate(read_spec(tmp_path / "spec.yaml")) == spec
+
+
+def test_text_that_turns_a_line_round_is_shown_as_what_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert visible(TURNED) == "abc\\u202edef\\u2066ghi\\u001b[31m"
+    assert visible("naïve 日本語 مرحبا\n\tcode") == "naïve 日本語 مرحبا\n\tcode"
+    assert visible_document({"a": [TURNED, 1, None]}) == {"a": [visible(TURNED), 1, None]}
+    emit({"name": TURNED})
+    out = capsys.readouterr().out
+    assert visible(out) == out
+    assert json.loads(out) == {"name": TURNED}
+    say(f"{TURNED}: no such file")
+    assert capsys.readouterr().err == f"whichopt: {visible(TURNED)}: no such file\n"
+
+
+@pytest.mark.parametrize(
+    ("budget", "meant"),
+    [("60", "60s"), ("2.5", "2.5s"), ("60 sec", "60s"), ("5 minutes", "5m"), ("1hour", "1h"), ("2 days", "2d")],
+)
+def test_a_time_in_other_words_is_told_how_to_be_written(budget: str, meant: str) -> None:
+    with pytest.raises(CommandError, match=rf"; did you mean {meant}\?$"):
+        spec_document(None, "mlp", "digits", None, budget, None, None)
+
+
+@pytest.mark.parametrize(
+    ("budget", "message"),
+    [
+        ("60s", "/budget: in a file write {seconds: 60}"),
+        ("'2m, 200 trials'", "/budget: in a file write {seconds: 120, trials: 200}"),
+        ("60", "did you mean 60s?"),
+        ("soon", "/budget: 'soon' is neither a time such as 40s or 5m nor a count such as '200 trials'"),
+    ],
+)
+def test_a_budget_in_a_file_is_told_how_to_be_written(tmp_path: Path, budget: str, message: str) -> None:
+    path = tmp_path / "spec.yaml"
+    path.write_text(
+        f"model: {{kind: catalogue, name: mlp}}\ndataset: {{kind: builtin, name: digits}}\nbudget: {budget}\n"
+    )
+    with pytest.raises(CommandError) as caught:
+        spec_document(path, None, None, None, None, None, None)
+    assert message in str(caught.value)
+    assert spec_document(path, None, None, None, "40s", None, None)["budget"] == {"seconds": 40.0}
