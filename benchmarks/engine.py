@@ -19,10 +19,10 @@ from typing import Any
 import torch
 from torch._dynamo.exc import TorchDynamoException
 
+from benchmarks.device import RESULTS, device, device_slug
 from benchmarks.engine_limits import floor_seconds, machine, needs
 from benchmarks.engine_rivals import Compiled, CompiledRules, Ensemble, Ours, Plain, Processes, interleaved
 from benchmarks.engine_workloads import WORKLOADS, make_problem
-from benchmarks.optimizer_step import RESULTS, device, device_slug
 from optim_core.engine.forms import LARGEST_PACK, fastest_form
 from optim_core.engine.memory import peak_bytes
 from optim_core.spec.trial import Form

@@ -38,7 +38,7 @@ def _fastest(work: Any, device: str) -> float:
 
 def needs(problem: Problem) -> dict[str, float]:
     """Of one step of one trial: operations; bytes of weights, gradient and AdamW's state (p, g, m, v read and written) and
-    of what the way back keeps (written once, read once); bytes that one trial occupies.
+    of what backward keeps (written once, read once); bytes that one trial occupies.
     """
     model, x, y = plain_model(problem), *(part[: problem.batch_size] for part in problem.train)
     activations = kept_bytes(model, lambda: F.cross_entropy(model(x), y))

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from benchmarks.plain_torch import plain
 from optim_core.spec.problem import StudySpec
-from optim_core.tasks.blocks import Attention
 from optim_core.tasks.build import Problem, Split
 from optim_core.tasks.models import outline
-from optim_core.tasks.recurrent import GRU
 
 ROWS, CLASSES = 4096, 10
 CATEGORIES = (50, 50, 20, 20, 10, 10, 5, 5)
@@ -67,42 +64,5 @@ def _rows(shape: tuple[int, ...], cardinalities: tuple[int, ...]) -> Tensor:
 
 
 def plain_model(problem: Problem) -> nn.Module:
-    """The network as a user of plain torch would have it: torch's own recurrent and attention kernels."""
-    return _with(problem.make_model(0), (GRU, _plain_gru), (Attention, _FusedAttention))
-
-
-def _with(module: nn.Module, *swaps: tuple[type[nn.Module], Callable[[Any], nn.Module]]) -> nn.Module:
-    for name, child in module.named_children():
-        for kind, make in swaps:
-            if isinstance(child, kind):
-                setattr(module, name, make(child))
-                break
-        else:
-            _with(child, *swaps)
-    return module
-
-
-def _plain_gru(cell: GRU) -> nn.Module:
-    return _FirstOutput(nn.GRU(cell.inputs, cell.width, batch_first=True))
-
-
-class _FirstOutput(nn.Module):
-    def __init__(self, inner: nn.Module) -> None:
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.inner(x)[0]
-
-
-class _FusedAttention(nn.Module):
-    def __init__(self, own: Attention) -> None:
-        super().__init__()
-        self.heads = own.heads
-        self.query, self.key, self.value, self.out = own.query, own.key, own.value, own.out
-
-    def forward(self, x: Tensor) -> Tensor:
-        shape = (*x.shape[:2], self.heads, -1)
-        query, key, value = (layer(x).view(shape).transpose(1, 2) for layer in (self.query, self.key, self.value))
-        mixed = F.scaled_dot_product_attention(query, key, value)
-        return self.out(mixed.transpose(1, 2).flatten(2))
+    """The network as a user of plain torch would have it."""
+    return plain(problem.make_model(0))

@@ -6,20 +6,18 @@ python -m benchmarks.optimizer_step [--quick] [--only lion,muon] [--rounds 300] 
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
-import os
-import platform
-import re
 import statistics
 import warnings
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from benchmarks.device import RESULTS, device, device_slug
 from benchmarks.step_models import MODELS, make, tiny
 from benchmarks.step_references import references
 from benchmarks.step_timing import Contender, race, ratio, state_bytes
@@ -27,7 +25,6 @@ from optim_core.spec.optimizers import OPTIMIZERS
 from optim_core.transforms.roles import roles_of
 from optim_core.transforms.torch_adapter import build_optimizer
 
-RESULTS = Path(__file__).parent / "results"
 OURS = "ours"
 GRADIENT = [name for name, row in OPTIMIZERS.items() if row.kind == "gradient"]
 # Steps between two hard ones; a sample covers a whole cycle.
@@ -35,17 +32,20 @@ PERIODS = {"soap": 10, "shampoo": 10, "lookahead": 5}
 # swats ends its first phase after a hundred steps; both sides are timed while they still look for the moment.
 LONGEST = {"swats": 80}
 WARMUP = 12
+# Where a step takes a tenth of a second, so few of them.
+FEW, FEW_WARMUP = 21, 3
 
 
 def measure(name: str, model: str, rounds: int, quick: bool = False) -> dict[str, Any]:
     """One optimizer on one model: median microseconds per contender, ratios ours/theirs, state bytes."""
     build_model = tiny if quick else MODELS[model]
-    builders = {OURS: lambda m: build_optimizer(name, m), **references(name)}
+    builders = {OURS: lambda m: build_optimizer(name, m), **references(name, model)}
     contenders = {key: Contender(build_model, build, name == "sam") for key, build in builders.items()}
     period = PERIODS.get(name, 1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        samples = race(contenders, max(3, min(rounds, LONGEST.get(name, rounds)) // period), period, WARMUP)
+        rounds, warmup = (min(rounds, FEW), FEW_WARMUP) if model == "six_large" else (rounds, WARMUP)
+        samples = race(contenders, max(3, min(rounds, LONGEST.get(name, rounds)) // period), period, warmup)
     return {
         "optimizer": name,
         "model": model,
@@ -67,31 +67,14 @@ def catalogue_bytes(name: str, model: nn.Module) -> int:
     )
 
 
-def device() -> dict[str, Any]:
-    """Where it was measured."""
-    found = re.search(r"model name\s*:\s*(.+)", _read("/proc/cpuinfo"))
-    return {
-        "cpu": found.group(1).strip() if found else platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "system": platform.system(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "pytorch_optimizer": importlib.metadata.version("pytorch_optimizer"),
-    }
+def fits(name: str, model: str) -> bool:
+    """Whether it is worth timing: large matrices only where no method decomposes them, 16 bits where others have them."""
+    if model == "six_large":
+        return OPTIMIZERS[name].couples == "nothing"
+    return model != "bfloat16" or bool(references(name, model))
 
 
-def _read(path: str) -> str:
-    return Path(path).read_text() if Path(path).exists() else ""
-
-
-def device_slug(where: dict[str, Any]) -> str:
-    """A file name for a device."""
-    words = re.sub(r"\((r|tm)\)|\bcpu\b|@.*", " ", str(where["cpu"]).lower())
-    return re.sub(r"[^a-z0-9]+", "-", f"{words} {where['cores']} cores").strip("-")
-
-
-COLUMNS = ("torch_foreach", "torch_fused", "pytorch_optimizer")
+COLUMNS = ("torch_foreach", "torch_fused", "pytorch_optimizer", "torch_master")
 
 
 def line(row: dict[str, Any]) -> str:
@@ -113,14 +96,14 @@ def run(names: list[str], models: list[str], rounds: int, quick: bool = False) -
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        where = device()
+        where = device("pytorch_optimizer")
         print(
             f"{where['cpu']}, {where['threads']} thread, torch {where['torch']}; ratios are ours/theirs, below 1 is faster"
         )
         print(HEAD)
         rows = []
         for name in names:
-            for model in models:
+            for model in filter(partial(fits, name), models):
                 rows.append(measure(name, model, rounds, quick))
                 print(line(rows[-1]), flush=True)
     finally:

@@ -38,12 +38,33 @@ def wide_mlp() -> nn.Module:
     return nn.Sequential(nn.Linear(64, 512), nn.ReLU(), nn.Linear(512, 640), nn.ReLU(), nn.Linear(640, 64))
 
 
+def many_small() -> nn.Module:
+    """27 thousand numbers in 200 tensors: calls are nearly all of it."""
+    return nn.ModuleList([nn.Linear(16, 16) for _ in range(100)])
+
+
+def six_large() -> nn.Module:
+    """Six matrices of ten million numbers, 240 MB: far beyond any cache."""
+    return nn.ModuleList([nn.Linear(2500, 4000, bias=False) for _ in range(6)])
+
+
+def bfloat16() -> nn.Module:
+    """``wide_mlp`` in bfloat16."""
+    return wide_mlp().bfloat16()
+
+
 def tiny() -> nn.Module:
     """A few hundred numbers, for the test of the benchmark itself."""
     return nn.Sequential(nn.Linear(8, 16), nn.LayerNorm(16), nn.Linear(16, 4))
 
 
-MODELS: dict[str, Callable[[], nn.Module]] = {"transformer": transformer, "wide_mlp": wide_mlp}
+MODELS: dict[str, Callable[[], nn.Module]] = {
+    "transformer": transformer,
+    "wide_mlp": wide_mlp,
+    "many_small": many_small,
+    "six_large": six_large,
+    "bfloat16": bfloat16,
+}
 
 
 def make(build: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
@@ -56,7 +77,9 @@ def make(build: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
 def gradients(model: nn.Module, seed: int = 1) -> Gradients:
     """Four times one gradient per weight, shaped as it. They add up to zero: a lasting slope makes some methods diverge."""
     generator = torch.Generator().manual_seed(seed)
-    a, b = ([torch.randn(p.shape, generator=generator) * 1e-2 for p in model.parameters()] for _ in range(2))
+    a, b = (
+        [(torch.randn(p.shape, generator=generator) * 1e-2).to(p.dtype) for p in model.parameters()] for _ in range(2)
+    )
     return [a, b, [-g for g in a], [-g for g in b]]
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from benchmarks.step_models import decay_groups
 from optim_core.spec.optimizers import OPTIMIZERS
@@ -75,8 +76,13 @@ PACKAGE: dict[str, _Row] = {
 }
 
 
-def references(name: str) -> dict[str, Make]:
-    """Contender's name → its optimizer for a model; empty where nobody else has the method."""
+def references(name: str, model: str = "") -> dict[str, Make]:
+    """Contender's name → its optimizer for a model; empty where nobody else has the method.
+
+    In ``bfloat16`` ours keeps its state in float32 and rounds once; others who do so keep float32 weights besides.
+    """
+    if model == "bfloat16":
+        return {"torch_master": lambda model: _Master(model, name)} if name in FUSED else {}
     found: dict[str, Make] = {}
     if name in TORCH:
         found["torch_foreach"] = lambda model: _from_row(TORCH[name], name, model, foreach=True)
@@ -114,6 +120,30 @@ def _sam(model: nn.Module) -> Any:
     h = _defaults("sam")
     groups = decay_groups(model, h["weight_decay"])
     return po.SAM(groups, T.AdamW, lr=h["lr"], betas=h["betas"], eps=h["eps"], rho=h["rho"])
+
+
+class _Master:
+    """What people do with 16-bit weights: torch's fused class on float32 copies, which gradients and weights are copied to and
+    from, as with autocast's master weights.
+    """
+
+    def __init__(self, model: nn.Module, name: str) -> None:
+        copies = copy.deepcopy(model).float()
+        self._weights: list[Tensor] = list(model.parameters())
+        self._masters: list[Tensor] = list(copies.parameters())
+        self._gradients: list[Tensor] = [torch.zeros_like(p) for p in self._masters]
+        for p, g in zip(self._masters, self._gradients, strict=True):
+            p.grad = g
+        self._optimizer = _from_row(TORCH[name], name, copies, fused=True)
+
+    @torch.no_grad()
+    def step(self) -> None:
+        torch._foreach_copy_(self._gradients, [p.grad for p in self._weights if p.grad is not None])
+        self._optimizer.step()
+        torch._foreach_copy_(self._weights, self._masters)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._optimizer.state_dict()
 
 
 class _Both:

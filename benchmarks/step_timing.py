@@ -95,6 +95,7 @@ def ratio(ours: list[float], theirs: list[float]) -> Ratio:
 def state_bytes(optimizer: torch.optim.Optimizer) -> int:
     """Bytes of all that the optimizer keeps for its weights, without step counters; numbers of a trial count 8 each."""
     states = optimizer.state_dict()["state"].values()
-    tensors = [v for own in states for key, v in own.items() if isinstance(v, Tensor) and key != "step"]
     trial = {key for own in states for key in own if str(key).startswith("trial.")}
+    counted = {"step", "model_step", *trial}
+    tensors = [v for own in states for key, v in own.items() if isinstance(v, Tensor) and key not in counted]
     return sum(x.numel() * x.element_size() for x in tensors) + 8 * len(trial)

@@ -18,16 +18,16 @@ from typing import Any
 
 import torch
 
+from benchmarks.device import RESULTS, device, device_slug
 from benchmarks.engine_rivals import Plain, rate
 from benchmarks.engine_workloads import make_problem
-from benchmarks.optimizer_step import RESULTS, device, device_slug
 from optim_core.engine import probe, run_pack
 from optim_core.engine.forms import ALONE, trial_seconds
 from optim_core.search import Plan, plan
-from optim_core.spec.problem import StudySpec
+from optim_core.spec.problem import FOLDS, StudySpec
 from optim_core.spec.states import UnitState
 from optim_core.spec.trial import Form, ProbeReport, StudyView, UnitResult, UnitSpec, UnitView
-from optim_core.tasks import Problem, build_problem
+from optim_core.tasks import Problem, ProblemSource
 
 STUDIES: dict[str, dict[str, Any]] = {
     "digits MLP": {"name": "mlp", "hidden": [128]},
@@ -63,9 +63,9 @@ def spec_of(model: dict[str, Any], trials: int) -> StudySpec:
     )
 
 
-def run(problem: Problem, report: ProbeReport, seconds_of_probe: float) -> dict[str, Any]:
-    """The study from its probe to the end: seconds, trial-steps, units."""
-    spec, units, started = problem.spec, [], time.perf_counter()
+def run(folds: list[Problem], report: ProbeReport, seconds_of_probe: float) -> dict[str, Any]:
+    """The study from its probe to the end: seconds, trial-steps, units. ``folds``: its problem on each fold of the rows."""
+    spec, units, started = folds[0].spec, [], time.perf_counter()
     measured = UnitResult(
         trials=[], seconds=seconds_of_probe, train_steps=0, device=report.device, engine=report.engine, probe=report
     )
@@ -80,7 +80,7 @@ def run(problem: Problem, report: ProbeReport, seconds_of_probe: float) -> dict[
             break
         for unit in step.units:
             begun = time.perf_counter()
-            result = run_pack(problem, unit)
+            result = run_pack(folds[unit.fold or 0], unit)
             in_units += time.perf_counter() - begun
             units.append(UnitView(spec=unit, state=UnitState.DONE, result=result))
     done = [unit.result for unit in units if unit.result is not None]
@@ -95,16 +95,17 @@ def run(problem: Problem, report: ProbeReport, seconds_of_probe: float) -> dict[
 
 def compare(name: str, trials: int) -> dict[str, Any]:
     """One study both ways, and where the time of the faster one goes."""
-    problem = build_problem(spec_of(STUDIES[name], trials))
+    source = ProblemSource(spec_of(STUDIES[name], trials))
+    folds = [source.problem(fold) for fold in range(FOLDS)]
     begun = time.perf_counter()
-    report = probe(problem).probe
+    report = probe(folds[0]).probe
     assert report is not None
     seconds = time.perf_counter() - begun
     ways: dict[str, Form | None] = {"engine": report.form, "sequential": ALONE}
-    rows = {way: run(problem, report.model_copy(update={"form": form}), seconds) for way, form in ways.items()}
+    rows = {way: run(folds, report.model_copy(update={"form": form}), seconds) for way, form in ways.items()}
     profile = cProfile.Profile()
     profile.enable()
-    run(problem, report, seconds)
+    run(folds, report, seconds)
     profile.disable()
     assert report.form is not None
     return {
