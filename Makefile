@@ -5,8 +5,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.whichopt-setup
 # Tests and training share two cores in CI; one thread per process is also what makes runs repeatable bit for bit.
 TEST_THREADS ?= 2
+# Rivals have an environment of their own.
+RACE := .venv-race
+RACE_STAMP := $(RACE)/.whichopt-race-setup
+RACE_OPTIONS ?=
+EVIDENCE_OPTIONS ?=
 
-.PHONY: help setup run serve test test-slow lint fmt bench-step bench-engine bench-engine-gpu bench-study clean
+.PHONY: help setup run serve test test-slow lint fmt bench-step bench-engine bench-engine-gpu bench-study bench-evidence \
+	bench-search bench-start wheel-optim clean
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -56,5 +62,23 @@ bench-engine-gpu: setup ## the same on the first GPU
 bench-study: setup ## whole studies against the same ones trained one trial after the other (about 5 minutes)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.study --out auto
 
+bench-evidence: setup ## do intervals cover, are claims true (about 30 minutes, or EVIDENCE_OPTIONS=--quick)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.evidence $(or $(EVIDENCE_OPTIONS),--out auto)
+
+$(RACE_STAMP): benchmarks/race/requirements.txt
+	@test -x $(RACE)/bin/python || $(PYTHON) -m venv $(RACE)
+	@echo "Setting up $(RACE) (a few minutes the first time) ..."
+	@$(RACE)/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/race/requirements.txt
+	@touch $@
+
+bench-search: setup $(RACE_STAMP) ## Whichopt against other tuners, quick; more with RACE_OPTIONS (about 10 minutes; first makes .venv-race)
+	@$(RACE)/bin/python -m benchmarks.race.run $(or $(RACE_OPTIONS),--quick)
+
+bench-start: setup ## from the command to the first training step, and from the answer to the prompt (about a minute)
+	@$(BIN)/python -m benchmarks.start --out auto
+
+wheel-optim: setup ## dist/whichopt_optim-….whl: the optimizers alone, for training environments
+	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps -w dist ./optim_core
+
 clean: ## remove the environment and caches
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(RACE) .pytest_cache .ruff_cache .hypothesis

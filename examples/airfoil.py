@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from optim_core.transforms.torch_adapter import build_optimizer
+from optim_core import build_optimizer
 
 WHERE = (
     "download 'Airfoil Self-Noise' (CC BY 4.0) from the UCI Machine Learning Repository and give the path of its file "

@@ -10,8 +10,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from optim_core.trace.run import trace
-from optim_core.trace.surfaces import SURFACES
+from optim_core import trace
+from optim_core.tracing.surfaces import SURFACES
 
 # (optimizer, hyperparameters, published x1, published x2)
 RUNS = (
@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> int:
         print(f"{path.label:<34}{path.points[-1, 0]:>12.6f}{path.points[-1, 1]:>16.6f}   {x1:.6f}, {x2:.6f}")
         paths.append(path)
     if arguments:
-        from optim_core.trace.draw_png import draw_png
+        from optim_core.tracing.draw_png import draw_png
 
         surface = SURFACES["quadratic"]
         draw_png(Path(arguments[0]), surface, paths, f"{surface.formula}, 20 steps from (−5, −2)")
