@@ -49,7 +49,7 @@ def _parse(text: str | None) -> int:
 
 
 async def _events(database: Database, study_id: str, last: int) -> AsyncIterator[str]:
-    """Ends after the event that ends the study, or with the study.
+    """Says ``event: end`` after the last event of a study that has ended. A stream that stops without it was cut.
 
     Waits without a thread and without a connection, so that hundreds of listeners cost only their short reads.
     """
@@ -64,6 +64,7 @@ async def _events(database: Database, study_id: str, last: int) -> AsyncIterator
             last, silent_since = event.id, time.monotonic()
             yield f"id: {event.id}\nevent: {event.type}\ndata: {canonical_json(event.data)}\n\n"
         if ended:
+            yield "event: end\ndata: {}\n\n"
             return
         if not found:
             if time.monotonic() - silent_since > KEEP_ALIVE_S:
@@ -74,5 +75,7 @@ async def _events(database: Database, study_id: str, last: int) -> AsyncIterator
 
 def _read(database: Database, study_id: str, last: int) -> tuple[list[Event], bool]:
     """New events, and whether there will never be another."""
+    # The state first: a study that ends between the two reads has its last events in the second one.
+    ended = studies.get_study(database, study_id).status in STUDY_ENDED
     found = events_after(database, study_id, last)
-    return found, not found and studies.get_study(database, study_id).status in STUDY_ENDED
+    return found, ended and not found

@@ -113,9 +113,12 @@ class Client:
         return self._call("GET", "/readyz")
 
     def events(self, study_id: str, last_id: int = 0) -> Iterator[dict[str, Any]]:
-        """``{"id", "type", "data"}`` until the study ends; a broken stream is taken up where it broke."""
-        failures = 0
-        while True:
+        """``{"id", "type", "data"}`` until the study ends; a stream that was cut is taken up where it was cut.
+
+        Raises ApiError for a study that is unknown or was deleted, Unreachable when nobody answers any more.
+        """
+        failures, problem = 0, ""
+        while failures <= RETRIES:
             try:
                 headers = {"Last-Event-ID": str(last_id)} if last_id else {}
                 timeout = httpx2.Timeout(TIMEOUT_S, read=60.0)
@@ -126,14 +129,16 @@ class Client:
                         answer.read()
                         raise _refusal(answer)
                     for event in _parse(answer.iter_lines()):
+                        if event["type"] == "end":
+                            return
                         last_id, failures = event["id"], 0
                         yield event
-                return
+                problem = "the stream of events stopped before the study ended"
             except httpx2.TransportError as error:
-                failures += 1
-                if failures > RETRIES:
-                    raise Unreachable(str(error) or type(error).__name__) from error
-                time.sleep(RETRY_WAIT_S * 2**failures)
+                problem = str(error) or type(error).__name__
+            failures += 1
+            time.sleep(RETRY_WAIT_S * 2**failures)
+        raise Unreachable(problem)
 
     def _call(self, method: str, path: str, *, repeatable: bool = True, **arguments: Any) -> Any:
         for attempt in range(RETRIES + 1):
@@ -172,7 +177,7 @@ def _parse(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
     for line in lines:
         name, _, value = line.partition(": ")
         if not line and "data" in event:
-            yield {"id": int(event["id"]), "type": event["event"], "data": json.loads(event["data"])}
+            yield {"id": int(event.get("id", 0)), "type": event["event"], "data": json.loads(event["data"])}
             event = {}
         elif name in ("id", "event", "data"):
             event[name] = value

@@ -6,6 +6,7 @@ import sys
 import threading
 from pathlib import Path
 
+import httpx2
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -171,9 +172,47 @@ def test_the_sdk_speaks_to_a_real_server(database) -> None:
         listener = threading.Thread(target=lambda: seen.extend(sdk.events(study_id)))
         listener.start()
         finish(database, study_id)
-        listener.join(timeout=20)
+        listener.join(timeout=120)
+        assert not listener.is_alive()
         assert [event["id"] for event in seen] == list(range(1, len(seen) + 1))
         assert seen[-1]["type"] in {"study.state", "recommendation"}
         assert sdk.recommendation(study_id)["verdict"] in {"better", "no_difference", "inconclusive"}
     with Client("http://127.0.0.1:1") as nobody, pytest.raises(Unreachable):
         nobody.get_study("x")
+
+
+@pytest.mark.parametrize("reads", ["events_after", "get_study"])
+def test_a_study_that_ends_between_two_reads_of_its_stream_sends_its_last_events(database, monkeypatch, reads) -> None:
+    from service.api import events
+
+    client = make_client(database)
+    study_id = client.post("/v1/studies", json=SPEC).json()["id"]
+    room = events if reads == "events_after" else events.studies
+    read, calls = getattr(room, reads), iter(range(1000))
+
+    def read_and_then_end(*arguments):
+        found = read(*arguments)
+        if next(calls) == 2:
+            finish(database, study_id)
+        return found
+
+    monkeypatch.setattr(room, reads, read_and_then_end)
+    text = client.get(f"/v1/studies/{study_id}/events").text
+    assert "event: recommendation" in text
+    assert text.endswith("event: end\ndata: {}\n\n")
+
+
+def test_the_sdk_takes_up_a_stream_that_was_cut_and_says_when_nobody_sends_its_end() -> None:
+    event = "id: {0}\nevent: stage\ndata: {{}}\n\n".format
+    answers = iter([event(1) + event(2), event(3), "", event(4) + "event: end\ndata: {}\n\n"])
+    asked: list[str | None] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        asked.append(request.headers.get("last-event-id"))
+        return httpx2.Response(200, text=next(answers, ""))
+
+    with Client("http://x", transport=httpx2.MockTransport(answer)) as sdk:
+        assert [event["id"] for event in sdk.events("s")] == [1, 2, 3, 4]
+        assert asked == [None, "2", "3", "3"]
+        with pytest.raises(Unreachable, match="stopped before the study ended"):
+            list(sdk.events("s"))
