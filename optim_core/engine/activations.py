@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from optim_core.tasks.build import Problem
+from optim_core.tasks.task import Task
 
 
 def kept_bytes(model: nn.Module, loss: Callable[[], Tensor]) -> int:
@@ -26,7 +26,7 @@ def kept_bytes(model: nn.Module, loss: Callable[[], Tensor]) -> int:
     return sum(size for pointer, size in kept.items() if pointer not in own)
 
 
-def activation_numbers(problem: Problem) -> int:
+def activation_numbers(problem: Task) -> int:
     """Numbers that one trial's forward pass keeps for backward, measured on one batch."""
-    model, (x, y) = problem.make_model(0), (part[: problem.batch_size] for part in problem.train)
-    return kept_bytes(model, lambda: problem.loss(model(x), y)) // (torch.finfo(problem.dtype).bits // 8)
+    model, batch = problem.make_model(0), problem.batch(torch.arange(problem.batch_size))
+    return kept_bytes(model, lambda: problem.loss_on(model, batch)) // (torch.finfo(problem.dtype).bits // 8)

@@ -170,8 +170,8 @@ class DirectRunner:
         self._step = last
         return torch.tensor(losses, dtype=self.problem.dtype, device=self.problem.device)
 
-    def outputs(self, x: Tensor) -> Tensor:
-        return torch.stack([run.task.outputs(run.seen.best_point, x) for run in self._runs])
+    def outputs(self, batch: Any) -> Any:
+        return torch.stack([run.task.outputs(run.seen.best_point, batch) for run in self._runs])
 
     def observe(self, losses: Tensor) -> None:
         del losses

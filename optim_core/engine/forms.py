@@ -13,13 +13,13 @@ from typing import Literal, NamedTuple
 
 import torch
 
+from optim_core.engine.kinds import rules_know
 from optim_core.engine.pack import PackRunner
 from optim_core.engine.turns import Clock, fair_clock, ratios, take_turns, usual
 from optim_core.spec.keys import derive_seed
 from optim_core.spec.space import default_configuration
 from optim_core.spec.trial import Form, TrialParams
-from optim_core.stacked.network import StackedNetwork
-from optim_core.tasks.build import Problem
+from optim_core.tasks.task import Task
 
 Mode = Literal["auto", "batched", "sequential"]
 LARGEST_PACK = 64
@@ -53,7 +53,7 @@ class Measured(NamedTuple):
     best_width: int
 
 
-def default_form(problem: Problem, mode: Mode = "auto") -> Form:
+def default_form(problem: Task, mode: Mode = "auto") -> Form:
     """What is good nearly everywhere: rules for stacked layers, in parts that fit a cache. A GPU takes all trials at once."""
     if mode == "sequential" or (mode == "auto" and not problem.batchable[0]):
         return ALONE
@@ -62,7 +62,7 @@ def default_form(problem: Problem, mode: Mode = "auto") -> Form:
     return Form(engine="batched", width=DEFAULT_WIDTH)
 
 
-def fastest_form(problem: Problem, largest: int) -> Measured:
+def fastest_form(problem: Task, largest: int) -> Measured:
     """Measure the candidates for packs of up to ``largest`` trials. Raises what training raises."""
     trial_s = _measured(problem, largest)
     stacked = {form: s for form, s in trial_s.items() if form != ALONE}
@@ -78,7 +78,7 @@ def fastest_form(problem: Problem, largest: int) -> Measured:
     return Measured(best, trial_s[best], trial_s[ALONE], min(enough))
 
 
-def _measured(problem: Problem, largest: int) -> dict[Form, float]:
+def _measured(problem: Task, largest: int) -> dict[Form, float]:
     """Seconds of a step per trial of each form that is worth it."""
     if problem.device.type == "cuda":
         # Nobody disturbs a GPU, and its memory would not hold all forms at once.
@@ -96,14 +96,14 @@ def _measured(problem: Problem, largest: int) -> dict[Form, float]:
     return first | side_by_side({form: contenders[form] for form in close}, fair_clock(problem.device))
 
 
-def candidates(problem: Problem, largest: int) -> list[Form]:
+def candidates(problem: Task, largest: int) -> list[Form]:
     """Stacked forms for a CPU, from the narrowest. Vectorised only where the rules for stacked layers do not know them all:
     where they do, they have always been faster.
     """
     if not problem.batchable[0]:
         return []
     forms = [Form(engine="batched", width=w) for w in WIDTHS if w <= largest] or [Form(engine="batched", width=largest)]
-    if not StackedNetwork(problem.make_model(0), [], problem.train.x[:2]).known:
+    if not rules_know(problem):
         forms.append(_usual(forms).model_copy(update={"vectorise": True}))
     return forms
 
@@ -141,7 +141,7 @@ def side_by_side(contenders: Mapping[Form, Contender], clock: Clock) -> dict[For
 class Contender:
     """A pack of AdamW's trials at its defaults in a form, stepped by hand."""
 
-    def __init__(self, problem: Problem, form: Form) -> None:
+    def __init__(self, problem: Task, form: Form) -> None:
         self._problem, self._width, self._at = problem, form.width, 0
         self._runner = PackRunner(problem, probe_trials(problem, ["adamw"] * form.width), HORIZON, form)
 
@@ -160,7 +160,7 @@ class Contender:
         return min(times[0]) / self._width
 
 
-def _seconds_if_possible(problem: Problem, form: Form) -> float:
+def _seconds_if_possible(problem: Task, form: Form) -> float:
     """``trial_seconds``; infinite where something in the network cannot be recorded, such as a wait for the GPU."""
     try:
         return trial_seconds(problem, form)
@@ -170,12 +170,12 @@ def _seconds_if_possible(problem: Problem, form: Form) -> float:
         return math.inf
 
 
-def trial_seconds(problem: Problem, form: Form) -> float:
+def trial_seconds(problem: Task, form: Form) -> float:
     """Fastest seconds of a step per trial, AdamW at its defaults."""
     return Contender(problem, form).trial_seconds(PATIENCE_S)
 
 
-def pack_seconds(problem: Problem, optimizers: Sequence[str], form: Form) -> float:
+def pack_seconds(problem: Task, optimizers: Sequence[str], form: Form) -> float:
     """Mean seconds, as they pass, of a step of a pack of these optimizers: what a budget will buy depends on who else computes
     here, which the quickest steps do not show.
     """
@@ -189,11 +189,11 @@ def pack_seconds(problem: Problem, optimizers: Sequence[str], form: Form) -> flo
             torch.cuda.synchronize(losses.device)
         times.append(time.perf_counter() - started)
         at += 1
-    runner.outputs(problem.validation.x[: problem.batch_size])
+    runner.outputs(problem.example())
     return mean(times)
 
 
-def probe_trials(problem: Problem, optimizers: Sequence[str]) -> list[TrialParams]:
+def probe_trials(problem: Task, optimizers: Sequence[str]) -> list[TrialParams]:
     """A trial of each optimizer at its defaults."""
     seed = derive_seed("probe", problem.spec.seed)
     return [

@@ -12,23 +12,23 @@ from torch import Tensor
 from optim_core.engine import checkpoint as checkpoints
 from optim_core.engine.confirmed import packed_rows, trivial_rows
 from optim_core.engine.forms import Mode, default_form
+from optim_core.engine.kinds import judge_of
 from optim_core.engine.pack import PackRunner
 from optim_core.engine.plateau import reacts
 from optim_core.engine.result import Chunk, Interrupted, OnChunk, keep_going, too_large
 from optim_core.engine.runner import DivergenceWatch
 from optim_core.spec.keys import content_hash
 from optim_core.spec.optimizers import OPTIMIZERS
-from optim_core.spec.trial import WORST_VALUE, CurvePoint, Form, TrialResult, UnitResult, UnitSpec
-from optim_core.tasks.build import Problem, Split
+from optim_core.spec.trial import WORST_VALUE, CurvePoint, Form, Split, TrialResult, UnitResult, UnitSpec
+from optim_core.tasks.task import Task
 
 POINTS = 10
 # The callback is asked at least about this often (seconds), so that a worker can stop or save within any long run.
 PIECE_S = 2.0
-EVALUATION_ROWS = 65_536
 
 
 def run_pack(
-    problem: Problem,
+    problem: Task,
     unit: UnitSpec,
     *,
     mode: Mode = "auto",
@@ -49,7 +49,7 @@ def run_pack(
         return _Run(problem, unit, form, checkpoint).to_the_end(on_chunk)
 
 
-def make_runner(problem: Problem, unit: UnitSpec, form: Form | Mode) -> PackRunner:
+def make_runner(problem: Task, unit: UnitSpec, form: Form | Mode) -> PackRunner:
     """The runner of a unit's trials."""
     form = form if isinstance(form, Form) else default_form(problem, form)
     return PackRunner(problem, unit.trials, unit.horizon, form)
@@ -66,9 +66,9 @@ def evaluation_steps(horizon: int, points: int = POINTS) -> list[int]:
 
 
 class _Run:
-    def __init__(self, problem: Problem, unit: UnitSpec, form: Form, checkpoint: bytes | None) -> None:
+    def __init__(self, problem: Task, unit: UnitSpec, form: Form, checkpoint: bytes | None) -> None:
         self.problem, self.unit, self.form = problem, unit, form
-        self.split: Split = problem.test if unit.split == "test" else problem.validation
+        self.judge = judge_of(problem)
         self.runner = make_runner(problem, unit, form)
         self.reacts = any(reacts(trial.configuration) for trial in unit.trials)
         self.watch = DivergenceWatch(len(unit.trials))
@@ -115,8 +115,7 @@ class _Run:
             raise Interrupted(self._checkpoint())
 
     def _evaluate(self, batch_losses: Tensor) -> list[tuple[int, CurvePoint]]:
-        outputs = self._outputs(self.split.x)
-        loss, value = self.problem.evaluate_batched(outputs, self.split.y)
+        loss, value = self._score(self.unit.split)
         self.watch.mark(~(loss.isfinite() & value.isfinite()), self.step)
         if self.reacts:
             self._tell_schedules(loss)
@@ -139,22 +138,20 @@ class _Run:
 
     def _tell_schedules(self, loss: Tensor) -> None:
         """Schedules react to the validation split, whatever the trial is scored on."""
-        if self.split is not self.problem.validation:
-            loss, _ = self.problem.evaluate_batched(self._outputs(self.problem.validation.x), self.problem.validation.y)
+        if self.unit.split != "validation":
+            loss, _ = self._score("validation")
         self.runner.observe(loss)
 
-    def _outputs(self, x: Tensor) -> Tensor:
-        # Bounded memory: activations of K trials times the rows of a block.
-        block = max(1, EVALUATION_ROWS // len(self.unit.trials))
-        return torch.cat([self.runner.outputs(part) for part in x.split(block)], dim=1)
+    def _score(self, split: Split) -> tuple[Tensor, Tensor]:
+        return self.judge.score(split, self.runner.outputs, len(self.unit.trials))
 
     def _result(self) -> UnitResult:
         given, diverged_at = self.unit.trials, self.watch.at.tolist()
         rows, targets, trivial = [{} for _ in given], {}, {}
         if self.unit.kind == "confirm":
             ended = [i for i, broken in enumerate(diverged_at) if broken < 0]
-            rows, targets = packed_rows(self.problem, given, ended, self._outputs)
-            trivial = trivial_rows(self.problem)
+            rows, targets = packed_rows(self.judge, given, ended, self.runner.outputs)
+            trivial = trivial_rows(self.judge)
         trials = []
         for trial, curve, broken, own in zip(given, self.curves, diverged_at, rows, strict=True):
             last, diverged = curve[-1], broken >= 0

@@ -17,7 +17,7 @@ from optim_core.engine.pack import PackRunner
 from optim_core.engine.result import PackTooLarge, too_large
 from optim_core.spec.optimizers import OPTIMIZERS, Role
 from optim_core.spec.trial import Form
-from optim_core.tasks.build import Problem
+from optim_core.tasks.task import Task
 from optim_core.transforms.roles import roles_of
 from optim_core.transforms.torch_private import TorchDispatchMode, tree_leaves
 
@@ -38,7 +38,7 @@ def total_bytes(device: torch.device) -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def max_pack_size(problem: Problem) -> int:
+def max_pack_size(problem: Task) -> int:
     """The largest power of two of trials that should fit, at least 1, at most 64."""
     method = _largest_state(problem)
     try:
@@ -52,7 +52,7 @@ def max_pack_size(problem: Problem) -> int:
     return min(LARGEST_PACK, 1 << max(0, fits.bit_length() - 1)) if fits >= 1 else 1
 
 
-def peak_bytes(problem: Problem, optimizer: str, k: int) -> int:
+def peak_bytes(problem: Task, optimizer: str, k: int) -> int:
     """Bytes of tensors that training ``k`` trials of a method together needs at once."""
     form = ALONE if default_form(problem) == ALONE else Form(engine="batched", width=k)
     with LiveBytes() as live:
@@ -61,7 +61,7 @@ def peak_bytes(problem: Problem, optimizer: str, k: int) -> int:
     return live.peak
 
 
-def _largest_state(problem: Problem) -> str:
+def _largest_state(problem: Task) -> str:
     """The included method that remembers most."""
     network = problem.make_model(0)
     roles = roles_of(network)

@@ -14,6 +14,7 @@ from optim_core.engine.turns import Step, fair_clock, ratios, take_turns, usual
 from optim_core.minimizers.registry import MINIMIZERS
 from optim_core.spec.trial import TrialParams
 from optim_core.tasks.build import Problem
+from optim_core.tasks.task import Task
 from optim_core.transforms.torch_private import foreach_copy_
 
 # Seconds of rounds that only warm up, and of those that count.
@@ -25,7 +26,7 @@ GRADIENT = "gradient"
 HORIZON = WARM_ROUNDS + MOST_ROUNDS + LONG_ROUNDS + 1
 
 
-def optimizer_seconds(problem: Problem, names: Sequence[str], at_once: int) -> dict[str, float]:
+def optimizer_seconds(problem: Task, names: Sequence[str], at_once: int) -> dict[str, float]:
     """Seconds of a training step with each of ``names`` at its defaults. ``at_once``: how many trials fit into memory.
 
     Forward and backward cost the same whoever updates afterwards: they are timed once, as a contender among the updates, and
@@ -40,7 +41,7 @@ def optimizer_seconds(problem: Problem, names: Sequence[str], at_once: int) -> d
     return {name: gradient_s * (found[name] + (name not in MINIMIZERS)) for name in names}
 
 
-def _race(problem: Problem, names: Sequence[str], found: dict[str, float]) -> list[float]:
+def _race(problem: Task, names: Sequence[str], found: dict[str, float]) -> list[float]:
     """Time these against the gradients of one trial, into ``found``: steps in units of a gradient. Its seconds."""
     trials = {name: probe_trials(problem, [name])[0] for name in names}
     gradient = _Gradient(problem, probe_trials(problem, ["adamw"])[0])
@@ -68,7 +69,7 @@ def _race(problem: Problem, names: Sequence[str], found: dict[str, float]) -> li
 class _Gradient:
     """Forward and backward of a trial, whose gradients the updates share."""
 
-    def __init__(self, problem: Problem, trial: TrialParams) -> None:
+    def __init__(self, problem: Task, trial: TrialParams) -> None:
         self.one = Single(problem, trial, HORIZON)
         self.batch, self.found, self._step = self.one.batch(0), {}, 0
         self.step()
@@ -76,7 +77,7 @@ class _Gradient:
     def step(self) -> None:
         """The gradients at the trial's first weights, which nobody updates."""
         self.batch = self.one.batch(self._step)
-        _, self.found = self.one.gradients(self.one.parameters, *self.batch)
+        _, self.found = self.one.gradients(self.one.parameters, self.batch)
         self._step += 1
         _finish(self.one.problem)
 
@@ -84,7 +85,7 @@ class _Gradient:
 class _Update:
     """An optimizer on weights of its own."""
 
-    def __init__(self, problem: Problem, trial: TrialParams, gradient: _Gradient) -> None:
+    def __init__(self, problem: Task, trial: TrialParams, gradient: _Gradient) -> None:
         self._one, self._gradient, self._step = Single(problem, trial, HORIZON), gradient, 0
         # Some methods write into gradients, so each has its own.
         self._own = {name: g.clone() for name, g in gradient.found.items()}
@@ -103,7 +104,8 @@ class _Update:
 class _Whole:
     """A minimizer, which evaluates all rows itself."""
 
-    def __init__(self, problem: Problem, trial: TrialParams) -> None:
+    def __init__(self, problem: Task, trial: TrialParams) -> None:
+        assert isinstance(problem, Problem)
         self._problem, self._runner, self._step = problem, DirectRunner(problem, [trial]), 0
 
     def step(self) -> None:
@@ -113,6 +115,6 @@ class _Whole:
         _finish(self._problem)
 
 
-def _finish(problem: Problem) -> None:
+def _finish(problem: Task) -> None:
     if problem.device.type == "cuda":
         torch.cuda.synchronize(problem.device)

@@ -26,6 +26,8 @@ from optim_core.engine.sequential import SequentialRunner
 from optim_core.minimizers.registry import MINIMIZERS
 from optim_core.spec.trial import Form, TrialParams
 from optim_core.tasks.build import Problem
+from optim_core.tasks.task import Task
+from optim_core.transforms.torch_private import tree_map
 
 Result = TypeVar("Result")
 
@@ -39,7 +41,7 @@ class _Part:
 class PackRunner:
     """See ``runner.Runner``. ``form``: how parts are trained and how many trials a part has at most."""
 
-    def __init__(self, problem: Problem, trials: Sequence[TrialParams], horizon: int, form: Form) -> None:
+    def __init__(self, problem: Task, trials: Sequence[TrialParams], horizon: int, form: Form) -> None:
         keep_freed_memory()
         full_precision()
         self._problem, self._horizon, self._form = problem, horizon, form
@@ -67,19 +69,19 @@ class PackRunner:
 
     def _part(self, rows: list[int]) -> _Part:
         trials = [self._trials[i] for i in rows]
-        if trials[0].configuration.optimizer in MINIMIZERS:
-            return _Part(rows, DirectRunner(self._problem, trials))
-        if self._form.engine == "sequential":
-            return _Part(rows, SequentialRunner(self._problem, trials, self._horizon))
-        form, company = self._form, self._company
-        how = {"vectorise": form.vectorise, "recorded": form.recorded}
-        return _Part(rows, BatchedRunner(self._problem, trials, self._horizon, company, **how))
+        if isinstance(self._problem, Problem):
+            if trials[0].configuration.optimizer in MINIMIZERS:
+                return _Part(rows, DirectRunner(self._problem, trials))
+            if self._form.engine == "sequential":
+                return _Part(rows, SequentialRunner(self._problem, trials, self._horizon))
+        return _Part(rows, BatchedRunner(self._problem, trials, self._horizon, self._form, self._company))
 
     def advance(self, first: int, last: int) -> Tensor:
         return self._join(self._each(lambda part: part.runner.advance(first, last)))
 
-    def outputs(self, x: Tensor) -> Tensor:
-        return self._join(self._each(lambda part: part.runner.outputs(x)))
+    def outputs(self, batch: Any) -> Any:
+        found = self._each(lambda part: part.runner.outputs(batch))
+        return tree_map(lambda *tensors: self._join(tensors), *found)
 
     def observe(self, losses: Tensor) -> None:
         for part in self._parts:

@@ -7,15 +7,15 @@ import time
 from importlib.metadata import version
 
 from optim_core.engine.forms import Measured, default_form, fastest_form, pack_seconds
+from optim_core.engine.kinds import judge_of
 from optim_core.engine.loop import device_name
 from optim_core.engine.memory import max_pack_size
 from optim_core.engine.optimizer_times import optimizer_seconds
 from optim_core.engine.result import PackTooLarge, too_large
 from optim_core.spec.errors import TrainingError, WhichoptError
 from optim_core.spec.trial import Form, ProbeReport, UnitResult
-from optim_core.tasks.build import Problem
 from optim_core.tasks.layers_line import layers_line
-from optim_core.tasks.trivial import minority
+from optim_core.tasks.task import Task
 
 PACK = 16
 # A budget of fewer seconds takes the form that is usually the fastest, and times no optimizer.
@@ -23,7 +23,7 @@ HURRIED_S = 10.0
 SHARED = "stacked layers: trials share each forward and backward"
 
 
-def probe(problem: Problem) -> UnitResult:
+def probe(problem: Task) -> UnitResult:
     """Train every included optimizer a few steps at its defaults; measure step times, choose the form and the pack size.
 
     The form goes into the report, and from there into every unit, so what follows is repeatable. Raises TrainingError when
@@ -52,9 +52,9 @@ def probe(problem: Problem) -> UnitResult:
         full_horizon=problem.full_horizon,
         steps_per_epoch=problem.steps_per_epoch,
         parameter_count=problem.parameter_count,
-        train_rows=len(problem.train.y),
-        validation_rows=len(problem.validation.y),
-        test_rows=len(problem.test.y),
+        train_rows=problem.rows["train"],
+        validation_rows=problem.rows["validation"],
+        test_rows=problem.rows["test"],
         data_hash=problem.data_hash,
         data_report=problem.data_report,
         pack_step_s=pack_step_s,
@@ -68,7 +68,7 @@ def probe(problem: Problem) -> UnitResult:
         form=form,
         speedup=None if measured is None else measured.alone_s / measured.trial_step_s,
         best_width=min(form.width, largest) if measured is None else measured.best_width,
-        minority=minority(problem),
+        minority=judge_of(problem).minority,
         network=layers_line(problem.make_model(0)),
     )
     seconds = time.monotonic() - started
@@ -78,7 +78,7 @@ def probe(problem: Problem) -> UnitResult:
     )
 
 
-def _admitted(problem: Problem) -> tuple[Measured, int]:
+def _admitted(problem: Task) -> tuple[Measured, int]:
     """The fastest form, and how many trials a pack may have: what should fit, halved until it does."""
     largest = max_pack_size(problem)
     while True:
@@ -91,7 +91,7 @@ def _admitted(problem: Problem) -> tuple[Measured, int]:
             largest //= 2
 
 
-def _reason(problem: Problem, form: Form) -> str:
+def _reason(problem: Task, form: Form) -> str:
     """Why this engine, for the answer. No measured number: two runs of one study give one answer."""
     batchable, reason = problem.batchable
     if not batchable:

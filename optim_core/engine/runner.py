@@ -15,8 +15,8 @@ class Runner(Protocol):
         """Take the steps first … last−1; return the batch losses, shape (K, last − first)."""
         ...
 
-    def outputs(self, x: Tensor) -> Tensor:
-        """Evaluate on rows ``x`` (n, …) in evaluation mode: (K, n, outputs)."""
+    def outputs(self, batch: Any) -> Any:
+        """What the networks make of a batch in evaluation mode, as ``task.Judge`` takes it: tensors (K, n, …)."""
         ...
 
     def observe(self, losses: Tensor) -> None:

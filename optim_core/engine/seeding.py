@@ -11,7 +11,7 @@ from torch import Tensor
 
 from optim_core.spec.keys import derive_seed
 from optim_core.spec.problem import Curriculum
-from optim_core.tasks.build import Problem
+from optim_core.tasks.task import Task
 
 
 class Order(ABC):
@@ -88,7 +88,7 @@ class Batches:
     trials see the same, and get them once.
     """
 
-    def __init__(self, problem: Problem, seeds: list[int], horizon: int, *, shared: bool) -> None:
+    def __init__(self, problem: Task, seeds: list[int], horizon: int, *, shared: bool) -> None:
         self.shared = shared
         unique = sorted(set(seeds))
         self._orders = [batch_order(problem, seed, horizon) for seed in unique]
@@ -112,9 +112,9 @@ class Batches:
         self._first, self._held = first, stacked.to(self._device).unbind()
 
 
-def batch_order(problem: Problem, seed: int, horizon: int) -> Order:
+def batch_order(problem: Task, seed: int, horizon: int) -> Order:
     """The order that the spec asks for."""
-    training, rows = problem.spec.training, len(problem.train.y)
+    training, rows = problem.spec.training, problem.rows["train"]
     if training.curriculum is not None:
         ranking = problem.ranking(training.curriculum.order, seed)
         return CurriculumOrder(ranking, problem.batch_size, seed, training.curriculum, horizon)

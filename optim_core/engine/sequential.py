@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 
 from optim_core.engine.hyper import hyper_row, layout_of, transform_techniques, used
@@ -13,8 +13,8 @@ from optim_core.engine.norms import MEASURED_ROWS, measure, norms_of
 from optim_core.engine.plateau import Plateaus
 from optim_core.engine.seeding import batch_order
 from optim_core.spec.trial import TrialParams
-from optim_core.tasks.build import Problem
 from optim_core.tasks.dropout import set_rate, set_step
+from optim_core.tasks.task import Task
 from optim_core.transforms.groups import LAYER_RATES, groups_of
 from optim_core.transforms.registry import build_transform
 
@@ -24,7 +24,7 @@ Weights = dict[str, Tensor]
 class Single:
     """One trial."""
 
-    def __init__(self, problem: Problem, trial: TrialParams, horizon: int) -> None:
+    def __init__(self, problem: Task, trial: TrialParams, horizon: int) -> None:
         configuration = trial.configuration
         self.problem = problem
         self.model = problem.make_model(trial.seed)
@@ -39,30 +39,30 @@ class Single:
         self.plateau = Plateaus([configuration], torch.device("cpu"))
         self.order = batch_order(problem, trial.seed, horizon)
         self.smoothing = configuration.techniques.get("label_smoothing")
+        self._losses = _Losses(problem, self.model, self.smoothing)
         if "dropout" in configuration.techniques:
             set_rate(dict(self.model.named_buffers()), configuration.techniques["dropout"])
 
     def step(self, step: int) -> Tensor:
         batch = self.batch(step)
-        loss, grads = self.gradients(self.parameters, *batch)
+        loss, grads = self.gradients(self.parameters, batch)
         self.update(step, batch, grads)
         return loss.detach()
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+    def batch(self, step: int) -> Any:
         """The step's rows and targets; the model is made ready for them."""
-        rows = self.order.rows(step).to(self.problem.device)
         set_step(dict(self.model.named_buffers()), step)
         self.model.train()
-        return self.problem.train.x[rows], self.problem.train.y[rows]
+        return self.problem.batch(self.order.rows(step))
 
-    def update(self, step: int, batch: tuple[Tensor, Tensor], grads: Weights) -> None:
+    def update(self, step: int, batch: Any, grads: Weights) -> None:
         """What the optimizer makes of the gradients, which it may write into."""
         factor = self.plateau.factor
         hypers = self.hyper.at(step, 1.0 if factor is None else float(factor))
         if self.transform.perturb is not None:
             with torch.no_grad():
                 moved = self.transform.perturb(self.weights(), grads, hypers)
-            _, grads = self.gradients({name: p.requires_grad_() for name, p in moved.items()}, *batch)
+            _, grads = self.gradients({name: p.requires_grad_() for name, p in moved.items()}, batch)
         with torch.no_grad():
             self.transform.update_(self.weights(), grads, self.memory, hypers, step + 1)
 
@@ -80,30 +80,46 @@ class Single:
         if self.transform.answers_elsewhere and norms_of(self.model):
             weights |= {name: b.clone() for name, b in self.model.named_buffers()}
             with measure(self.model):
-                functional_call(self.model, weights, (self.problem.train.x[:MEASURED_ROWS],))
+                rows = torch.arange(min(MEASURED_ROWS, self.problem.rows["train"]))
+                self.loss_at(weights, self.problem.batch(rows))
         self.model.eval()
         return functional_call(self.model, weights, (x,))
 
-    def gradients(self, weights: Weights, x: Tensor, y: Tensor) -> tuple[Tensor, Weights]:
+    def gradients(self, weights: Weights, batch: Any) -> tuple[Tensor, Weights]:
         """Loss and gradients at ``weights`` on a batch."""
-        outputs = self.model(x) if weights is self.parameters else functional_call(self.model, weights, (x,))
-        loss = self.problem.loss(outputs, y, self.smoothing)
+        own = weights is self.parameters
+        loss = self.problem.loss_on(self.model, batch, self.smoothing) if own else self.loss_at(weights, batch)
         found = torch.autograd.grad(loss, list(weights.values()))
         return loss, dict(zip(weights, found, strict=True))
+
+    def loss_at(self, weights: Weights, batch: Any) -> Tensor:
+        """The training loss with these weights, and buffers if there are any among them."""
+        return functional_call(self._losses, {f"model.{name}": x for name, x in weights.items()}, (batch,))
+
+
+class _Losses(nn.Module):
+    """The training loss as a module, so that it can be called with other weights."""
+
+    def __init__(self, problem: Task, model: nn.Module, smoothing: float | None) -> None:
+        super().__init__()
+        self.model, self._of = model, lambda batch: problem.loss_on(model, batch, smoothing)
+
+    def forward(self, batch: Any) -> Tensor:
+        return self._of(batch)
 
 
 class SequentialRunner:
     """See ``runner.Runner``."""
 
-    def __init__(self, problem: Problem, trials: list[TrialParams], horizon: int) -> None:
+    def __init__(self, problem: Task, trials: list[TrialParams], horizon: int) -> None:
         self.singles = [Single(problem, trial, horizon) for trial in trials]
 
     def advance(self, first: int, last: int) -> Tensor:
         return torch.stack([torch.stack([one.step(t) for t in range(first, last)]) for one in self.singles])
 
     @torch.no_grad()
-    def outputs(self, x: Tensor) -> Tensor:
-        return torch.stack([one.outputs(x) for one in self.singles])
+    def outputs(self, batch: Any) -> Any:
+        return torch.stack([one.outputs(batch) for one in self.singles])
 
     def observe(self, losses: Tensor) -> None:
         for one, loss in zip(self.singles, losses.cpu(), strict=True):

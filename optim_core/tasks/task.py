@@ -79,19 +79,29 @@ class Task(Protocol):
         """(n_train,) training rows in the order of a curriculum."""
         ...
 
+    @property
+    def batchable(self) -> tuple[bool, str]:
+        """Whether trials can share a step with the same results, found by trying; else the reason in one line."""
+        ...
+
     def objective(self, metric: float, loss: float) -> float:
         """The minimised number of a trial; see ``build.Problem.objective``."""
         ...
 
 
 class Judge(Protocol):
-    """Scores trained networks on the rows of a split."""
+    """Scores trained networks on the rows of a split. ``minority``: the share of the rarest class over all rows, if there are
+    classes.
+    """
+
+    @property
+    def minority(self) -> float | None: ...
 
     def score(self, split: Split, run: Run, trials: int) -> tuple[Tensor, Tensor]:
         """Losses (K,) and metrics (K,), float64; NaN for both where any output of a trial is not finite."""
         ...
 
-    def rows(self, split: Split, run: Run, wanted: Sequence[int]) -> dict[int, np.ndarray]:
+    def rows(self, split: Split, run: Run, wanted: Sequence[int], trials: int) -> dict[int, np.ndarray]:
         """Place of a trial in the pack → what ``rowscores`` stores of it; those without finite outputs are left out."""
         ...
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
-__all__ = ["BatchNorm", "TorchDispatchMode", "tree_leaves"]
+__all__ = ["BatchNorm", "TorchDispatchMode", "tree_leaves", "tree_map"]
 
 TESTED = ("2.13",)
 

@@ -143,5 +143,5 @@ def test_a_split_of_its_own_has_both_splits_scored() -> None:
 def test_rows_do_not_depend_on_how_many_are_scored_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     task = problem()
     whole = run_pack(task, confirmation(PACK))
-    monkeypatch.setattr("optim_core.engine.confirmed._VALUES", 1)
+    monkeypatch.setattr("optim_core.tasks.judge._VALUES", 1)
     assert run_pack(task, confirmation(PACK)).trials == whole.trials

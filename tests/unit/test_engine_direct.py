@@ -97,7 +97,7 @@ def by_hand(task: Problem, seed: int, x: np.ndarray) -> Tensor:
 def test_the_objective_is_the_training_loss_of_all_rows(model: str, stacked: bool) -> None:
     task = problem(model=MODELS[model], training={"batch_size": 16, "label_smoothing": 0.1})
     if not stacked:
-        task.__dict__["batchable"] = (False, "for this test")
+        task.__dict__["_batchable"] = (False, "for this test")
     full = FullBatch(task, trial(0, "lbfgs", seed=3, weight_decay=0.05))
     assert full.points == (8 if stacked else 1)
     points = full.start + 0.3 * np.random.default_rng(0).standard_normal((5, len(full.start)))
@@ -364,7 +364,7 @@ def test_different_seeds_take_different_steps(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_loss_that_is_no_number_is_a_diverged_trial(monkeypatch: pytest.MonkeyPatch) -> None:
     task = problem()
-    monkeypatch.setattr(Problem, "loss", lambda self, outputs, y: outputs.sum() * math.nan)
+    monkeypatch.setattr(Problem, "loss", lambda self, outputs, y, smoothing=None: outputs.sum() * math.nan)
     for result in run_pack(task, unit(everyone(), 60)).trials:
         assert (result.objective, result.diverged_at_step) == (WORST_VALUE, 0)
 

@@ -24,7 +24,7 @@ def stacked(width: int, **how: bool) -> Form:
 def on_gpu() -> Problem:
     """As if its data lay on a GPU; nothing is computed with it."""
     task = replace(problem(), device=torch.device("cuda"))
-    task.__dict__["batchable"] = (True, "")
+    task.__dict__["_batchable"] = (True, "")
     return task
 
 
@@ -71,7 +71,7 @@ def test_a_cpu_measures_widths_and_never_more_trials_than_fit() -> None:
 
 def test_what_cannot_be_stacked_has_no_candidates() -> None:
     task = problem()
-    task.__dict__["batchable"] = (False, "not this one")
+    task.__dict__["_batchable"] = (False, "not this one")
     assert candidates(task, 64) == []
 
 

@@ -48,7 +48,7 @@ def test_one_by_one_trials_share_what_a_step_needs() -> None:
     layers = [{"type": "Linear", "out_features": 40}, {"type": "ReLU"}, {"type": "Linear", "out_features": 3}]
     task = problem(model={"kind": "layers", "layers": layers}, training={"batch_size": 64})
     together = peak_bytes(task, "adamw", 8)
-    task.__dict__["batchable"] = (False, "not this one")
+    task.__dict__["_batchable"] = (False, "not this one")
     assert peak_bytes(task, "adamw", 8) < 0.9 * together
 
 

@@ -192,7 +192,7 @@ def test_a_step_from_the_same_memory_every_time_gives_the_same(vectorise: bool) 
 def test_weights_gradients_and_buffers_stay_where_they_are(model: dict[str, Any]) -> None:
     """A recorded step reads and writes them where they were when it was recorded."""
     task = problem(torch.float32, model=model)
-    runner = BatchedRunner(task, mixed(), STEPS, recorded=True)
+    runner = BatchedRunner(task, mixed(), STEPS, Form(engine="batched", width=16, recorded=True))
 
     def places() -> list[int]:
         own = runner._blocks

@@ -14,6 +14,7 @@ from optim_core.engine.confirmed import trivial_rows
 from optim_core.recommend.row_scores import row_scores
 from optim_core.spec.rowscores import unpack
 from optim_core.tasks.build import Problem
+from optim_core.tasks.judge import TableJudge
 from optim_core.tasks.row_scores import row_targets
 from optim_core.tasks.trivial import minority
 from tests.unit.test_engine import problem
@@ -24,7 +25,10 @@ DIABETES = {"kind": "builtin", "name": "diabetes"}
 
 def trivial(task: Problem) -> float:
     """The metric of the test split, from what a confirmation would keep of its rows."""
-    rows, targets = np.asarray(unpack(trivial_rows(task)["test"]), dtype=np.float64), row_targets(task, task.test.y)
+    rows, targets = (
+        np.asarray(unpack(trivial_rows(TableJudge(task))["test"]), dtype=np.float64),
+        row_targets(task, task.test.y),
+    )
     return row_scores([rows[None, None]], task.metric, None if targets is None else [targets]).value
 
 
@@ -75,7 +79,7 @@ def test_the_mean_in_the_targets_own_unit(metric: str) -> None:
 def test_a_class_that_training_never_saw_has_no_finite_loss() -> None:
     task = problem(dataset=CANCER, metric="loss")
     task.train.y.fill_(1)
-    assert trivial_rows(task) == {}
+    assert trivial_rows(TableJudge(task)) == {}
 
 
 def test_the_rarest_class_over_all_rows() -> None:
