@@ -22,11 +22,11 @@ from optim_core.engine.recorded import RecordedStep
 from optim_core.engine.seeding import Batches
 from optim_core.engine.singles import Singles
 from optim_core.engine.slices import Slice
+from optim_core.nn.dropout import STEP, set_rate, set_step
 from optim_core.spec.trial import TrialParams
 from optim_core.stacked import losses as stacked_losses
 from optim_core.stacked.network import StackedNetwork
 from optim_core.tasks.build import Problem
-from optim_core.tasks.dropout import STEP, set_rate, set_step
 from optim_core.transforms.groups import groups_of
 from optim_core.transforms.registry import build_transform
 
