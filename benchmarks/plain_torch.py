@@ -8,9 +8,9 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from optim_core.tasks.blocks import Attention
-from optim_core.tasks.dropout import SeededDropout
-from optim_core.tasks.recurrent import GRU, LSTM, Recurrent
+from optim_core.nn.blocks import Attention
+from optim_core.nn.dropout import SeededDropout
+from optim_core.nn.recurrent import GRU, LSTM, Recurrent
 
 
 def plain(network: nn.Module) -> nn.Module:

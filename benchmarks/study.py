@@ -45,6 +45,7 @@ ROOMS = {
     "optuna": "planning",
     "optim_core/engine": "engine",
     "optim_core/tasks": "models and metrics",
+    "optim_core/nn": "models and metrics",
     "optim_core/schedules": "engine",
 }
 # What goes forward and back, updates, and evaluates, in files of the engine.

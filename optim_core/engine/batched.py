@@ -25,8 +25,8 @@ from optim_core.engine.recorded import RecordedStep
 from optim_core.engine.seeding import Batches
 from optim_core.engine.singles import Singles
 from optim_core.engine.slices import Slice
+from optim_core.nn.dropout import set_rate
 from optim_core.spec.trial import Form, TrialParams
-from optim_core.tasks.dropout import set_rate
 from optim_core.tasks.task import Task
 from optim_core.transforms.groups import groups_of
 from optim_core.transforms.registry import build_transform

@@ -23,10 +23,10 @@ from optim_core.minimizers.base import Objective, Vector
 from optim_core.minimizers.counted import GRADIENT_COST, Counted
 from optim_core.minimizers.pausable import Pausable
 from optim_core.minimizers.registry import minimize
+from optim_core.nn.dropout import set_step
 from optim_core.spec.keys import derive_seed
 from optim_core.spec.trial import TrialParams
 from optim_core.tasks.build import Problem
-from optim_core.tasks.dropout import set_step
 
 # Activations of one evaluation (numbers): rows and points are taken in blocks of about this size.
 LARGEST_BLOCK = 2**26

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from optim_core.alignment import rounded
 from optim_core.engine.blocks import Weights
 from optim_core.engine.norms import MEASURED_ROWS, measure
+from optim_core.nn.dropout import STEP, set_step
 from optim_core.spec.trial import TrialParams
 from optim_core.stacked import losses as stacked_losses
 from optim_core.stacked.network import StackedNetwork
 from optim_core.tasks.build import Problem
-from optim_core.tasks.dropout import STEP, set_step
 
 
 class Forward(Protocol):

@@ -12,8 +12,8 @@ from optim_core.engine.hyper import hyper_row, layout_of, transform_techniques, 
 from optim_core.engine.norms import MEASURED_ROWS, measure, norms_of
 from optim_core.engine.plateau import Plateaus
 from optim_core.engine.seeding import batch_order
+from optim_core.nn.dropout import set_rate, set_step
 from optim_core.spec.trial import TrialParams
-from optim_core.tasks.dropout import set_rate, set_step
 from optim_core.tasks.task import Task
 from optim_core.transforms.groups import LAYER_RATES, groups_of
 from optim_core.transforms.registry import build_transform

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from optim_core.nn.categories import CategoryColumns
 from optim_core.stacked.base import Back, Context, Layer
 from optim_core.stacked.dense import aten
-from optim_core.tasks.categories import CategoryColumns
 
 
 def category_columns(layer: Layer, x: Tensor, context: Context) -> tuple[Tensor, Back | None]:

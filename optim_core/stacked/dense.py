@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from optim_core.alignment import product
+from optim_core.nn.dropout import RATE, SEED, STEP, SeededDropout, kept
 from optim_core.stacked.base import Back, Context, Layer, Rule
-from optim_core.tasks.dropout import RATE, SEED, STEP, SeededDropout, kept
 
 aten = torch.ops.aten
 

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from optim_core.nn.blocks import Mean
 from optim_core.stacked.base import Back, Context, Layer
 from optim_core.stacked.containers import sequential
 from optim_core.stacked.dense import aten, dropout_factors
 from optim_core.stacked.fallback import vectorised
-from optim_core.tasks.blocks import Mean
 
 # Trials side by side on a CPU; a GPU takes all.
 BLOCK = 8

@@ -7,13 +7,13 @@ from collections.abc import Collection, Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
+from optim_core.nn.blocks import Attention, FeatureTokens, ImageRows, Mean, Positions, Residual
+from optim_core.nn.categories import CategoryColumns
+from optim_core.nn.dropout import SeededDropout
+from optim_core.nn.recurrent import GRU, LSTM, LastState
 from optim_core.stacked import categories, containers, dense, images, norms, recurrent, tokens
 from optim_core.stacked.base import Back, Context, Layer, Rule
 from optim_core.stacked.fallback import vectorised
-from optim_core.tasks.blocks import Attention, FeatureTokens, ImageRows, Mean, Positions, Residual
-from optim_core.tasks.categories import CategoryColumns
-from optim_core.tasks.dropout import SeededDropout
-from optim_core.tasks.recurrent import GRU, LSTM, LastState
 
 # Rules on vectors and tokens with a trial axis; whatever is not here is vectorised by torch.
 STACKED: dict[type[nn.Module], Rule] = {

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from optim_core.alignment import aligned
+from optim_core.nn.recurrent import Recurrent
 from optim_core.stacked.base import Back, Context, Layer
 from optim_core.stacked.dense import aten
-from optim_core.tasks.recurrent import Recurrent
 
 WEIGHTS = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
 
@@ -36,12 +36,12 @@ class _Run(NamedTuple):
 
 
 def gru(layer: Layer, x: Tensor, context: Context) -> tuple[Tensor, Back | None]:
-    """r, z = σ(…); n = tanh(W·x + b + r∘(U·h + c)); h = n + z∘(h − n), as ``tasks.recurrent.GRU``."""
+    """r, z = σ(…); n = tanh(W·x + b + r∘(U·h + c)); h = n + z∘(h − n), as ``nn.recurrent.GRU``."""
     return _recurrent(layer, x, context, _gru_cell)
 
 
 def lstm(layer: Layer, x: Tensor, context: Context) -> tuple[Tensor, Back | None]:
-    """i, f, o = σ(…), g = tanh(…); c = f∘c + i∘g; h = o∘tanh(c), as ``tasks.recurrent.LSTM``."""
+    """i, f, o = σ(…), g = tanh(…); c = f∘c + i∘g; h = o∘tanh(c), as ``nn.recurrent.LSTM``."""
     return _recurrent(layer, x, context, _lstm_cell)
 
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from optim_core.nn.blocks import Attention, Mean
 from optim_core.stacked.base import Back, Context, Layer
 from optim_core.stacked.dense import aten
-from optim_core.tasks.blocks import Attention, Mean
 
 
 def image_rows(layer: Layer, x: Tensor, context: Context) -> tuple[Tensor, Back | None]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import nn
 
+from optim_core.nn.dropout import SeededDropout
 from optim_core.spec.errors import SpecError
 from optim_core.spec.problem import StudySpec
-from optim_core.tasks.dropout import SeededDropout
 
 
 def check_techniques(spec: StudySpec, network: nn.Module, classification: bool) -> None:

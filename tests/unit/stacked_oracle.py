@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from optim_core.nn.dropout import RATE, SEED, STEP
 from optim_core.stacked.network import StackedNetwork
-from optim_core.tasks.dropout import RATE, SEED, STEP
 
 Named = dict[str, Tensor]
 ATOL = 1e-10

@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from optim_core.nn.blocks import Attention, FeatureTokens, ImageRows, Mean, Positions, Residual
+from optim_core.nn.categories import CategoryColumns
+from optim_core.nn.dropout import SeededDropout
+from optim_core.nn.recurrent import GRU, LSTM, LastState
 from optim_core.stacked import losses, tokens
 from optim_core.stacked.categories import _summed
 from optim_core.stacked.images import BLOCK
 from optim_core.stacked.network import MERGED, STACKED
 from optim_core.stacked.norms import LARGE
-from optim_core.tasks.blocks import Attention, FeatureTokens, ImageRows, Mean, Positions, Residual
-from optim_core.tasks.categories import CategoryColumns
-from optim_core.tasks.dropout import SeededDropout
-from optim_core.tasks.recurrent import GRU, LSTM, LastState
 from tests.unit.stacked_oracle import assert_equal_to_each_alone, copies_of, together
 
 K, N = 3, 4

@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import nn
 
+from optim_core.nn.dropout import set_step
+from optim_core.nn.init import initialise
 from optim_core.spec.errors import SpecError
 from optim_core.spec.problem import (
     BuiltinDataset,
@@ -20,8 +22,7 @@ from optim_core.spec.problem import (
     StudySpec,
     Training,
 )
-from optim_core.tasks import Problem, build_problem, set_step
-from optim_core.tasks.init import initialise
+from optim_core.tasks import Problem, build_problem
 from optim_core.tasks.layers_line import layers_line
 from optim_core.tasks.models import make_networks, outline
 from optim_core.tasks.models.catalogue import MODELS

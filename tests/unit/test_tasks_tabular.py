@@ -12,10 +12,10 @@ import torch
 
 from optim_core.data import Arrays, prepare
 from optim_core.data.limits import MAX_LEVELS
+from optim_core.nn.categories import CategoryColumns, default_width
 from optim_core.spec.errors import SpecError
 from optim_core.spec.problem import BuiltinDataset, CatalogueModel, FileDataset, StudySpec
 from optim_core.tasks import Problem, build_problem
-from optim_core.tasks.categories import CategoryColumns, default_width
 from optim_core.tasks.models import make_networks
 from optim_core.tasks.teacher import one_hot
 from optim_core.transforms.roles import roles_of

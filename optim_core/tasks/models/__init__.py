@@ -8,11 +8,11 @@ from copy import deepcopy
 import torch
 from torch import nn
 
+from optim_core.nn.dropout import SeededDropout, set_seed
+from optim_core.nn.init import initialise
 from optim_core.spec.errors import SpecError
 from optim_core.spec.keys import derive_seed
 from optim_core.spec.problem import LayersModel, Model
-from optim_core.tasks.dropout import SeededDropout, set_seed
-from optim_core.tasks.init import initialise
 from optim_core.tasks.models.catalogue import InputShape, build_catalogue
 from optim_core.tasks.models.from_layers import MAX_PARAMETERS, build_layers
 

@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 from torch import nn
 
+from optim_core.nn.blocks import ACTIVATIONS, Attention, FeatureTokens, ImageRows, Mean, Positions, Residual
+from optim_core.nn.categories import CategoryColumns, default_width
+from optim_core.nn.dropout import SeededDropout
+from optim_core.nn.recurrent import GRU, LSTM, MAX_STEPS, LastState, Recurrent
 from optim_core.spec.errors import SpecError
 from optim_core.spec.problem import CatalogueModel
-from optim_core.tasks.blocks import ACTIVATIONS, Attention, FeatureTokens, ImageRows, Mean, Positions, Residual
-from optim_core.tasks.categories import CategoryColumns, default_width
-from optim_core.tasks.dropout import SeededDropout
-from optim_core.tasks.recurrent import GRU, LSTM, MAX_STEPS, LastState, Recurrent
 
 # Attention costs the square of the tokens.
 MAX_TOKENS = 1024

@@ -6,12 +6,12 @@ from math import prod
 
 from torch import nn
 
+from optim_core.nn.blocks import ImageRows
+from optim_core.nn.dropout import SeededDropout
+from optim_core.nn.recurrent import GRU, LSTM, MAX_STEPS, LastState
 from optim_core.spec import layers as spec
 from optim_core.spec.errors import SpecError
 from optim_core.spec.problem import LayersModel
-from optim_core.tasks.blocks import ImageRows
-from optim_core.tasks.dropout import SeededDropout
-from optim_core.tasks.recurrent import GRU, LSTM, MAX_STEPS, LastState
 
 MAX_PARAMETERS = 50_000_000
 MAX_ACTIVATIONS = 50_000_000

@@ -7,9 +7,9 @@ import math
 import torch
 from torch import nn
 
-from optim_core.tasks.blocks import FeatureTokens, Positions
-from optim_core.tasks.categories import CategoryColumns
-from optim_core.tasks.recurrent import Recurrent
+from optim_core.nn.blocks import FeatureTokens, Positions
+from optim_core.nn.categories import CategoryColumns
+from optim_core.nn.recurrent import Recurrent
 
 
 def initialise(model: nn.Module, generator: torch.Generator) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from optim_core.tasks.dropout import SeededDropout, set_seed, set_step
+from optim_core.nn.dropout import SeededDropout, set_seed, set_step
 
 
 def masks(

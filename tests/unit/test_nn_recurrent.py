@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import nn
 
+from optim_core.nn.init import initialise
+from optim_core.nn.recurrent import GRU, LSTM, Recurrent
 from optim_core.spec.problem import BuiltinDataset, CatalogueModel, StudySpec, Training
 from optim_core.tasks import build_problem
-from optim_core.tasks.init import initialise
 from optim_core.tasks.models import make_networks
-from optim_core.tasks.recurrent import GRU, LSTM, Recurrent
 from optim_core.transforms.roles import roles_of
 
 PAIRS: list[tuple[type[Recurrent], type[nn.RNNBase]]] = [(GRU, nn.GRU), (LSTM, nn.LSTM)]
