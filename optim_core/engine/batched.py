@@ -56,7 +56,7 @@ class BatchedRunner:
         groups = groups_of(self.skeleton, company.rates)
         self._blocks = Blocks(trained, groups)
         trained.clear()
-        self._forward: Forward = forward_of(problem, self.skeleton, names, self.trials, form)
+        self._forward: Forward = forward_of(problem, self.skeleton, names, self.trials, form, shared=company.shared)
         self._slices = [
             (Singles if self.trials[span.start].configuration.optimizer in company.alone else Slice)(
                 span, self.trials[span], self.skeleton, self._blocks, groups, horizon, company

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 import torch
 
-from optim_core.engine.kinds import rules_know
+from optim_core.engine.kinds import recordable, rules_know
 from optim_core.engine.pack import PackRunner
 from optim_core.engine.turns import Clock, fair_clock, ratios, take_turns, usual
 from optim_core.spec.keys import derive_seed
@@ -83,6 +83,8 @@ def _measured(problem: Task, largest: int) -> dict[Form, float]:
     if problem.device.type == "cuda":
         # Nobody disturbs a GPU, and its memory would not hold all forms at once.
         ways = [(vectorise, recorded) for vectorise in (False, True) for recorded in (False, True)]
+        if not recordable(problem):
+            ways = [(False, False)]
         forms = [Form(engine="batched", width=largest, vectorise=v, recorded=r) for v, r in ways]
         return {form: _seconds_if_possible(problem, form) for form in [ALONE, *forms]}
     contenders, first = {}, {}

@@ -61,7 +61,11 @@ class PackRunner:
         return [*cuts, *([direct] if direct else [])]
 
     def _needed(self, trials: int) -> int:
-        """Parts for so many trials: no wider than the form's, and one for every lane."""
+        """Parts for so many trials: no wider than the form's, and one for every lane. A person's modules share what is read
+        of their data, also one after the other, and the random streams that their code may use.
+        """
+        if not isinstance(self._problem, Problem):
+            return math.ceil(trials / self._form.width) if self._form.engine == "batched" else 1
         return max(math.ceil(trials / max(1, self._form.width)), min(trials, lanes(self._problem.device)))
 
     def _optimizer(self, place: int) -> str:
@@ -142,7 +146,7 @@ class PackRunner:
         return joined
 
     def _each(self, work: Callable[[_Part], Result]) -> list[Result]:
-        wide = lanes(self._problem.device)
+        wide = lanes(self._problem.device) if isinstance(self._problem, Problem) else 1
         if wide == 1 or len(self._parts) == 1:
             return [work(part) for part in self._parts]
         try:

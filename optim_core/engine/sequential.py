@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call
 
 from optim_core.engine.hyper import hyper_row, layout_of, transform_techniques, used
+from optim_core.engine.loss_module import LossModule
 from optim_core.engine.norms import MEASURED_ROWS, measure, norms_of
 from optim_core.engine.plateau import Plateaus
 from optim_core.engine.seeding import batch_order
@@ -39,7 +40,7 @@ class Single:
         self.plateau = Plateaus([configuration], torch.device("cpu"))
         self.order = batch_order(problem, trial.seed, horizon)
         self.smoothing = configuration.techniques.get("label_smoothing")
-        self._losses = _Losses(problem, self.model, self.smoothing)
+        self.losses = LossModule(problem, self.model, self.smoothing)
         if "dropout" in configuration.techniques:
             set_rate(dict(self.model.named_buffers()), configuration.techniques["dropout"])
 
@@ -81,31 +82,16 @@ class Single:
             weights |= {name: b.clone() for name, b in self.model.named_buffers()}
             with measure(self.model):
                 rows = torch.arange(min(MEASURED_ROWS, self.problem.rows["train"]))
-                self.loss_at(weights, self.problem.batch(rows))
+                self.losses.at(weights, self.problem.batch(rows))
         self.model.eval()
         return functional_call(self.model, weights, (x,))
 
     def gradients(self, weights: Weights, batch: Any) -> tuple[Tensor, Weights]:
         """Loss and gradients at ``weights`` on a batch."""
         own = weights is self.parameters
-        loss = self.problem.loss_on(self.model, batch, self.smoothing) if own else self.loss_at(weights, batch)
-        found = torch.autograd.grad(loss, list(weights.values()))
+        loss = self.problem.loss_on(self.model, batch, self.smoothing) if own else self.losses.at(weights, batch)
+        found = torch.autograd.grad(loss, list(weights.values()), allow_unused=True, materialize_grads=True)
         return loss, dict(zip(weights, found, strict=True))
-
-    def loss_at(self, weights: Weights, batch: Any) -> Tensor:
-        """The training loss with these weights, and buffers if there are any among them."""
-        return functional_call(self._losses, {f"model.{name}": x for name, x in weights.items()}, (batch,))
-
-
-class _Losses(nn.Module):
-    """The training loss as a module, so that it can be called with other weights."""
-
-    def __init__(self, problem: Task, model: nn.Module, smoothing: float | None) -> None:
-        super().__init__()
-        self.model, self._of = model, lambda batch: problem.loss_on(model, batch, smoothing)
-
-    def forward(self, batch: Any) -> Tensor:
-        return self._of(batch)
 
 
 class SequentialRunner:

@@ -1,0 +1,66 @@
+"""A person's module, K trials at a time where that was proven equal, else one after the other. See ``forward.Forward``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from optim_core.engine.blocks import Weights
+from optim_core.engine.loss_module import LossModule
+from optim_core.engine.norms import MEASURED_ROWS, measure
+from optim_core.own.task import OwnTask
+from optim_core.own.trees import map_tree
+from optim_core.spec.trial import Form, TrialParams
+from optim_core.vmapped import Looped, ModuleForm, one_trial
+
+
+class ModuleForward:
+    """``shared``: all trials see each batch that is read; else each has rows of its own, read side by side."""
+
+    def __init__(
+        self, task: OwnTask, skeleton: nn.Module, trials: Sequence[TrialParams], form: Form, *, shared: bool
+    ) -> None:
+        self._task, self._skeleton, self._shared = task, skeleton, shared
+        self._seeds = [trial.seed for trial in trials]
+        self._form: ModuleForm = (
+            task.proof.form(skeleton, task.loss_on, task.another, shared=shared)
+            if form.engine == "batched"
+            else Looped(skeleton, task.loss_on, task.another)
+        )
+        self._step = 0
+        self._ahead: Iterator[Any] = iter(())
+        self._batch: Any = None
+
+    def begin(self, first: int, last: int, rows: Callable[[int], Tensor]) -> None:
+        """See ``Forward``: the batches of these steps are read ahead of time."""
+        wanted = (rows(step)[0] if self._shared else rows(step) for step in range(first, last))
+        self._ahead = self._task.train.batches(wanted, first)
+
+    def at(self, step: int, buffers: Weights) -> None:
+        """See ``Forward``."""
+        del buffers
+        self._step, self._batch = step, next(self._ahead)
+
+    def losses(self, weights: Weights, buffers: Weights, rows: Tensor, slots: Weights, span: slice) -> Tensor:
+        """See ``Forward``. The rows are those of the step, so a second look at them reads nothing."""
+        del rows
+        whole = self._shared or span == slice(None)
+        batch = self._batch if whole else map_tree(lambda t: t[span], self._batch)
+        seeds = self._seeds[span]
+        return self._form.losses(weights, buffers, batch, slots, shared=self._shared, seeds=seeds, step=self._step)
+
+    def outputs(self, weights: Weights, buffers: Weights, batch: Any) -> Any:
+        """See ``Forward``: what the task's judge wants to know of a batch."""
+        return self._form.outputs(self._task.judge.of, weights, buffers, batch, shared=True)
+
+    def measure(self, weights: Weights, buffers: Weights) -> None:
+        """See ``Forward``."""
+        batch = self._task.batch(torch.arange(min(MEASURED_ROWS, self._task.rows["train"])))
+        losses = LossModule(self._task, self._skeleton)
+        for k, seed in enumerate(self._seeds):
+            own = {name: x[k] for name, x in {**weights, **buffers}.items()}
+            with torch.no_grad(), measure(self._skeleton), one_trial(seed, self._step, self._task.device):
+                losses.at(own, batch)
