@@ -14,8 +14,8 @@ from optim_core.vmapped.source import Source
 
 @dataclass(frozen=True)
 class Call:
-    """A call of ``torch.lstm``, ``torch.gru``, ``torch.rnn_tanh`` or ``torch.rnn_relu``. ``sizes``: of a packed sequence, rows of
-    each step; ``state``: (layers·directions, batch, width) each; ``per``: weights of a layer and direction.
+    """A call of ``torch.lstm``, ``gru``, ``rnn_tanh`` or ``rnn_relu``. ``sizes``: of a packed sequence, rows of each step;
+    ``state``: (layers·directions, batch, width) each; ``per``: weights of a layer and direction.
     """
 
     x: Tensor
