@@ -1,0 +1,20 @@
+"""Any torch module, K trials at a time, equal to K plain runs; or one by one. See ``form.ModuleForm``."""
+
+from optim_core.vmapped.alone import one_trial
+from optim_core.vmapped.form import LossOf, ModuleForm, OutputsOf, Refused, Weights
+from optim_core.vmapped.looped import Looped
+from optim_core.vmapped.prove import Proof, prove
+from optim_core.vmapped.vmapped import Vmapped
+
+__all__ = [
+    "Looped",
+    "LossOf",
+    "ModuleForm",
+    "OutputsOf",
+    "Proof",
+    "Refused",
+    "Vmapped",
+    "Weights",
+    "one_trial",
+    "prove",
+]

@@ -1,0 +1,124 @@
+"""Random numbers of one step: a function of (trial's seed, step, number of the call in the step, element).
+
+SplitMix64 (Steele, Lea & Flood 2014), read at any place: a seed and a step make the key, a call owns 2⁴⁰ places behind it.
+Four numbers of 16 bits from each 64-bit hash decide what drops, two of 32 bits make all else: hashing is what costs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+_GAMMA, _MIX_1, _MIX_2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+_WORD = 2**64 - 1
+# Places of one call.
+_CALL_BITS = 40
+# Numbers of places that are kept for the next call of the same size.
+_KEPT = 2**17
+# Uniform numbers have no more bits than the narrowest dtype holds exactly, so that none is rounded up to 1.
+_BITS = {torch.float16: 11, torch.bfloat16: 8}
+
+
+def mixed(x: int) -> int:
+    """A bijection of 64-bit numbers whose output bits look independent."""
+    x &= _WORD
+    x = ((x ^ (x >> 30)) * _MIX_1) & _WORD
+    x = ((x ^ (x >> 27)) * _MIX_2) & _WORD
+    return x ^ (x >> 31)
+
+
+def key_of(seed: int, step: int) -> int:
+    """Where the numbers of this seed and step begin."""
+    return mixed(mixed(seed * _GAMMA) + step * _GAMMA)
+
+
+class Draws:
+    """The numbers of K trials at one step. Each method is one call, and returns (K, count)."""
+
+    def __init__(self, seeds: Sequence[int], step: int, device: torch.device) -> None:
+        self.keys = [key_of(seed, step) for seed in seeds]
+        self._device = device
+        self._at = torch.tensor([_signed(key) for key in self.keys], device=device).unsqueeze(1)
+        self.calls = 0
+
+    def alone(self, k: int) -> Draws:
+        """Trial ``k``'s numbers, from here on."""
+        one = object.__new__(Draws)
+        one.keys, one._device, one._at, one.calls = [self.keys[k]], self._device, self._at[k : k + 1], self.calls
+        return one
+
+    def kept(self, rate: float, count: int) -> tuple[Tensor, float]:
+        """Which elements stay, as bools, and what those are multiplied with: rates are rounded to 1/65536, and the mean
+        stays what it was.
+        """
+        threshold = min(max(round(rate * 2**16), 0), 2**16)
+        numbers = self._hashes(-(-count // 4)).view(torch.int16)[:, :count]
+        # A full range of 16 bits has no room for a threshold above all numbers.
+        keep = numbers >= threshold - 2**15 if threshold < 2**16 else torch.zeros_like(numbers, dtype=torch.bool)
+        return keep, 2**16 / (2**16 - threshold) if threshold < 2**16 else 0.0
+
+    def uniform(self, count: int, dtype: torch.dtype) -> Tensor:
+        """In [0, 1), of 24 bits or what ``dtype`` holds."""
+        bits = _BITS.get(dtype, 24)
+        words = (self._words(count) >> (32 - bits)) + 2 ** (bits - 1)
+        return words.to(dtype) * 2.0**-bits
+
+    def inside(self, count: int) -> Tensor:
+        """In (0, 1), both ends left out, float64, of 32 bits."""
+        return (self._words(count).double() + (2**31 + 0.5)) * 2.0**-32
+
+    def normal(self, count: int) -> Tensor:
+        """Standard normal, float64, by Box & Muller 1958: both numbers of each pair are used."""
+        pairs = self._words(count + count % 2).double().unflatten(1, (-1, 2))
+        radius = ((pairs[..., 0] + (2**31 + 0.5)) * 2.0**-32).log_().mul_(-2).sqrt_()
+        angle = pairs[..., 1] * (math.pi * 2.0**-31)
+        return torch.stack([radius * angle.cos(), radius * angle.sin()], dim=-1).flatten(1)[:, :count]
+
+    def integers(self, count: int, low: int, high: int) -> Tensor:
+        """In [low, high), int64; at most 2³¹ different ones."""
+        return low + (((self._words(count).long() + 2**31) * (high - low)) >> 32)
+
+    def order(self, count: int) -> Tensor:
+        """A permutation of ``count`` numbers, int64."""
+        return self._hashes(count).argsort(dim=1)
+
+    def _words(self, count: int) -> Tensor:
+        return self._hashes(-(-count // 2)).view(torch.int32)[:, :count]
+
+    def _hashes(self, count: int) -> Tensor:
+        start = _signed((self.calls << _CALL_BITS) * _GAMMA)
+        self.calls += 1
+        x = _places(count, self._device) + (self._at + start)
+        for shift, factor in ((30, _MIX_1), (27, _MIX_2)):
+            x ^= _shifted(x, shift)
+            x *= _signed(factor)
+        x ^= _shifted(x, 31)
+        return x
+
+
+def _signed(x: int) -> int:
+    """The same 64 bits as a signed number, which is what torch has."""
+    x &= _WORD
+    return x - 2**64 if x >= 2**63 else x
+
+
+def _shifted(x: Tensor, places: int) -> Tensor:
+    # The sign bit must not be smeared.
+    return (x >> places).bitwise_and_((1 << (64 - places)) - 1)
+
+
+def _places(count: int, device: torch.device) -> Tensor:
+    return _kept_places(count, device) if count <= _KEPT else _new_places(count, device)
+
+
+@lru_cache(maxsize=32)
+def _kept_places(count: int, device: torch.device) -> Tensor:
+    return _new_places(count, device)
+
+
+def _new_places(count: int, device: torch.device) -> Tensor:
+    return torch.arange(count, device=device, dtype=torch.int64) * _signed(_GAMMA)

@@ -1,0 +1,124 @@
+"""Every name of torch that this room uses and torch does not promise to keep, in one place.
+
+Where one is gone, ``missing`` says so, nothing is trained K at a time, and everything still trains one by one: what is used
+there has a substitute below.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import checkpoint as torch_checkpoint
+
+TESTED = ("2.13",)
+
+# Where each name lives. All are needed to train K at a time, those of ``_ALONE`` are used one by one, too.
+_NAMES = {
+    "is_batched": ("torch._C._functorch", "is_batchedtensor"),
+    "axis_of": ("torch._C._functorch", "maybe_get_bdim"),
+    "level_of": ("torch._C._functorch", "maybe_get_level"),
+    "unwrapped": ("torch._C._functorch", "get_unwrapped"),
+    "wrapped": ("torch._C._functorch", "_add_batch_dim"),
+    "current_level": ("torch._C._functorch", "maybe_current_level"),
+    "pop_level": ("torch._C._functorch", "pop_dynamic_layer_stack"),
+    "push_level": ("torch._C._functorch", "push_dynamic_layer_stack"),
+    "warn_of_loops": ("torch._C._functorch", "_set_vmap_fallback_warning_enabled"),
+    "pack_padded": ("torch", "_VF._pack_padded_sequence"),
+    "pad_packed": ("torch", "_VF._pad_packed_sequence"),
+    "checkpoint_function": ("torch.utils.checkpoint", "CheckpointFunction"),
+    "checkpoint_steps": ("torch.utils.checkpoint", "_checkpoint_without_reentrant_generator"),
+}
+_CHECKPOINT = ("checkpoint_function", "checkpoint_steps")
+
+
+def _found(module: str, path: str) -> Any:
+    value: Any = importlib.import_module(module)
+    for part in path.split("."):
+        value = getattr(value, part, None)
+    return value
+
+
+_FOUND = {name: _found(*place) for name, place in _NAMES.items()}
+
+is_batched = _FOUND["is_batched"]
+axis_of = _FOUND["axis_of"]
+level_of = _FOUND["level_of"]
+unwrapped = _FOUND["unwrapped"]
+wrapped = _FOUND["wrapped"]
+pop_level = _FOUND["pop_level"]
+push_level = _FOUND["push_level"]
+pack_padded = _FOUND["pack_padded"]
+pad_packed = _FOUND["pad_packed"]
+
+
+def missing() -> str:
+    """The names that this torch does not have, in a line; empty when all are there."""
+    return ", ".join(".".join(_NAMES[name]) for name, value in _FOUND.items() if value is None)
+
+
+def current_level() -> int:
+    """How many of torch's function transforms (vmap, grad) are at work here; 0 for none."""
+    ask = _FOUND["current_level"]
+    return 0 if ask is None else ask() or 0
+
+
+@contextmanager
+def outside() -> Iterator[None]:
+    """Inside, the innermost transform does not see what is calculated."""
+    saved = pop_level()
+    try:
+        yield
+    finally:
+        push_level(saved)
+
+
+@contextmanager
+def loops_unreported() -> Iterator[None]:
+    """Inside, vmap does not warn of functions that it runs trial by trial."""
+    _FOUND["warn_of_loops"](False)
+    try:
+        yield
+    finally:
+        _FOUND["warn_of_loops"](True)
+
+
+def copy_all_(into: list[Tensor], values: list[Tensor]) -> None:
+    """Copy each of ``values`` into the tensor of ``into`` at its place."""
+    if into:
+        torch._foreach_copy_(into, values)
+
+
+def version(x: Tensor) -> int:
+    """How often the tensor has been written into."""
+    return x._version
+
+
+class _Plain:
+    """What stands for the reentrant checkpoint's autograd function: calls it where we train, and checkpoints elsewhere."""
+
+    def __init__(self, own: Any, is_ours: Any) -> None:
+        self._own, self._is_ours = own, is_ours
+
+    def apply(self, function: Any, preserve: bool, *args: Any) -> Any:
+        return function(*args) if self._is_ours() else self._own.apply(function, preserve, *args)
+
+
+def checkpoint_plainly(is_ours: Any) -> None:
+    """Make ``torch.utils.checkpoint.checkpoint`` a plain call wherever ``is_ours()``, however it was imported. Once is enough.
+
+    A checkpoint calculates again during backward, when neither vmap nor the numbers of the step are there any more.
+    """
+    own_function, own_steps = (_FOUND[name] for name in _CHECKPOINT)
+    if own_function is None or own_steps is None:
+        return
+
+    def steps(function: Any, *args: Any, **kwargs: Any) -> Iterator[None]:
+        return iter((None,)) if is_ours() else own_steps(function, *args, **kwargs)
+
+    setattr(torch_checkpoint, _NAMES["checkpoint_function"][1], _Plain(own_function, is_ours))
+    setattr(torch_checkpoint, _NAMES["checkpoint_steps"][1], steps)
