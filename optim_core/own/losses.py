@@ -187,8 +187,10 @@ def _inferred(outputs: Any, targets: Any) -> tuple[NamedLoss, str]:
         raise SpecError(message, code="loss_required", pointer="/loss")
     if not targets.is_floating_point():
         one = _without_ones(scores) == _without_ones(targets)
-        if one and bool(((targets == 0) | (targets == 1)).all()):
-            return named("bce", outputs, targets), "one score for targets of 0 and 1"
+        if one:
+            binary = bool(((targets == 0) | (targets == 1)).all())
+            why = "one score for targets of 0 and 1" if binary else "one number for targets that are whole numbers"
+            return named("bce" if binary else "mse", outputs, targets), why
         return named("cross_entropy", outputs, targets), "targets are class codes"
     columns = targets.ndim >= 2 and targets.shape[1] >= 2
     if columns and scores.shape == targets.shape and bool(((targets == 0) | (targets == 1)).all()):
