@@ -51,6 +51,8 @@ def arrays_in(data: Any) -> Any | None:
     """Tensors and arrays, alone or in tuples and dicts, as a tree of tensors; None for anything else."""
     if isinstance(data, (Tensor, np.ndarray)) or hasattr(data, "__array__"):
         return _tensor(data)
+    if isinstance(data, list) and len(data) > 3 and all(isinstance(part, tuple | list | Mapping) for part in data):
+        return None  # a list of samples
     if isinstance(data, tuple | list):
         parts = [arrays_in(part) for part in data]
         return tuple(parts) if parts and all(part is not None for part in parts) else None

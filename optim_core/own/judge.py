@@ -59,9 +59,8 @@ class OwnJudge:
         if isinstance(self.measure, Measure):
             values = self.measure.values(parts, self._truth[split])
         else:
-            scored = self._own(
-                split, run, trials, [i for i in range(trials) if bool(finite[i])], kept, self.measure.value
-            )
+            whole = [i for i, ended in enumerate(finite.tolist()) if ended]
+            scored = self._own(split, run, whole, kept, self.measure.value)
             values = losses.new_tensor([scored.get(i, torch.nan) for i in range(trials)])
         return tuple(torch.where(finite, each, torch.nan) for each in (losses, values))  # type: ignore[return-value]
 

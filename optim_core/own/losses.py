@@ -131,21 +131,29 @@ class OutputLoss:
 Loss = NamedLoss | FunctionLoss | OutputLoss
 
 
-def find_loss(loss: Any, outputs: Any, targets: Any) -> tuple[Loss, str]:
+def find_loss(loss: Any, outputs: Any, targets: Any, shown: Any = None) -> tuple[Loss, str]:
     """The loss for a person's wish (a name, a function, None) and how it was found, as half a sentence.
 
-    ``outputs``, ``targets``: of a batch that shows what there is. Raises SpecError, and UserCodeError from their function.
+    ``outputs``, ``targets``: of a small batch. ``shown``: the targets of more samples, for what values there are. Raises
+    SpecError, and UserCodeError from their function.
     """
+    shown = targets if shown is None else shown
     known = _known(loss)
     if known is not None:
-        return named(known, outputs, targets), "as asked"
+        found = named(known, outputs, targets)
+        _check_codes(found, outputs, targets, shown)
+        return found, "as asked"
     if loss is not None and not callable(loss):
         message = f"unknown loss {loss!r}; choose one of {', '.join(LOSSES)}, or give a function of outputs and targets"
         raise SpecError(message, code="unknown_name", pointer="/loss")
     if loss is None and own_loss(outputs) is not None:
         return OutputLoss(), "the model's own"
-    found, why = (FunctionLoss(loss), "a function of yours") if loss is not None else _inferred(outputs, targets)
-    found(outputs, targets)
+    if loss is not None:
+        function = FunctionLoss(loss)
+        function(outputs, targets)
+        return function, "a function of yours"
+    found, why = _inferred(outputs, targets, shown)
+    _check_codes(found, outputs, targets, shown)
     return found, why
 
 
@@ -159,9 +167,7 @@ def named(name: str, outputs: Any, targets: Any) -> NamedLoss:
         # Where both would fit: sequences have their classes last, images first.
         axis = 1 if first and not (last and scores.ndim == 3) else -1
     loss = NamedLoss(name, axis)
-    scores, goal = loss.fitted(outputs, targets)
-    if name in _OF_CODES and not goal.is_floating_point():
-        _check_codes(scores, goal)
+    loss.fitted(outputs, targets)
     return loss
 
 
@@ -179,7 +185,7 @@ def _known(loss: Any) -> str | None:
     return name if all(getattr(loss, o, None) == getattr(usual, o, None) for o in options) else None
 
 
-def _inferred(outputs: Any, targets: Any) -> tuple[NamedLoss, str]:
+def _inferred(outputs: Any, targets: Any, shown: Any) -> tuple[NamedLoss, str]:
     scores = main_output(outputs)
     if not (isinstance(scores, Tensor) and isinstance(targets, Tensor)):
         found = "several targets" if isinstance(targets, dict | tuple) else "no tensor"
@@ -188,21 +194,24 @@ def _inferred(outputs: Any, targets: Any) -> tuple[NamedLoss, str]:
     if not targets.is_floating_point():
         one = _without_ones(scores) == _without_ones(targets)
         if one:
-            binary = bool(((targets == 0) | (targets == 1)).all())
+            binary = bool(((shown == 0) | (shown == 1)).all())
             why = "one score for targets of 0 and 1" if binary else "one number for targets that are whole numbers"
             return named("bce" if binary else "mse", outputs, targets), why
         return named("cross_entropy", outputs, targets), "targets are class codes"
     columns = targets.ndim >= 2 and targets.shape[1] >= 2
-    if columns and scores.shape == targets.shape and bool(((targets == 0) | (targets == 1)).all()):
+    if columns and scores.shape == targets.shape and bool(((shown == 0) | (shown == 1)).all()):
         return named("bce", outputs, targets), "every target is 0 or 1, in several columns"
     return named("mse", outputs, targets), "targets are numbers"
 
 
-def _check_codes(scores: Tensor, codes: Tensor) -> None:
-    counted = codes[codes != IGNORED]
+def _check_codes(loss: NamedLoss, outputs: Any, targets: Any, shown: Tensor) -> None:
+    if loss.name not in _OF_CODES or targets.is_floating_point():
+        return
+    classes = loss.fitted(outputs, targets)[0].shape[-1]
+    counted = shown[shown != IGNORED]
     low, high = (int(counted.min()), int(counted.max())) if counted.numel() else (0, 0)
-    if low < 0 or high >= scores.shape[-1]:
-        message = f"class codes run from {low} to {high}, and the model gives {scores.shape[-1]} scores"
+    if low < 0 or high >= classes:
+        message = f"class codes run from {low} to {high}, and the model gives {classes} scores"
         raise SpecError(message, code="shape_mismatch", pointer="/model")
 
 

@@ -11,12 +11,13 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import is_lazy
 
 from optim_core.own.streams import seeded
 from optim_core.own.user_code import user_code
 from optim_core.spec.errors import SpecError
 from optim_core.spec.keys import derive_seed
+from optim_core.tasks.fine_tune import StartWeights
 
 POINTER = "/model"
 # What a function or class may ask of the data.
@@ -27,7 +28,7 @@ OFFERED = ("in_features", "classes")
 class Models:
     """``source``: a module, or what makes one. ``offered``: see ``OFFERED``; what the data does not say is left out.
 
-    ``first_call``: puts a batch through a module whose layers take their sizes from it.
+    ``first_call``: puts a batch through a module whose layers take their sizes from it. ``start``: weights to start from.
     """
 
     source: Any
@@ -35,6 +36,7 @@ class Models:
     first_call: Callable[[nn.Module], Any]
     device: torch.device
     dtype: torch.dtype
+    start: StartWeights | None = None
     _last: weakref.ref | None = field(default=None, init=False)
 
     def make(self, seed: int) -> nn.Module:
@@ -45,9 +47,11 @@ class Models:
         with seeded(derive_seed("model", seed)):
             model = self._copied() if isinstance(self.source, nn.Module) else self._made()
             model = model.to(self.device, self.dtype)
-            if any(isinstance(p, UninitializedTensorMixin) for p in (*model.parameters(), *model.buffers())):
+            if any(is_lazy(each) for each in (*model.parameters(), *model.buffers())):
                 with torch.no_grad():
                     self.first_call(model)
+            if self.start is not None:
+                self.start.put_into(model)
         return model.train()
 
     @property
@@ -58,12 +62,13 @@ class Models:
         if fresh_layers(self.source) is None:
             return "The model keeps the weights that it came with: fresh seeds vary only data order and dropout."
         return (
-            "The model's layers are started afresh for each seed (reset_parameters), frozen ones excepted; give a function that "
-            "makes the model if it has to start from the weights that it came with."
+            "The model's layers are started afresh for each seed (reset_parameters), frozen ones excepted; give a function "
+            "that makes the model if it has to start from the weights that it came with."
         )
 
     def _copied(self) -> nn.Module:
-        model = copy.deepcopy(self.source)
+        with user_code("copying the model"):
+            model = copy.deepcopy(self.source)
         with user_code("in reset_parameters"):
             for reset in fresh_layers(model) or []:
                 reset()
@@ -84,7 +89,7 @@ class Models:
 
     def _arguments(self) -> dict[str, int]:
         if not callable(self.source):
-            message = f"the model is a {type(self.source).__name__}; give a torch.nn.Module, its class or a function that makes it"
+            message = f"the model is a {type(self.source).__name__}; give a torch.nn.Module, its class or a function"
             raise SpecError(message, code="not_a_model", pointer=POINTER)
         try:
             parameters = inspect.signature(self.source).parameters.values()

@@ -140,7 +140,7 @@ def tree_digest(tree: Any) -> str:
         digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
         # Part by part: what lies on a device or in a mapped file need not fit into memory at once.
         for part in tensor.reshape(len(tensor) if tensor.ndim else 1, -1).split(65_536):
-            digest.update(part.cpu().contiguous().view(torch.uint8).numpy().data)
+            digest.update(part.cpu().flatten().clone().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
