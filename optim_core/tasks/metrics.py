@@ -23,9 +23,14 @@ def highest(outputs: Tensor) -> Tensor:
 
 def f1(outputs: Tensor, y: Tensor) -> Tensor:
     """(K, n, C), (n,) → (K,) macro F1 over the classes that occur in truth or prediction."""
-    trials, _, classes = outputs.shape
+    return f1_of_codes(highest(outputs), y, outputs.shape[-1])
+
+
+def f1_of_codes(predicted: Tensor, y: Tensor, classes: int) -> Tensor:
+    """The same from (K, n) codes."""
+    trials = len(predicted)
     offset = torch.arange(trials, device=y.device)[:, None] * classes**2
-    pairs = (offset + y * classes + highest(outputs)).flatten()
+    pairs = (offset + y * classes + predicted).flatten()
     table = torch.bincount(pairs, minlength=trials * classes**2).reshape(trials, classes, classes).double()
     hit, seen = table.diagonal(dim1=1, dim2=2), table.sum(dim=1) + table.sum(dim=2)
     return (2 * hit / seen.clamp(min=1)).sum(dim=1) / (seen > 0).sum(dim=1)

@@ -44,7 +44,8 @@ def row_scores(problem: Problem, outputs: Tensor, y: Tensor) -> np.ndarray:
         values = torch.stack([influence(scores, y) for scores in outputs])
     else:
         values = metrics.row_cross_entropy(outputs, y)
-    return _stored(_in_blocks(problem, values, y), problem)
+    kept = in_blocks(values, y, problem.metric) if problem.metric in _IN_BLOCKS else values
+    return _stored(kept, problem)
 
 
 @torch.no_grad()
@@ -55,10 +56,7 @@ def row_targets(problem: Problem, y: Tensor) -> np.ndarray | None:
     if problem.classes is None:
         mean, deviation = problem.y_scale
         return _stored(y.double() * deviation + mean, problem)
-    if _blocked(problem, y):
-        rows, _ = _blocks(problem, y)
-        y = y[rows[:, rows.shape[1] // 2 - 1]]
-    return _stored(y, problem)
+    return _stored(targets_of_blocks(y) if problem.metric == "auroc" else y, problem)
 
 
 def influence(scores: Tensor, y: Tensor) -> Tensor:
@@ -106,38 +104,43 @@ def _errors(problem: Problem, guess: Tensor, y: Tensor) -> Tensor:
     return off.abs() if problem.metric == "mae" else off.square()
 
 
-def _blocked(problem: Problem, y: Tensor) -> bool:
-    return problem.metric in _IN_BLOCKS and len(y) > MOST_ROWS
+def in_blocks(values: Tensor, y: Tensor, metric: str) -> Tensor:
+    """(K, n) values → the same, or of more than ``MOST_ROWS`` rows (K, BLOCKS) means; of auroc each of one class."""
+    if values.shape[1] <= MOST_ROWS:
+        return values
+    rows, counted = _blocks(y, by_class=metric == "auroc")
+    means = (values[:, rows] * counted).sum(dim=-1) / counted.sum(dim=-1)
+    return means + (values.mean(dim=1) - means.mean(dim=1))[:, None]
 
 
-def _blocks(problem: Problem, y: Tensor) -> tuple[Tensor, Tensor]:
+def targets_of_blocks(y: Tensor) -> Tensor:
+    """(n,) codes → the same, or the class of each of the blocks that ``in_blocks`` makes for auroc."""
+    if len(y) <= MOST_ROWS:
+        return y
+    rows, _ = _blocks(y, by_class=True)
+    return y[rows[:, rows.shape[1] // 2 - 1]]
+
+
+def _blocks(y: Tensor, by_class: bool) -> tuple[Tensor, Tensor]:
     """(BLOCKS, widest) rows of each block, and which of them count: blocks with a row less are filled up. A function of the
     rows alone. Wider and narrower blocks take turns, so that each class has its share of both.
     """
     rows = len(y)
     order = torch.randperm(rows, generator=torch.Generator().manual_seed(0)).to(y.device)
-    if problem.metric == "auroc":
+    if by_class:
         order = order[y[order].argsort(stable=True)]
     borders = torch.arange(BLOCKS + 1, device=y.device) * rows // BLOCKS
     places = borders[:-1, None] + torch.arange(rows // BLOCKS + 1, device=y.device)
     return order[places.clamp(max=rows - 1)], places < borders[1:, None]
 
 
-def _in_blocks(problem: Problem, values: Tensor, y: Tensor) -> Tensor:
-    if not _blocked(problem, y):
-        return values
-    rows, counted = _blocks(problem, y)
-    means = (values[:, rows] * counted).sum(dim=-1) / counted.sum(dim=-1)
-    return means + (values.mean(dim=1) - means.mean(dim=1))[:, None]
-
-
 def _stored(values: Tensor, problem: Problem) -> np.ndarray:
+    return stored(values, problem.outputs)
+
+
+def stored(values: Tensor, classes: int) -> np.ndarray:
+    """Numbers as float32, right or wrong as uint8, codes of so many classes as uint8 or uint16."""
     if values.is_floating_point():
         most = torch.finfo(torch.float32).max
         return values.clamp(-most, most).float().cpu().numpy()
-    right_or_wrong = values.dtype == torch.bool
-    return values.cpu().numpy().astype(np.uint8 if right_or_wrong else _code_type(problem))
-
-
-def _code_type(problem: Problem) -> type[np.unsignedinteger]:
-    return np.uint8 if problem.outputs <= 256 else np.uint16
+    return values.cpu().numpy().astype(np.uint8 if values.dtype == torch.bool or classes <= 256 else np.uint16)

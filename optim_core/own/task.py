@@ -1,0 +1,172 @@
+"""A person's model and data as a task of a study: what an engine trains, and who judges it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from optim_core.own.calls import Call
+from optim_core.own.judge import OwnJudge
+from optim_core.own.kinds import Reading
+from optim_core.own.losses import Loss, NamedLoss
+from optim_core.own.measures import Measure
+from optim_core.own.models import Models
+from optim_core.own.own_metric import OwnMetric
+from optim_core.own.splits import Splits
+from optim_core.own.trees import leaves
+from optim_core.spec.errors import SpecError
+from optim_core.spec.keys import derive_seed
+from optim_core.spec.problem import StudySpec
+from optim_core.spec.trial import WORST_VALUE
+from optim_core.tasks.build import DEFAULT_EPOCHS, MAX_DEFAULT_STEPS, MIN_DEFAULT_STEPS, TIE_BREAK
+from optim_core.tasks.teacher import difficulty
+
+# Rows that show what batches, outputs and targets look like: a number that no usual axis has.
+EXAMPLE_ROWS = 7
+_TASKS = {"classes": "classification", "binary": "classification", "number": "regression"}
+
+
+@dataclass(frozen=True)
+class OwnTask:
+    """See ``tasks.task.Task``. Made by ``source.OwnSource``.
+
+    ``metric``: as row scores of that kind are read, ``score`` or ``error`` for a function; ``shown_metric``: as a person calls
+    it. ``y_scale``: deviation of the training targets, of one number a sample. ``minority``: the share of the rarest class.
+    """
+
+    spec: StudySpec
+    models: Models
+    splits: Splits
+    call: Call
+    loss: Loss
+    reading: Reading
+    measure: Measure | OwnMetric
+    judge: OwnJudge
+    fold: int
+    data_hash: str
+    data_report: list[str]
+    parameter_count: int
+    dtype: torch.dtype
+    device: torch.device
+    y_scale: float
+    minority: float | None
+
+    @property
+    def task(self) -> str:
+        """``classification`` and ``regression`` as tables have them; anything else is ``own``."""
+        return _TASKS.get(self.reading.kind, "own")
+
+    @property
+    def metric(self) -> str:
+        return self.measure.name
+
+    @property
+    def shown_metric(self) -> str:
+        return self.measure.shown
+
+    @property
+    def direction(self) -> str:
+        """``maximize`` or ``minimize``: which way the metric is better."""
+        return "maximize" if self.metric in ("accuracy", "f1", "auroc", "r2", "score") else "minimize"
+
+    @property
+    def folds(self) -> int:
+        """Five that take turns as test samples, or 1."""
+        return self.splits.folds
+
+    @property
+    def rows(self) -> Mapping[str, int]:
+        """Samples of train, validation and test."""
+        return {name: len(getattr(self.splits, name)) for name in ("train", "validation", "test")}
+
+    @property
+    def batch_size(self) -> int:
+        return self.spec.training.batch_size
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Full batches in the training samples; those left over wait for the next shuffle."""
+        return len(self.splits.train) // self.batch_size
+
+    @property
+    def full_horizon(self) -> int:
+        """Optimizer steps of one full run, as ``tasks.build.Problem`` counts them."""
+        training = self.spec.training
+        if training.steps is not None:
+            return training.steps
+        if training.epochs is not None:
+            return training.epochs * self.steps_per_epoch
+        return min(max(DEFAULT_EPOCHS * self.steps_per_epoch, MIN_DEFAULT_STEPS), MAX_DEFAULT_STEPS)
+
+    def make_model(self, seed: int) -> nn.Module:
+        """See ``Task``. Weights that the person froze stay frozen."""
+        return self.models.make(seed)
+
+    def make_models(self, seeds: Iterable[int]) -> Iterator[nn.Module]:
+        """See ``Task``."""
+        return map(self.models.make, seeds)
+
+    def batch(self, rows: Tensor, step: int = 0) -> Any:
+        """See ``Task``. ``step``: what a random augmentation draws depends on it, and on the rows."""
+        return self.splits.train.batch(rows, step)
+
+    def batches(self, rows: Iterable[Tensor], first: int = 0) -> Iterator[Any]:
+        """The batch of each of ``rows``, (B,) or (K, B), in turn, read ahead of time. ``first``: the step of the first.
+
+        ``rows`` is asked a few batches early, in the caller's thread. Close the iterator when it is no longer wanted.
+        """
+        return self.splits.train.batches(rows, first)
+
+    def example(self) -> Any:
+        """See ``Task``."""
+        return self.splits.validation.batch(torch.arange(min(EXAMPLE_ROWS, len(self.splits.validation))))
+
+    def loss_on(self, model: nn.Module, batch: Any, smoothing: float | Tensor | None = None) -> Tensor:
+        """See ``Task``. Smoothing is for cross-entropy of class codes; ``source.OwnSource`` refuses it elsewhere."""
+        share = self.spec.training.label_smoothing if smoothing is None else smoothing
+        return self.loss(self.call(model, batch), self.call.targets(batch), share)
+
+    def ranking(self, order: str, seed: int) -> Tensor:
+        """(n_train,) int64 training rows, as ``tasks.build.Problem.ranking``.
+
+        Raises SpecError ``option_not_applicable`` where a linear teacher cannot say what is easy: without inputs that are one
+        tensor of real numbers, one class or number a sample, and all of it held.
+        """
+        if order == "random":
+            generator = torch.Generator().manual_seed(derive_seed("ranking", seed))
+            return torch.randperm(len(self.splits.train), generator=generator)
+        return self._difficulty.argsort(stable=True, descending=order == "hardest")
+
+    @cached_property
+    def _difficulty(self) -> Tensor:
+        whole = self.splits.train.whole()
+        inputs = list(leaves(self.call.inputs(whole)[0][0])) if whole is not None and len(self.call.args) == 1 else []
+        if len(inputs) != 1 or not inputs[0].is_floating_point() or self.reading.kind not in _TASKS:
+            message = (
+                "a curriculum by difficulty needs samples of numbers with one class or number each; take order: random"
+            )
+            raise SpecError(message, code="option_not_applicable", pointer="/training/curriculum/order")
+        targets = self.call.targets(whole).reshape(-1)
+        classes = self.reading.kind != "number"
+        return difficulty(inputs[0], targets.long() if classes else targets, classes=classes)
+
+    def objective(self, metric: float, loss: float) -> float:
+        """The minimised number of a trial, as ``tasks.build.Problem.objective``."""
+        if not (math.isfinite(metric) and math.isfinite(loss)):
+            return WORST_VALUE
+        if self.metric in ("rmse", "mae"):
+            metric /= self.y_scale
+        signed = -metric if self.direction == "maximize" else metric
+        above = max(loss, 0.0)
+        return min(signed if self.metric == "loss" else signed + TIE_BREAK * above / (1 + above), WORST_VALUE)
+
+
+def smoothes(loss: Loss, reading: Reading) -> bool:
+    """Whether label smoothing means anything: cross-entropy of class codes."""
+    return isinstance(loss, NamedLoss) and loss.name == "cross_entropy" and reading.kind in ("classes", "tokens")
