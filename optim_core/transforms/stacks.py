@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from optim_core.transforms.arithmetic import Array
 from optim_core.transforms.base import Hyper, Own, Scalar, all_per_trial
 
 
@@ -18,7 +19,7 @@ def start_each(start: Callable[[Any, Hyper, int], Own], p: Tensor, hyper: Hyper,
 
 
 def update_each(
-    rule: Callable[..., None], p: Tensor, g: Tensor, own: Own, numbers: Mapping[str, Scalar], front: int
+    rule: Callable[..., None], p: Array, g: Tensor, own: Own, numbers: Mapping[str, Scalar], front: int
 ) -> None:
     """``rule`` for every matrix at once; weight and state are changed in place, as by the rule itself.
 

@@ -150,8 +150,8 @@ def _mask(used: Tensor, like: Tensor) -> Tensor:
 
 
 def _matrix_only(value: Scalar, name: str, p: Tensor, layout: Layout) -> Scalar:
-    """The number for a weight with two axes or more, 0 for biases and norms."""
-    if p.ndim - layout.lead < 2 or layout.role(name, p) == "norm":
+    """The number for a weight with two axes or more, 0 for vectors and norms."""
+    if p.ndim - layout.lead < 2 or layout.role(name, p) in ("norm", "vector"):
         return 0.0
     return per_trial(value, p)
 
