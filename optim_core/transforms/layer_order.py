@@ -33,13 +33,12 @@ def blocks_of(model: nn.Module) -> list[str]:
 def _blocks(path: str, module: nn.Module) -> Iterator[str]:
     inside = [(f"{path}.{name}" if path else name, child) for name, child in module.named_children()]
     repeated = _repeated(module)
-    for name, child in (
-        inside if not repeated else [(n, c) for n, c in inside if _holds_several(c) and type(c) in repeated]
-    ):
-        if repeated and not (type(child) is nn.Sequential and _repeated(child)):
-            yield name
-        else:
+    for name, child in inside:
+        opened = type(child) is nn.Sequential and _repeated(child)
+        if not repeated or (opened and type(child) in repeated):
             yield from _blocks(name, child)
+        elif type(child) in repeated and _holds_several(child):
+            yield name
 
 
 def _repeated(module: nn.Module) -> set[type[nn.Module]]:
@@ -87,18 +86,19 @@ def _by_block(
     own = {name: next((block for block in blocks if _inside(layer, block)), None) for name, layer in layers.items()}
     used = list(dict.fromkeys(block for block in own.values() if block is not None))
     found: dict[str, object] = {}
-    before: object = _FIRST
+    # The furthest block so far, for what lies in none.
+    reached = -1
     for name, layer in layers.items():
-        if own[name] is not None:
-            # A block that is used twice does not take what follows it back.
-            before = own[name] if before is _FIRST or used.index(own[name]) > used.index(before) else before  # type: ignore[arg-type]
-            found[name] = own[name]
+        block = own[name]
+        if block is not None:
+            reached = max(reached, used.index(block))
+            found[name] = block
         elif any(_inside(layer, head) for head in heads):
             found[name] = _LAST
-        elif roles[name] == "embedding":
+        elif roles[name] == "embedding" or reached < 0:
             found[name] = _FIRST
         else:
-            found[name] = _LAST if before == used[-1] else before
+            found[name] = used[reached] if reached < len(used) - 1 else _LAST
     return found
 
 

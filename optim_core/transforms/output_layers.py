@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from torch import nn
 
-from optim_core.transforms.layer_order import blocks_of
 from optim_core.transforms.registration import EMBEDDINGS, LAYERS, NORMS, OUTPUTS, Registered, adapts
 
 
@@ -25,8 +24,8 @@ def output_layers(model: nn.Module, weights: Mapping[str, Registered]) -> Output
     """Last layers of what is called head, else the layer registered last and those beside it that take the same.
 
     Linear layers and convolutions. What is tied to an embedding gives the output, so nothing else is guessed beside it.
-    Unsure is a layer inside a block that repeats, one whose result could be multiplied with an embedding's weight, and one
-    after which something is registered that no class of torch's explains.
+    Unsure is a layer at the end of a block that more of its kind could follow, one whose result could be multiplied with an
+    embedding's weight, and one after which something is registered that no class of torch's explains.
     """
     layers: _Layers = [
         (name, module)
@@ -43,20 +42,19 @@ def output_layers(model: nn.Module, weights: Mapping[str, Registered]) -> Output
         return Outputs({*tied, *named, *(n for n, m in last if not _feeds(m, list(named.values())))}, set())
     bare = _last_bare(weights)
     if not layers:
-        return Outputs(set(), {bare} - {None})  # type: ignore[arg-type]
+        return Outputs(set(), set() if bare is None else {bare})
     name, module = layers[-1]
     after = {bare} if bare is not None and _is_after(bare, name, weights) else set()
+    unsure = {name, *after} if after or _may_go_on(model, name, layers) else set()
     if isinstance(root, nn.Sequential):
-        inside = any(f"{name}.".startswith(f"{block}.") for block in blocks_of(model))
-        return Outputs({name}, {name, *after} if inside or after else set())
+        return Outputs({name}, unsure)
     if beside := _beside_the_last(path, root, layers):
         return Outputs({name, *beside}, after)
     widths = {place.owner.embedding_dim for own in tables for place in own if isinstance(place.owner, EMBEDDINGS)}
     if _sides(module)[1] in widths:
         return Outputs(set(), {name, *after})
-    inside = any(f"{name}.".startswith(f"{block}.") for block in blocks_of(model)) or _in_a_list(model, name)
     mixed = not isinstance(module, nn.Linear) and any(isinstance(child, nn.Linear) for child in root.children())
-    return Outputs({name}, {name, *after} if inside or mixed or after else set())
+    return Outputs({name}, {name, *after} if mixed else unsure)
 
 
 def _root(model: nn.Module) -> tuple[str, nn.Module]:
@@ -132,10 +130,18 @@ def _beside_the_last(path: str, root: nn.Module, layers: _Layers) -> set[str]:
     return found
 
 
-def _in_a_list(model: nn.Module, name: str) -> bool:
+def _may_go_on(model: nn.Module, name: str, layers: _Layers) -> bool:
+    """Whether a layer is the last of a block in a list that gives as many features as it takes, as one more could take."""
     parts = name.split(".")
-    above = [".".join(parts[:i]) for i in range(1, len(parts))]
-    return any(isinstance(model.get_submodule(prefix), nn.ModuleList) for prefix in above)
+    for i in range(1, len(parts)):
+        around, block = model.get_submodule(".".join(parts[: i - 1])), ".".join(parts[:i])
+        inside = _within(block, layers)
+        in_a_list = (
+            isinstance(around, nn.ModuleList | nn.Sequential) and type(model.get_submodule(block)) is not nn.Sequential
+        )
+        if in_a_list and len(inside) > 1 and _sides(inside[0][1])[0] == _sides(inside[-1][1])[1]:
+            return True
+    return False
 
 
 def _last_bare(weights: Mapping[str, Registered]) -> str | None:

@@ -3,7 +3,7 @@
 The rule, in this order, over all places in which a weight is registered (a tied weight has several):
 
 1. of an embedding (``nn.Embedding``, ``nn.EmbeddingBag``, a module that says ``weight_role = "embedding"``): *embedding*;
-2. of a normalisation layer: *norm*;
+2. of a normalisation layer, torch's or one called so: *norm*;
 3. fewer than two axes, or not more than one longer than 1 (a class token, the norms that ``weight_norm`` splits off), unless
    it is a weight of a layer: *vector*;
 4. of an output layer: *head*;
@@ -44,6 +44,9 @@ from optim_core.transforms.registration import (
     adapts,
     registered,
 )
+
+# Norms that are not torch's: RMSNorm of a language model, LayerNorm2d of an image one.
+_CALLED_NORM = re.compile(r"Norm(\dd)?$")
 
 
 class Known(NamedTuple):
@@ -143,7 +146,7 @@ def _known(one: Registered, uses: Uses | None) -> Known:
     looked_up = uses is not None and id(p) in uses.looked_up
     if looked_up or "embedding" in declared or any(isinstance(owner, EMBEDDINGS) for owner in owners):
         return Known("embedding", p.ndim >= 2)
-    if any(isinstance(owner, NORMS) for owner in owners):
+    if any(isinstance(owner, NORMS) or _CALLED_NORM.search(type(owner).__name__) for owner in owners):
         return Known("norm", False)
     layers = [place for place in places if isinstance(place.owner, LAYERS)]
     if p.ndim < 2:
@@ -161,7 +164,7 @@ def _seen(p: Tensor, uses: Uses) -> Known:
     """Of a weight that no module explains, from what was done with it."""
     if id(p) not in uses.multiplied:
         return Known("embedding", False)
-    return Known("stack" if p.ndim > 2 and id(p) not in uses.convolved else "matrix", True)
+    return Known("stack" if _counts_matrices(p) and id(p) not in uses.convolved else "matrix", True)
 
 
 def _guessed(p: Tensor, places: list[Place]) -> Known:
@@ -170,10 +173,15 @@ def _guessed(p: Tensor, places: list[Place]) -> Known:
     if _is_added(place) or (1 in p.shape and not _convolves(place)):
         return Known("embedding", False)
     if p.ndim > 2:
-        return Known("stack" if p.ndim == 3 and not _convolves(place) else "matrix", True)
+        return Known("stack" if p.ndim == 3 and _counts_matrices(p) and not _convolves(place) else "matrix", True)
     if all(_holds_others(one.owner) for one in places):
         return Known("embedding", True, maybe="matrix")
     return Known("matrix", True, maybe=None if place.attribute == "weight" else "embedding")
+
+
+def _counts_matrices(p: Tensor) -> bool:
+    # A complex weight is worked on as two reals along an axis more.
+    return p.ndim > 2 and not p.is_complex()
 
 
 def _is_added(place: Place) -> bool:

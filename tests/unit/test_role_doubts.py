@@ -13,7 +13,21 @@ from optim_core.tasks.models import outline
 from optim_core.tasks.models.catalogue import MODELS
 from optim_core.transforms.roles import look_at
 from optim_core.transforms.torch_adapter import build_optimizer
-from tests.unit.role_models import IDS, Blocks, ByHand, Critic, Heads, Language, Mixture, Pixels, TiedByHand, Vision, X
+from tests.unit.role_models import (
+    IDS,
+    Blocks,
+    ByHand,
+    Critic,
+    D,
+    Factors,
+    Heads,
+    Language,
+    Mixture,
+    Pixels,
+    TiedByHand,
+    Vision,
+    X,
+)
 
 
 def warned(name: str, model: nn.Module, **kwargs: Any) -> list[str]:
@@ -60,6 +74,8 @@ def test_a_technique_for_the_head_makes_a_guess_matter() -> None:
     [
         nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2)),
         nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 4)),
+        nn.ModuleList([nn.Linear(3, 8), nn.Linear(8, 8), nn.Linear(8, 2)]),
+        nn.Sequential(Factors(D), nn.ReLU(), Factors(2)),
         nn.Linear(3, 2),
         nn.LSTM(3, 4),
         Language(tied=True, first=False),

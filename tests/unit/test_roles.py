@@ -323,12 +323,14 @@ def test_networks_that_share_nothing_have_each_its_head() -> None:
 def test_weight_decay_goes_by_role() -> None:
     model = Vision()
     model.norm = nn.LayerNorm([2, 3, 4])
+    model.by_hand = type("ImageNorm2d", (nn.Module,), {})()
+    model.by_hand.weight = nn.Parameter(torch.ones(2, 3, 4))
     model.scaled = parametrizations.weight_norm(nn.Linear(D, D))
     expected = {n for n, role in roles_of(model).items() if role in ("matrix", "head")} | {"table"}
     assert decaying(model) == expected, (
         "what is added, a token or a position, is a bias; a table by hand may be a matrix"
     )
-    assert {"cls_token", "pos_embed", "prompts.0", "norm.weight"}.isdisjoint(expected)
+    assert {"cls_token", "pos_embed", "prompts.0", "norm.weight", "by_hand.weight"}.isdisjoint(expected)
     assert "scaled.parametrizations.weight.original0" not in expected
     optimizer = build_optimizer("adamw", model, weight_decay=0.1)
     decayed = {id(p) for g in optimizer.param_groups if g["weight_decay"] for p in g["params"]}
