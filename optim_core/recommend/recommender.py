@@ -141,7 +141,8 @@ def _groups(configuration: Configuration) -> list[dict[str, str | float]]:
     decay = float(configuration.hyperparameters["weight_decay"])
     if decay == 0:
         return [{"match": "all", "weight_decay": 0.0}]
-    return [{"match": "ndim >= 2", "weight_decay": decay}, {"match": "ndim < 2", "weight_decay": 0.0}]
+    others = "ndim < 2 or of a norm"
+    return [{"match": f"not ({others})", "weight_decay": decay}, {"match": others, "weight_decay": 0.0}]
 
 
 def _score(found: Evidence, confirmed: Confirmed) -> Score:

@@ -86,9 +86,11 @@ def _torch_optimizer(configuration: Configuration, row: OptimizerInfo) -> str:
         return _call(function, ["model.parameters()", *listed, *none])
     return (
         "# Weight decay acts on matrices, not on biases and norms.\n"
+        'norms = {p for m in model.modules() if "Norm" in type(m).__name__ for p in m.parameters()}\n'
+        "others = {p for p in model.parameters() if p.ndim < 2} | norms\n"
         "groups = [\n"
-        f'    {{"params": [p for p in model.parameters() if p.ndim >= 2], "weight_decay": {decay}}},\n'
-        '    {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0},\n'
+        f'    {{"params": [p for p in model.parameters() if p not in others], "weight_decay": {decay}}},\n'
+        '    {"params": [p for p in model.parameters() if p in others], "weight_decay": 0.0},\n'
         "]\n"
     ) + _call(function, ['[g for g in groups if g["params"]]', *listed])
 

@@ -86,15 +86,16 @@ TECHNIQUES: dict[str, TechniqueInfo] = {
             (0.0, 0.1, 0.3), "network", "Srivastava et al. 2014", "overfitting", "replaces the model's own rate",
         ),
         TechniqueInfo(
-            "layer_decay", "Layer-wise learning rates", "lr of a layer = lr·ξ^(layers above it)", 0.1, 1.0,
+            "layer_decay", "Layer-wise learning rates", "lr of a block = lr·ξ^(blocks above it, the head is one)", 0.1, 1.0,
             (0.0, 0.65, 0.8, 0.9), "rate", "Howard & Ruder 2018, arXiv 1801.06146; Clark et al. 2020, arXiv 2003.10555",
             "fine-tuning: early layers keep what they know",
-            "wrong for networks from scratch; every module with weights counts, so deep ones need ξ near 1; not with Prodigy",
+            "wrong for networks from scratch; without blocks that repeat every layer counts, and deep ones need ξ near 1; "
+            "not with Prodigy",
         ),
         TechniqueInfo(
-            "head_lr", "Learning rate of the head", "lr of the last linear layer = lr·value", 1e-3, 1e3,
+            "head_lr", "Learning rate of the head", "lr of the output layers = lr·value", 1e-3, 1e3,
             (0.0, 3.0, 10.0), "rate", "Howard & Ruder 2018, arXiv 1801.06146", "fine-tuning with a fresh head",
-            "not with Prodigy",
+            "refused where the head is tied to the embedding; not with Prodigy",
         ),
     )
 }  # fmt: skip

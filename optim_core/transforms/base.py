@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from optim_core.spec.optimizers import Role
+from optim_core.spec.optimizers.roles import in_front
 from optim_core.transforms.bundle import Bundle
 
 # A weight: one tensor, or behind the torch face a bundle of them. Typed as Any because the two share methods, not a base.
@@ -53,6 +54,10 @@ class Layout:
     def role(self, name: str, p: Tensor) -> Role:
         """The weight's role."""
         return self.roles.get(name) or ("matrix" if p.ndim - self.lead >= 2 else "vector")
+
+    def front(self, name: str, p: Tensor) -> int:
+        """Number of axes in front of one matrix: a stack of them has some of its own."""
+        return self.lead + in_front(self.role(name, p), p.ndim - self.lead)
 
     def group(self, name: str) -> int:
         """Index of the weight's hyperparameters."""

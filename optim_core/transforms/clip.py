@@ -32,21 +32,25 @@ def clip_by_value(grads: Params, bound: Scalar) -> Params:
 
 
 def clip_adaptively(params: Params, grads: Params, share: Scalar, layout: Layout) -> Params:
-    """Per unit (first axis) g·min(1, λ·max(‖w‖, 1e-3)/‖g‖), not on the head (Brock et al. 2021, arXiv 2102.06171)."""
+    """Per unit (first axis of each matrix) g·min(1, λ·max(‖w‖, 1e-3)/‖g‖), not on the head (Brock et al. 2021,
+
+    arXiv 2102.06171).
+    """
     clipped = {}
     for name, g in grads.items():
         if layout.role(name, params[name]) == "head":
             clipped[name] = g
             continue
-        limit = _unit_norm(params[name], layout.lead).clamp(min=1e-3) * per_trial(share, g)
-        norm = _unit_norm(g, layout.lead)
+        front = layout.front(name, g)
+        limit = _unit_norm(params[name], front).clamp(min=1e-3) * per_trial(share, g)
+        norm = _unit_norm(g, front)
         # An infinite limit, or NaN in this trial, leaves the gradient as it is.
         clipped[name] = torch.where(norm > limit, g * (limit / norm.clamp(min=1e-6)), g)
     return clipped
 
 
-def _unit_norm(x: Tensor, lead: int) -> Tensor:
+def _unit_norm(x: Tensor, front: int) -> Tensor:
     """Norms per unit, shaped to broadcast: over all axes but the first of a weight's own, over everything for a vector."""
-    first = lead + 1 if x.ndim - lead >= 2 else lead
+    first = front + 1 if x.ndim - front >= 2 else front
     axes = tuple(range(first, x.ndim))
     return torch.linalg.vector_norm(x, dim=axes, keepdim=True) if axes else x.abs()

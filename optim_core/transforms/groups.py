@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from torch import nn
 
-from optim_core.spec.optimizers import Role
+from optim_core.spec.errors import SpecError
 from optim_core.transforms.base import Hyper, Hypers, Scalar
-from optim_core.transforms.roles import decaying, registered, roles_of
+from optim_core.transforms.layer_order import layers_above
+from optim_core.transforms.roles import Network, look_at
 
 # Techniques that act on the learning rate of a layer.
 LAYER_RATES = ("layer_decay", "head_lr")
@@ -56,32 +57,30 @@ class Groups:
 
 
 def groups_of(
-    model: nn.Module, techniques: Sequence[str], roles: Mapping[str, Role] | None = None, *, frozen: bool = False
+    model: nn.Module, techniques: Sequence[str], network: Network | None = None, *, frozen: bool = False
 ) -> Groups:
     """Two groups, those that decay and those that do not; by layer where a technique needs it. ``frozen``: of all weights,
     also those that are frozen now.
 
-    A layer is a module with weights of its own, in the order of registration, output layers above all hidden ones;
-    ``roles`` are those of ``roles_of(model)`` when not given.
+    What a layer is: ``layer_order.py``. ``network``: what ``roles.look_at(model)`` gives, when it is known. Raises SpecError
+    for ``head_lr`` where the model has no head of its own.
     """
-    decays, roles = decaying(model), roles_of(model) if roles is None else roles
-    layers = {name: one.places[0].layer for name, one in registered(model).items()}
+    network = network or look_at(model)
+    roles, layers = network.roles, {name: one.places[0].layer for name, one in network.weights.items()}
     heads = {layers[name] for name, role in roles.items() if role == "head"}
-    order = _from_input_to_output(layers, roles, heads)
-    by_layer = "layer_decay" in techniques
+    if "head_lr" in techniques and not heads:
+        message = (
+            "head_lr needs a head of its own, and this model shows none: its output layer shares the weight of the embedding, "
+            'or is not known. Leave head_lr out, or name the head: roles={"…": "head"}'
+        )
+        raise SpecError(message, code="option_not_applicable")
+    above = layers_above(model, network.weights, roles, network.order) if "layer_decay" in techniques else {}
 
     def row(name: str) -> Group:
-        above = len(order) - 1 - order.index(layers[name]) if by_layer else 0
-        return Group(name in decays, above, "head_lr" in techniques and layers[name] in heads)
+        of_head = "head_lr" in techniques and layers[name] in heads
+        return Group(network.known[name].decays, above.get(name, 0), of_head)
 
     found = {name: row(name) for name, p in model.named_parameters() if frozen or p.requires_grad}
     # Both plain groups always, so that the order does not depend on the network.
     rows = tuple(dict.fromkeys([Group(True), Group(False), *found.values()]))
     return Groups(rows, {name: rows.index(group) for name, group in found.items()})
-
-
-def _from_input_to_output(layers: Mapping[str, str], roles: Mapping[str, Role], heads: set[str]) -> list[str]:
-    order = list(dict.fromkeys(layers.values()))
-    hidden = [order.index(layers[name]) for name, role in roles.items() if role == "matrix"]
-    early = [layer for layer in order if layer in heads and order.index(layer) < max(hidden, default=0)]
-    return [layer for layer in order if layer not in early] + early

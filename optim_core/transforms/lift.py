@@ -29,6 +29,7 @@ from optim_core.transforms.base import (
 )
 from optim_core.transforms.bundle import Bundle
 from optim_core.transforms.kernels import Kernel
+from optim_core.transforms.stacks import start_each, update_each
 
 # (hyperparameters, step counted from 1) → every number that all weights of a group share: floats or (K,) float64.
 NumbersOf = Callable[[Hyper, int], Numbers]
@@ -80,8 +81,12 @@ def carrying(start: Start, numbers: CarriedNumbersOf, rule: Rule, carried: tuple
 
 
 def per_tensor(start: Start, numbers: NumbersOf, rule: TensorRule, bundles: Bundling | None = None) -> Builder:
-    """A method whose rule depends on a weight's shape or norms. ``bundles``: which weights the rule also takes bundled."""
-    return lambda layout: _Lifted(layout, start, lambda h, t, _: numbers(h, t), rule, ()).transform(bundles, False)
+    """A method whose rule depends on a weight's shape or norms, those of each matrix of a stack. ``bundles``: which weights
+    the rule also takes bundled.
+    """
+    return lambda layout: _Lifted(layout, start, lambda h, t, _: numbers(h, t), rule, (), by_matrix=True).transform(
+        bundles
+    )
 
 
 def stacking(rule: TensorRule) -> TensorRule:
@@ -133,6 +138,10 @@ def split(matrices: Builder, others: Builder, fits: Callable[[Role, tuple[int, .
     return build
 
 
+def _without_stacks(bundles: Bundling) -> Bundling:
+    return lambda role, shape: None if role == "stack" else bundles(role, shape)
+
+
 def _plain(rule: Rule) -> TensorRule:
     return lambda p, g, s, n, lead: rule(p, g, s, n)
 
@@ -148,19 +157,30 @@ class _Lifted:
         rule: TensorRule,
         carried: tuple[str, ...],
         kernel: Kernel | None = None,
+        by_matrix: bool = False,
     ) -> None:
         self.layout, self.start, self.numbers, self.rule, self.carried = layout, start, numbers, rule, carried
-        self.kernel = kernel
+        self.kernel, self.by_matrix = kernel, by_matrix
 
-    def transform(self, bundles: Bundling | None, shape_free: bool = True) -> Transform:
+    def transform(self, bundles: Bundling | None) -> Transform:
         one_pass = self.kernel is not None
-        method = Transform(self.init, pure(self.update_), self.update_, shape_free=shape_free, one_pass=one_pass)
-        return method if bundles is None else method._replace(bundles=bundles)
+        method = Transform(
+            self.init, pure(self.update_), self.update_, shape_free=not self.by_matrix, one_pass=one_pass
+        )
+        if bundles is None:
+            return method
+        return method._replace(bundles=_without_stacks(bundles) if self.by_matrix else bundles)
+
+    def _front(self, name: str, p: Array) -> int:
+        """Axes in front of those that the rule looks at."""
+        return self.layout.front(name, p) if self.by_matrix else self.layout.lead
 
     def init(self, params: Params, hypers: Hypers) -> State:
         lead, state = self.layout.lead, {}
         for name, p in params.items():
-            for key, tensor in self.start(p, hypers[self.layout.group(name)], lead).items():
+            hyper, front = hypers[self.layout.group(name)], self._front(name, p)
+            own = start_each(self.start, p, hyper, front) if front > lead else self.start(p, hyper, lead)
+            for key, tensor in own.items():
                 state.setdefault(key, {})[name] = tensor
         if self.carried:
             groups = sorted({self.layout.group(name) for name in params})
@@ -179,12 +199,15 @@ class _Lifted:
             if group not in shared:
                 shared[group] = self._numbers(hypers[group], self.layout.age(name, t), state, group)
             n = shared[group]
+            own = {key: state[key][name] for key in keys if name in state[key]}
+            if (front := self._front(name, p)) > self.layout.lead:
+                update_each(self.rule, p, grads[name], own, n, front)
+                continue
             if self.layout.batched:
                 kind = (group, p.ndim, p.dtype)
                 if kind not in shaped:
                     shaped[kind] = all_per_trial(n, p)  # type: ignore[arg-type]
                 n = shaped[kind]
-            own = {key: state[key][name] for key in keys if name in state[key]}
             self.rule(p, grads[name], own, n, self.layout.lead)
             for key, tensor in own.items():
                 state[key][name] = tensor

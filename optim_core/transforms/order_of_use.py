@@ -22,6 +22,7 @@ _PRODUCTS = {
     **dict.fromkeys(("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"), 2),
     "multi_head_attention_forward": 3,
 }
+_CONVOLUTIONS = {name for name in _PRODUCTS if name.startswith("conv")}
 _LOOKUPS = {"embedding", "embedding_bag"}
 # A part of a weight is still that weight, whatever chose it.
 _PARTS = {"getitem", "index_select", "gather", "take_along_dim"}
@@ -29,13 +30,16 @@ _NONE: frozenset[int] = frozenset()
 
 
 class Uses(NamedTuple):
-    """Ids of weights. ``multiplied``: by products; ``looked_up``: row by row; ``last``: in products whose result enters no
-    other product, the output layers. Without any product all are empty.
+    """Ids of weights. ``multiplied``: by products; ``convolved``: by convolutions among them; ``looked_up``: row by row;
+    ``last``: in products whose result enters no other product, the output layers. Without any product these are empty.
+    ``order``: id → its place in the order of first use.
     """
 
     multiplied: frozenset[int]
+    convolved: frozenset[int]
     looked_up: frozenset[int]
     last: frozenset[int]
+    order: dict[int, int]
 
 
 def uses_of(model: nn.Module, example_input: Any) -> Uses:
@@ -74,12 +78,15 @@ class _Watch(TorchFunctionMode):
         self._weights = WeakTensorKeyDictionary({p: frozenset((id(p),)) for p in model.parameters()})
         self._fed = WeakTensorKeyDictionary(dict.fromkeys(inputs, _NONE))
         self._multiplied, self._looked_up, self._used, self._entered = _NONE, _NONE, _NONE, _NONE
+        self._convolved = _NONE
+        self._own, self._order = {id(p) for p in model.parameters()}, dict[int, int]()
         self._newest = _NONE
 
     def uses(self) -> Uses:
         """What was seen."""
         # In a loop every product enters another one.
-        return Uses(self._multiplied, self._looked_up, (self._used - self._entered) or self._newest)
+        last = (self._used - self._entered) or self._newest
+        return Uses(self._multiplied, self._convolved, self._looked_up, last, self._order)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         del types
@@ -102,6 +109,9 @@ class _Watch(TorchFunctionMode):
         """What comes out of a call: weights that it is made of, or the products it last came out of."""
         everything = list(_tensors((args, kwargs)))
         weights = _union(self._weights, everything)
+        for x in everything:
+            if id(x) in self._own:
+                self._order.setdefault(id(x), len(self._order))
         data = [x for x in everything if x in self._fed]
         fed = _union(self._fed, data) if data else None
         if name in _LOOKUPS:
@@ -114,6 +124,7 @@ class _Watch(TorchFunctionMode):
         if not own:
             return weights, fed
         self._multiplied |= own
+        self._convolved |= own if name in _CONVOLUTIONS else _NONE
         # Data from functions that cannot be seen, such as hand-written kernels: it may have come out of anything.
         unknown = any(x not in self._weights for x in _tensors(args[:start])) if start else False
         if fed is None and not unknown:

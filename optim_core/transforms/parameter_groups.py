@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from optim_core.spec.optimizers import Role
 from optim_core.transforms.groups import groups_of
-from optim_core.transforms.roles import checked_roles, role_by_shape
+from optim_core.transforms.roles import Network, checked_roles, decaying_by_role, role_by_shape
 
 NamedParameters = Iterable[tuple[str, nn.Parameter]]
 # Role, whether it decays, the multiple of the learning rate, the weight.
@@ -19,27 +19,30 @@ _Row = tuple[Role, bool, float, nn.Parameter]
 def parameter_groups(
     named: NamedParameters, weight_decay: float, roles: Mapping[str, Role] | None = None
 ) -> list[dict[str, Any]]:
-    """Param groups by role and by whether weight decay acts: on weights with two or more axes, not on biases and norms.
+    """Param groups by role and by whether weight decay acts.
 
     Without a model, a weight with two axes or more is a matrix, else a vector; ``roles`` says otherwise by name.
     """
     pairs = list(named)
     given = checked_roles(roles or {}, {name: name for name, _ in pairs})
-    rows: list[_Row] = [(given.get(name, role_by_shape(p)), p.ndim >= 2, 1.0, p) for name, p in pairs]
+    rows: list[_Row] = []
+    for name, p in pairs:
+        role = given.get(name) or role_by_shape(p)
+        rows.append((role, decaying_by_role(role, p), 1.0, p))
     return _collect(rows, weight_decay, 1.0)
 
 
 def model_groups(
-    model: nn.Module, weight_decay: float, lr: float, techniques: Mapping[str, float], roles: Mapping[str, Role]
+    model: nn.Module, weight_decay: float, lr: float, techniques: Mapping[str, float], network: Network
 ) -> list[dict[str, Any]]:
-    """The same from a model: ``roles`` as ``roles.roles_of`` finds them, and learning rates by layer where ``techniques``
-    ask for it.
+    """The same from a model, of which ``network`` says what its weights are, and learning rates by layer where ``techniques``
+    ask for it. Raises what ``groups_of`` does.
     """
-    groups = groups_of(model, list(techniques), roles, frozen=True)
+    groups = groups_of(model, list(techniques), network, frozen=True)
     rows: list[_Row] = []
     for name, p in model.named_parameters():
         row = groups.rows[groups.index[name]]
-        rows.append((roles[name], row.decays, float(row.rate(techniques)), p))
+        rows.append((network.known[name].role, row.decays, float(row.rate(techniques)), p))
     return _collect(rows, weight_decay, lr)
 
 

@@ -94,7 +94,7 @@ class _Around:
                 for n, g in grads.items()
             }
         if "centralize" in self.chosen:
-            grads = {name: _centralised(g, hyper["centralize"], layout.lead) for name, g in grads.items()}
+            grads = {n: _centralised(g, hyper["centralize"], layout.front(n, g)) for n, g in grads.items()}
         if "clip_value" in self.chosen:
             grads = clip_by_value(grads, hyper["clip_value"])
         if "agc" in self.chosen:
@@ -150,16 +150,16 @@ def _mask(used: Tensor, like: Tensor) -> Tensor:
 
 
 def _matrix_only(value: Scalar, name: str, p: Tensor, layout: Layout) -> Scalar:
-    """The number for a weight with two axes or more, 0 for biases and norms."""
-    if p.ndim - layout.lead < 2 or layout.role(name, p) == "norm":
+    """The number for a weight with two axes or more, 0 for vectors and norms."""
+    if p.ndim - layout.lead < 2 or layout.role(name, p) in ("norm", "vector"):
         return 0.0
     return per_trial(value, p)
 
 
-def _centralised(g: Tensor, share: Scalar, lead: int) -> Tensor:
-    if g.ndim - lead < 2:
+def _centralised(g: Tensor, share: Scalar, front: int) -> Tensor:
+    if g.ndim - front < 2:
         return g
-    return g - per_trial(share, g) * g.mean(dim=tuple(range(lead + 1, g.ndim)), keepdim=True)
+    return g - per_trial(share, g) * g.mean(dim=tuple(range(front + 1, g.ndim)), keepdim=True)
 
 
 def _noise(name: str, g: Tensor, hyper: Hyper, t: int, lead: int) -> Tensor:

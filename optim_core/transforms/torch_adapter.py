@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -13,10 +14,11 @@ from optim_core.spec.errors import SpecError
 from optim_core.spec.optimizers import OPTIMIZERS, Role
 from optim_core.spec.techniques import complete_techniques
 from optim_core.transforms import eight_bit
+from optim_core.transforms.doubt import doubtful
 from optim_core.transforms.groups import LAYER_RATES
 from optim_core.transforms.hyperparameters import Values, check_group, complete_values, group_values
 from optim_core.transforms.parameter_groups import NamedParameters, model_groups, parameter_groups
-from optim_core.transforms.roles import roles_of
+from optim_core.transforms.roles import Network, look_at
 from optim_core.transforms.saved_state import STATE_BITS
 from optim_core.transforms.schedulers import build_scheduler
 from optim_core.transforms.techniques import NEUTRAL
@@ -55,7 +57,8 @@ def build_optimizer(
     ``model_or_parameters``: a model, ``model.named_parameters()``, ``model.parameters()``, or a list of param groups.
     Weights are grouped by role and by whether weight decay acts on them. Roles are read from the model, better with an
     ``example_input`` (a tensor, a tuple of positional or a mapping of keyword arguments), and as ``roles`` (name → role)
-    says; without a model only the number of axes is known. See ``roles.py``. Param groups stay as they are given: a
+    says; without a model only the number of axes is known. See ``roles.py``. Where neither settles a role that the method
+    or a technique asks for, a UserWarning says what was guessed. Param groups stay as they are given: a
     group's own values come first, and its weight decay, given or the default, acts on all its weights. Frozen weights are
     trained once they are unfrozen.
     ``hyperparameters``: by the catalogue's names or torch's ``betas``; numbers, or tensors and NumPy values of one number.
@@ -73,7 +76,10 @@ def build_optimizer(
     values = complete_values(name, hyperparameters)
     chosen = _check_techniques(name, techniques or {})
     if isinstance(model_or_parameters, nn.Module):
-        groups = _model_groups(model_or_parameters, values, chosen, example_input, roles)
+        network = look_at(model_or_parameters, example_input, roles)
+        if guess := doubtful(name, network, chosen):
+            warnings.warn(guess, UserWarning, stacklevel=2)
+        groups = _model_groups(model_or_parameters, values, chosen, network)
     elif example_input is not None:
         raise SpecError("an example input needs the model, not its parameters", code="wrong_type")
     elif set(LAYER_RATES) & set(chosen):
@@ -95,11 +101,9 @@ def _model_groups(
     model: nn.Module,
     values: Values,
     techniques: Mapping[str, float],
-    example_input: Any,
-    roles: Mapping[str, Role] | None,
+    network: Network,
 ) -> Groups:
-    found = roles_of(model, example_input, roles)
-    groups = model_groups(model, float(values["weight_decay"]), float(values.get("lr", 1.0)), techniques, found)
+    groups = model_groups(model, float(values["weight_decay"]), float(values.get("lr", 1.0)), techniques, network)
     return _with_names(groups, list(model.named_parameters()))
 
 

@@ -80,7 +80,7 @@ def cautious(base: Builder, decoupled: bool) -> Builder:
             for name, p in params.items():
                 step = before[name] - p
                 mask = (step * grads[name] > 0).to(p.dtype)
-                scale = own_mean(mask, layout.lead).clamp(min=1e-3)
+                scale = own_mean(mask, layout.front(name, p)).clamp(min=1e-3)
                 hyper = hypers[layout.group(name)]
                 wd = hyper["weight_decay"]
                 shrinks = decoupled and not is_zero(wd)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,89 +16,27 @@ from optim_core.tasks.models import outline
 from optim_core.tasks.models.catalogue import MODELS
 from optim_core.transforms.groups import groups_of
 from optim_core.transforms.order_of_use import uses_of
-from optim_core.transforms.roles import roles_of
+from optim_core.transforms.roles import decaying, look_at, roles_of
 from optim_core.transforms.torch_adapter import build_optimizer
-
-D = 6
-X = torch.zeros(2, 4, D)
-IDS = torch.zeros(2, 4, dtype=torch.long)
-Roles = Mapping[str, str]
-
-
-class Language(nn.Module):
-    """Tokens to logits over 11 tokens, the head's weight tied to the embedding's or not, registered first or last."""
-
-    def __init__(self, *, tied: bool, first: bool) -> None:
-        super().__init__()
-        if first:
-            self.lm_head = nn.Linear(D, 11)
-        self.tokens, self.hidden = nn.Embedding(11, D), nn.Linear(D, D)
-        if not first:
-            self.lm_head = nn.Linear(D, 11)
-        if tied:
-            self.lm_head.weight = self.tokens.weight
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.lm_head(self.hidden(self.tokens(x)).relu())
-
-
-class Vision(nn.Module):
-    """Patches with a class token and three ways to write positions; the head is registered first."""
-
-    def __init__(self, head: str = "head") -> None:
-        super().__init__()
-        self.add_module(head, nn.Linear(D, 3))
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, D))
-        self.pos_embed, self.table = nn.Parameter(torch.zeros(1, 5, D)), nn.Parameter(torch.zeros(5, D))
-        self.prompts = nn.ParameterList([torch.zeros(2, D), torch.zeros(2, D)])
-        self.body = nn.TransformerEncoder(nn.TransformerEncoderLayer(D, 2, 8, batch_first=True), 1)
-        self._last = head
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1) + self.pos_embed + self.table
-        x = torch.cat([x, *(prompt.expand(len(x), -1, -1) for prompt in self.prompts)], dim=1)
-        return self.get_submodule(self._last)(self.body(x)[:, 0])
-
-
-class Heads(nn.Module):
-    """Several tasks on one body, their heads registered first."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.heads = nn.ModuleDict({"kind": nn.Linear(D, 3), "size": nn.Sequential(nn.Linear(D, 4), nn.Linear(4, 1))})
-        self.body = nn.Sequential(nn.Linear(D, D), nn.ReLU(), nn.Linear(D, D))
-
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
-        x = self.body(x)
-        return {name: head(x) for name, head in self.heads.items()}
-
-
-class ByHand(nn.Module):
-    """A layer written by hand (no class of torch's) on a module that holds others, and one that holds none."""
-
-    class Leaf(nn.Module):
-        def __init__(self, n: int, m: int) -> None:
-            super().__init__()
-            self.kernel = nn.Parameter(torch.zeros(n, m))
-
-        def forward(self, x: Tensor) -> Tensor:
-            return x @ self.kernel
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.inner, self.norm = nn.Parameter(torch.zeros(D, D)), nn.LayerNorm([4, D])
-        self.leaf, self.scale = self.Leaf(D, D), nn.Parameter(torch.ones(4, D))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.leaf(self.norm(x) @ self.inner * self.scale)
-
-
-def hidden(roles: Roles) -> set[str]:
-    return {name for name, role in roles.items() if role == "matrix"}
-
-
-def heads(roles: Roles) -> set[str]:
-    return {name for name, role in roles.items() if role == "head"}
+from tests.unit.role_models import (
+    IDS,
+    IMAGE,
+    X4,
+    ByHand,
+    Critic,
+    D,
+    Factors,
+    Heads,
+    Language,
+    Mixture,
+    Pixels,
+    Roles,
+    TiedByHand,
+    Vision,
+    X,
+    heads,
+    hidden,
+)
 
 
 # What was found was wrong in every line that is not said to be as before.
@@ -159,11 +97,12 @@ def test_the_layers_of_torch_own_what_is_theirs() -> None:
     assert hidden(roles) | heads(roles) == {"q_proj_weight", "k_proj_weight", "v_proj_weight", "out_proj.weight"}
     assert roles["bias_k"] == roles["bias_v"] == "vector"
     for cell in (nn.LSTM(D, 3, 2, proj_size=2), nn.GRU(D, 3, bidirectional=True), nn.RNN(1, 3), nn.LSTMCell(D, 3)):
-        # One number in: a row of weights is a vector.
-        expected = {n for n, p in cell.named_parameters() if p.ndim == 2 and min(p.shape) > 1}
+        # Also with one number in, as of a linear layer.
+        expected = {n for n, p in cell.named_parameters() if p.ndim == 2}
         assert hidden(roles_of(cell)) == expected
-    assert roles_of(nn.Bilinear(3, 4, 5))["weight"] == "matrix"
-    assert roles_of(nn.ConvTranspose2d(3, 4, 2))["weight"] == "matrix"
+    for layer in (nn.Bilinear(3, 4, 5), nn.ConvTranspose2d(3, 5, 2)):
+        assert roles_of(layer)["weight"] == "head"
+        assert roles_of(nn.ModuleList([layer, nn.Linear(5, 2)]))["0.weight"] == "matrix"
     narrow = nn.Sequential(nn.Linear(1, 4), nn.Linear(4, 1))
     assert roles_of(narrow) == {"0.weight": "matrix", "0.bias": "vector", "1.weight": "head", "1.bias": "vector"}
 
@@ -340,14 +279,6 @@ def test_weights_without_a_shape_yet_are_refused_or_get_it_from_the_example() ->
     assert heads(roles_of(model, X)) == {"2.weight"}
 
 
-def test_a_head_registered_first_has_all_hidden_layers_below_it() -> None:
-    model = Vision()
-    rows = groups_of(model, ["layer_decay"])
-    assert rows.rows[rows.index["head.weight"]].above == 0
-    below = [rows.rows[rows.index[f"body.layers.0.{n}.weight"]].above for n in ("linear1", "linear2")]
-    assert below[0] > below[1] > 0
-
-
 def test_an_added_group_has_the_role_it_names_or_that_of_its_shapes() -> None:
     model, added = Language(tied=False, first=False), [nn.Linear(D, D), nn.Linear(D, D)]
     optimizer = build_optimizer("muon", model)
@@ -361,3 +292,59 @@ def test_an_added_group_has_the_role_it_names_or_that_of_its_shapes() -> None:
     assert ["buffer" in optimizer.state[p] for p in added[1].parameters()] == [True, False]
     with pytest.raises(SpecError, match="unknown role 'heads'; did you mean 'head'"):
         optimizer.add_param_group({"params": [nn.Parameter(torch.ones(2, 2))], "role": "heads"})
+
+
+@pytest.mark.parametrize("seen", [False, True], ids=["registered", "used"])
+@pytest.mark.parametrize(
+    ("model", "example", "expected"),
+    [
+        (Critic(apart=False), X4, {"policy.0.weight", "value.0.weight"}),
+        (TiedByHand(), IDS, set()),
+        (Pixels(), IMAGE, {"out.weight"}),
+        (nn.Sequential(Factors(D), nn.ReLU(), Factors(2)), X, {"2.base.weight"}),
+        (Mixture(), X, {"out.weight"}),
+    ],
+    ids=["critic", "tied by hand", "convolution", "adapter", "experts"],
+)
+def test_output_layers_that_are_not_the_last_linear_layer(
+    model: nn.Module, example: Tensor, expected: set[str], seen: bool
+) -> None:
+    roles = roles_of(model, example if seen else None)
+    assert heads(roles) == expected
+    factors = {name for name in roles if "lora" in name}
+    assert factors <= hidden(roles)
+    assert {name for name, role in roles.items() if role == "stack"} == {n for n in roles if n in ("w1", "w2")}
+
+
+def test_networks_that_share_nothing_have_each_its_head() -> None:
+    assert heads(roles_of(Critic(apart=True))) == {"policy.2.weight", "value.2.weight"}
+
+
+def test_weight_decay_goes_by_role() -> None:
+    model = Vision()
+    model.norm = nn.LayerNorm([2, 3, 4])
+    model.by_hand = type("ImageNorm2d", (nn.Module,), {})()
+    model.by_hand.weight = nn.Parameter(torch.ones(2, 3, 4))
+    model.scaled = parametrizations.weight_norm(nn.Linear(D, D))
+    expected = {n for n, role in roles_of(model).items() if role in ("matrix", "head")} | {"table"}
+    assert decaying(model) == expected, (
+        "what is added, a token or a position, is a bias; a table by hand may be a matrix"
+    )
+    assert {"cls_token", "pos_embed", "prompts.0", "norm.weight", "by_hand.weight"}.isdisjoint(expected)
+    assert "scaled.parametrizations.weight.original0" not in expected
+    optimizer = build_optimizer("adamw", model, weight_decay=0.1)
+    decayed = {id(p) for g in optimizer.param_groups if g["weight_decay"] for p in g["params"]}
+    assert decayed == {id(model.get_parameter(n)) for n in expected}
+    assert not [n for n, one in look_at(Vision(), X).known.items() if one.decays and one.role == "embedding"]
+    assert "tokens.weight" in decaying(Language(tied=False, first=True))
+    assert decaying(nn.LSTM(1, 3)) == {"weight_ih_l0", "weight_hh_l0"}
+    given = build_optimizer("adamw", model.named_parameters(), weight_decay=0.1, roles={"cls_token": "vector"})
+    assert [g["weight_decay"] for g in given.param_groups if id(model.cls_token) in map(id, g["params"])] == [0.0]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_weight_decay_of_the_catalogues_networks_is_that_of_two_axes(name: Any) -> None:
+    model = outline(
+        CatalogueModel(name=name), (3, 8, 8) if name in ("cnn", "resnet") else (7,), 3, cardinalities=(3, 4)
+    )
+    assert decaying(model) == {n for n, p in model.named_parameters() if p.ndim >= 2}

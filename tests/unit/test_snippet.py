@@ -99,6 +99,15 @@ def test_the_snippet_runs_as_printed_and_follows_the_schedule(optimizer: str, sc
     assert not rich or decays[1] == 0
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "lion"])
+def test_the_snippet_spares_norms_of_many_axes(optimizer: str) -> None:
+    model = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 1), torch.nn.LayerNorm([2, 3, 3]), torch.nn.Linear(3, 2))
+    names: dict = {"model": model, "total_steps": 40}
+    exec(make_snippet(configuration_from(optimizer, {"weight_decay": 0.02}, Search()), TRAINED), names)
+    decayed = {id(p) for g in names["optimizer"].param_groups if g["weight_decay"] for p in g["params"]}
+    assert decayed == {id(model[0].weight), id(model[2].weight)}
+
+
 def modules_of(source: str) -> set[str]:
     return {alias.name for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Import) for alias in node.names}
 

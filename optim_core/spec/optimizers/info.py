@@ -11,7 +11,7 @@ from optim_core.spec.errors import SpecError
 from optim_core.spec.optimizers import families
 
 SampleAs = Literal["value", "one_minus", "flag"]
-Role = Literal["matrix", "vector", "embedding", "norm", "head"]
+Role = Literal["matrix", "stack", "vector", "embedding", "norm", "head"]
 Shape = tuple[int, ...]
 ALL_SCHEDULES = ("constant", "cosine", "linear", "step", "one_cycle")
 

@@ -18,7 +18,7 @@ from optim_core.spec.optimizers.info import (
     lr,
     one_minus,
 )
-from optim_core.spec.optimizers.roles import orthogonalised, preconditioned, triangular
+from optim_core.spec.optimizers.roles import matrices, orthogonalised, preconditioned, triangular
 
 _SHAMPOO_MEMORY = one_minus("shampoo_beta", 0.95, 0.8, 0.999, "memory of the statistics", None)
 _FREQUENCY = count("precondition_frequency", 10, 1, 1000, "steps between two refreshes: cost, not quality")
@@ -31,16 +31,19 @@ def _orthogonal(shape: Shape, role: Role) -> int:
 def _both_sides(shape: Shape, role: Role) -> int:
     if not preconditioned(role, shape):
         return 2 * prod(shape)
-    return 2 * prod(shape) + 2 * (shape[0] ** 2 + prod(shape[1:]) ** 2)
+    count, rows, columns = matrices(role, shape)
+    return 2 * prod(shape) + 2 * count * (rows**2 + columns**2)
 
 
 def _one_row(shape: Shape, role: Role) -> int:
-    return 2 * max(shape[0], prod(shape[1:])) + 1 if orthogonalised(role, shape) else 2 * prod(shape)
+    count, *sides = matrices(role, shape)
+    return count * (2 * max(sides) + 1) if orthogonalised(role, shape) else 2 * prod(shape)
 
 
 def _factors(shape: Shape, role: Role) -> int:
-    sides = (shape[0], prod(shape[1:])) if len(shape) >= 2 else (prod(shape),)
-    return prod(shape) + sum(n * n if triangular(shape, n) else n for n in sides)
+    count, rows, columns = matrices(role, shape)
+    sides = (rows, columns) if len(shape) >= 2 else (rows,)
+    return prod(shape) + count * sum(n * n if triangular(shape, n) else n for n in sides)
 
 
 MATRICES: tuple[OptimizerInfo, ...] = (
@@ -67,7 +70,7 @@ MATRICES: tuple[OptimizerInfo, ...] = (
         weight_decay="decoupled",
         reference="Jordan et al. 2024; Liu et al. 2025, arXiv 2502.16982; torch.optim.Muon(adjust_lr_fn='match_rms_adamw')",
         wins_when="matrix-shaped hidden weights: transformers, deep or recurrent networks, larger batches",
-        pitfalls="not for embeddings, heads and vectors, which AdamW takes; stacked experts are one; five products a step",
+        pitfalls="not for embeddings, heads and vectors, which AdamW takes; five products a step",
         couples="matrix",
         applies_to="hidden matrices; AdamW takes embeddings, head, biases and norms",
         state_numbers=_orthogonal,

@@ -22,6 +22,7 @@ from optim_core.spec.optimizers.info import (
     lr,
     one_minus,
 )
+from optim_core.spec.optimizers.roles import matrices
 
 
 def _factored(shape: Shape, role: Role) -> int:
@@ -33,7 +34,7 @@ def _corrected(shape: Shape, role: Role) -> int:
 
 
 def _one_more(shape: Shape, role: Role) -> int:
-    return prod(shape) + 1
+    return prod(shape) + matrices(role, shape)[0]
 
 
 def _confident(shape: Shape, role: Role) -> int:
@@ -41,7 +42,8 @@ def _confident(shape: Shape, role: Role) -> int:
 
 
 def _rows(shape: Shape, role: Role) -> int:
-    return prod(shape) + (shape[0] if len(shape) >= 2 else 1)
+    count, rows, _ = matrices(role, shape)
+    return prod(shape) + (count * rows if len(shape) >= 2 else 1)
 
 
 NORMS: tuple[OptimizerInfo, ...] = (

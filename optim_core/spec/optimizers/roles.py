@@ -1,4 +1,4 @@
-"""Which weights a method for matrices applies to."""
+"""Which weights a method for matrices applies to, and what matrices it sees in them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,28 @@ from optim_core.spec.optimizers.info import Role, Shape
 MAX_SIDE = 2048
 
 
+def in_front(role: Role, axes: int) -> int:
+    """How many of a weight's axes only count its matrices: of a stack (E, A, B) the first, of a kernel (out, in, h, w) none."""
+    return max(0, axes - 2) if role == "stack" else 0
+
+
+def matrices(role: Role, shape: Shape) -> tuple[int, int, int]:
+    """(count, A, B): a kernel as one matrix (out, in·h·w), a stack (E, A, B) as E of them, a vector as one column."""
+    front = in_front(role, len(shape))
+    own = shape[front:]
+    if len(own) < 2:
+        return 1, prod(own), 1
+    return prod(shape[:front]), own[0], prod(own[1:])
+
+
 def orthogonalised(role: Role, shape: Shape) -> bool:
-    """Muon's part: hidden matrices and kernels."""
-    return role == "matrix" and len(shape) >= 2
+    """Muon's part: hidden matrices, stacks of them and kernels."""
+    return role in ("matrix", "stack") and len(shape) >= 2
 
 
 def preconditioned(role: Role, shape: Shape) -> bool:
-    """Shampoo's and SOAP's part: every matrix, a kernel as (out, in·h·w), unless a side is too long."""
-    return role in ("matrix", "embedding", "head") and len(shape) >= 2 and max(shape[0], prod(shape[1:])) <= MAX_SIDE
+    """Shampoo's and SOAP's part: all matrices, unless a side is too long."""
+    return role not in ("vector", "norm") and len(shape) >= 2 and max(matrices(role, shape)[1:]) <= MAX_SIDE
 
 
 def triangular(shape: Shape, size: int) -> bool:
