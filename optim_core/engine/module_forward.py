@@ -25,11 +25,16 @@ class ModuleForward:
     ) -> None:
         self._task, self._skeleton, self._shared = task, skeleton, shared
         self._seeds = [trial.seed for trial in trials]
+
+        def another() -> nn.Module:
+            return task.make_model(0)
+
         self._form: ModuleForm = (
-            task.proof.form(skeleton, task.loss_on, task.another, shared=shared)
+            task.proof.form(skeleton, task.loss_on, another, shared=shared)
             if form.engine == "batched"
-            else Looped(skeleton, task.loss_on, task.another)
+            else Looped(skeleton, task.loss_on, another)
         )
+        self._frozen = {name for name, p in skeleton.named_parameters() if not p.requires_grad}
         self._step = 0
         self._ahead: Iterator[Any] = iter(())
         self._batch: Any = None
@@ -37,7 +42,7 @@ class ModuleForward:
     def begin(self, first: int, last: int, rows: Callable[[int], Tensor]) -> None:
         """See ``Forward``: the batches of these steps are read ahead of time."""
         wanted = (rows(step)[0] if self._shared else rows(step) for step in range(first, last))
-        self._ahead = self._task.train.batches(wanted, first)
+        self._ahead = self._task.batches(wanted, first)
 
     def at(self, step: int, buffers: Weights) -> None:
         """See ``Forward``."""
@@ -50,11 +55,19 @@ class ModuleForward:
         whole = self._shared or span == slice(None)
         batch = self._batch if whole else map_tree(lambda t: t[span], self._batch)
         seeds = self._seeds[span]
+        weights, buffers = self._sorted(weights, buffers)
         return self._form.losses(weights, buffers, batch, slots, shared=self._shared, seeds=seeds, step=self._step)
 
     def outputs(self, weights: Weights, buffers: Weights, batch: Any) -> Any:
         """See ``Forward``: what the task's judge wants to know of a batch."""
-        return self._form.outputs(self._task.judge.of, weights, buffers, batch, shared=True)
+        return self._form.outputs(self._task.judge.of, *self._sorted(weights, buffers), batch, shared=True)
+
+    def _sorted(self, weights: Weights, buffers: Weights) -> tuple[Weights, Weights]:
+        """Frozen weights, which the pack holds as constants, are parameters of the module all the same."""
+        if not self._frozen:
+            return weights, buffers
+        frozen = {name: buffers[name] for name in self._frozen}
+        return {**weights, **frozen}, {name: b for name, b in buffers.items() if name not in self._frozen}
 
     def measure(self, weights: Weights, buffers: Weights) -> None:
         """See ``Forward``."""

@@ -14,6 +14,7 @@ from optim_core.engine.optimizer_times import optimizer_seconds
 from optim_core.engine.result import PackTooLarge, too_large
 from optim_core.spec.errors import TrainingError, WhichoptError
 from optim_core.spec.trial import Form, ProbeReport, UnitResult
+from optim_core.tasks.build import Problem
 from optim_core.tasks.layers_line import layers_line
 from optim_core.tasks.task import Task
 
@@ -21,6 +22,7 @@ PACK = 16
 # A budget of fewer seconds takes the form that is usually the fastest, and times no optimizer.
 HURRIED_S = 10.0
 SHARED = "stacked layers: trials share each forward and backward"
+MODULE = "your module for many trials at once, proven equal to training it alone"
 
 
 def probe(problem: Task) -> UnitResult:
@@ -98,6 +100,8 @@ def _reason(problem: Task, form: Form) -> str:
         return reason
     if form.engine == "sequential":
         return "one trial after the other was faster than any stacked form"
+    if not isinstance(problem, Problem):
+        return MODULE
     return "vectorised: all trials of a part share each step" if form.vectorise else SHARED
 
 

@@ -44,8 +44,9 @@ class OwnJudge:
     widest: int
     constant: Callable[[Any], Any] | None
     _truth: dict[Split, Any] = field(default_factory=dict)
-    # How many there were the last time: a pack is scored before its rows are asked for.
+    # How many there were the last time.
     _trials: int = 16
+    minority: float | None = None
 
     def of(self, module: nn.Module, batch: Any) -> dict[str, Any]:
         """A batch → tensors with its rows (of a loss without a name: blocks of rows) first. Runs under ``torch.vmap``."""
@@ -64,9 +65,10 @@ class OwnJudge:
             values = losses.new_tensor([scored.get(i, torch.nan) for i in range(trials)])
         return tuple(torch.where(finite, each, torch.nan) for each in (losses, values))  # type: ignore[return-value]
 
-    def rows(self, split: Split, run: Run, wanted: Sequence[int]) -> dict[int, np.ndarray]:
+    def rows(self, split: Split, run: Run, wanted: Sequence[int], trials: int) -> dict[int, np.ndarray]:
         """See ``Judge``. Of a person's own metric the pseudo-values of blocks of rows; a trial with one that is not finite has
         none."""
+        self._trials = trials
         parts, kept = self._collect(split, run, self._first(split, wanted))
         finite = parts["finite"].all(1).tolist()
         wanted = [i for i in wanted if finite[i]]

@@ -105,6 +105,7 @@ class OwnSource:
             samples={"validation": splits.validation, "test": splits.test},
             widest=self._widest,
             constant=constant_answer(self.reading, self._measure.shown, seen),
+            minority=self._minority(splits),
         )
         task = OwnTask(
             spec=self._spec,
@@ -122,7 +123,6 @@ class OwnSource:
             dtype=self._dtype,
             device=self._device,
             y_scale=_deviation(seen) if self.reading.kind == "number" else 1.0,
-            minority=self._minority(splits),
         )
         curriculum = self._spec.training.curriculum
         if curriculum is not None:

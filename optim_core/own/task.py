@@ -26,6 +26,7 @@ from optim_core.spec.problem import StudySpec
 from optim_core.spec.trial import WORST_VALUE
 from optim_core.tasks.build import DEFAULT_EPOCHS, MAX_DEFAULT_STEPS, MIN_DEFAULT_STEPS, TIE_BREAK
 from optim_core.tasks.teacher import difficulty
+from optim_core.vmapped import Proof, prove
 
 # Rows that show what batches, outputs and targets look like: a number that no usual axis has.
 EXAMPLE_ROWS = 7
@@ -37,7 +38,7 @@ class OwnTask:
     """See ``tasks.task.Task``. Made by ``source.OwnSource``.
 
     ``metric``: as row scores of that kind are read, ``score`` or ``error`` for a function; ``shown_metric``: as a person calls
-    it. ``y_scale``: deviation of the training targets, of one number a sample. ``minority``: the share of the rarest class.
+    it. ``y_scale``: deviation of the training targets, of one number a sample.
     """
 
     spec: StudySpec
@@ -55,7 +56,6 @@ class OwnTask:
     dtype: torch.dtype
     device: torch.device
     y_scale: float
-    minority: float | None
 
     @property
     def task(self) -> str:
@@ -105,12 +105,31 @@ class OwnTask:
         return min(max(DEFAULT_EPOCHS * self.steps_per_epoch, MIN_DEFAULT_STEPS), MAX_DEFAULT_STEPS)
 
     def make_model(self, seed: int) -> nn.Module:
-        """See ``Task``. Weights that the person froze stay frozen."""
-        return self.models.make(seed)
+        """See ``Task``. Weights that the person froze stay frozen; so do those that no loss uses, which torch's optimizers
+        leave alone too.
+        """
+        return next(self.make_models([seed]))
 
     def make_models(self, seeds: Iterable[int]) -> Iterator[nn.Module]:
         """See ``Task``."""
-        return map(self.models.make, seeds)
+        for seed in seeds:
+            model = self.models.make(seed)
+            for name in self.proof.unused:
+                model.get_parameter(name).requires_grad_(False)
+            yield model
+
+    @cached_property
+    def proof(self) -> Proof:
+        """Whether trials share a step with the results of plain runs, tried on a few samples. Raises what training raises."""
+        size = min(self.batch_size, len(self.splits.train))
+        rows = torch.arange(2 * size).remainder(len(self.splits.train))
+        batches = [self.batch(some) for some in rows.split(size)]
+        return prove(self.models.make, self.loss_on, batches, outputs_of=self.judge.of)
+
+    @property
+    def batchable(self) -> tuple[bool, str]:
+        """See ``Task``."""
+        return self.proof.equal, self.proof.reason
 
     def batch(self, rows: Tensor, step: int = 0) -> Any:
         """See ``Task``. ``step``: what a random augmentation draws depends on it, and on the rows."""

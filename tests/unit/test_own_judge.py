@@ -40,7 +40,7 @@ def _scored(task: Any, split: str = "validation") -> tuple[Any, Any, list[Any], 
     again = task.judge.score(split, vectorised(task, models), K)
     torch.testing.assert_close(again, (losses, values), rtol=1e-5, atol=1e-6)
     assert losses.dtype == values.dtype == torch.float64
-    return losses, values, *_outputs(task, models, split), task.judge.rows(split, run, range(K))
+    return losses, values, *_outputs(task, models, split), task.judge.rows(split, run, range(K), K)
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "f1", "auroc", "loss", "perplexity"])
@@ -295,7 +295,7 @@ def test_a_trial_that_is_not_finite_is_nan_alone(metric: Any) -> None:
     assert losses.isnan().tolist() == values.isnan().tolist() == [False, True, False]
     torch.testing.assert_close(losses[::2], whole[0][::2], rtol=1e-6, atol=1e-7)
     torch.testing.assert_close(values[::2], whole[1][::2], rtol=1e-6, atol=1e-7)
-    assert sorted(task.judge.rows("test", run, range(K))) == [0, 2]
+    assert sorted(task.judge.rows("test", run, range(K), K)) == [0, 2]
 
 
 def test_what_is_scored_at_once_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

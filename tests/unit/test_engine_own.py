@@ -1,0 +1,139 @@
+"""A person's module through the engine: the same as their own training loop, whatever the form and the company."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from optim_core.engine import probe, run_pack
+from optim_core.engine.loop import make_runner
+from optim_core.engine.seeding import batch_order
+from optim_core.own.source import OwnSource
+from optim_core.spec.problem import Budget, BuiltinDataset, CatalogueModel, Search, StudySpec, Training
+from optim_core.spec.space import default_configuration
+from optim_core.spec.trial import Form, TrialParams, UnitSpec
+
+STEPS = 25
+BATCHED, ALONE = Form(engine="batched", width=16), Form(engine="sequential", width=1)
+
+
+class Net(nn.Module):
+    """Skip connections, a norm with running statistics, a weight that nothing uses."""
+
+    def __init__(self, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Linear(6, 16), nn.BatchNorm1d(16)
+        self.second, self.last = nn.Linear(16, 16), nn.Linear(16, 3)
+        self.spare = nn.Linear(4, 4)
+        self.dropout = dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.relu(self.norm(self.first(x)))
+        return self.last(h + F.dropout(torch.tanh(self.second(h)), self.dropout, self.training))
+
+
+def data() -> tuple[Tensor, Tensor]:
+    x = torch.randn(300, 6, generator=torch.Generator().manual_seed(0))
+    return x, (x[:, :3] + 0.3 * x[:, 3:]).argmax(1)
+
+
+def source(make=Net, dtype: torch.dtype = torch.float64, **search) -> OwnSource:
+    spec = StudySpec(
+        model=CatalogueModel(name="mlp"), dataset=BuiltinDataset(name="iris"), search=Search(**search),
+        training=Training(steps=STEPS, batch_size=20), budget=Budget(trials=10),
+    )  # fmt: skip
+    return OwnSource(spec, make, data(), dtype=dtype)
+
+
+def trials(task, names: list[str], seeds: list[int]) -> list[TrialParams]:
+    return [
+        TrialParams(
+            number=i,
+            configuration=default_configuration(name, task.spec.search),
+            seed=seed,
+            stage="confirm",
+            origin="test",
+        )
+        for i, (name, seed) in enumerate(zip(names, seeds, strict=True))
+    ]
+
+
+def unit(pack: list[TrialParams], form: Form, kind="train") -> UnitSpec:
+    return UnitSpec(key="k", kind=kind, rung=0, horizon=STEPS, split="validation", trials=pack, form=form)
+
+
+def by_hand(task, trial: TrialParams) -> nn.Module:
+    """What a person would write, with torch's optimizer."""
+    model, order = task.models.make(trial.seed), batch_order(task, trial.seed, STEPS)
+    values = trial.configuration.hyperparameters
+    decays = [p for p in model.parameters() if p.ndim >= 2]
+    others = [p for p in model.parameters() if p.ndim < 2]
+    optimizer = torch.optim.AdamW(
+        [{"params": decays, "weight_decay": values["weight_decay"]}, {"params": others, "weight_decay": 0.0}],
+        lr=values["lr"], betas=(values["beta1"], values["beta2"]), eps=values["eps"],
+    )  # fmt: skip
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)
+    model.train()
+    for step in range(STEPS):
+        x, y = task.batch(order.rows(step))
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+        scheduler.step()
+    return model
+
+
+@pytest.mark.parametrize("form", [BATCHED, ALONE])
+@pytest.mark.parametrize("seeds", [[7, 7, 7], [7, 8, 9]])
+def test_weights_are_those_of_the_persons_own_loop(form: Form, seeds: list[int]) -> None:
+    task = source().problem()
+    pack = trials(task, ["adamw"] * 3, seeds)
+    constant = {"schedule": {"name": "constant"}}
+    pack = [t.model_copy(update={"configuration": t.configuration.model_copy(update=constant)}) for t in pack]
+    runner = make_runner(task, unit(pack, form), form)
+    runner.advance(0, STEPS)
+    found = runner.weights()
+    for i, trial in enumerate(pack):
+        for name, p in by_hand(task, trial).named_parameters():
+            torch.testing.assert_close(found[name][i], p.detach(), atol=1e-9, rtol=1e-9)
+
+
+def test_every_method_scores_alike_in_both_forms_and_any_company() -> None:
+    task = source(lambda: Net(0.2), optimizers=["adamw", "sgd", "lion", "muon", "sam", "schedule_free_adamw"]).problem()
+    names = task.spec.search.included()
+    pack = trials(task, names * 2, [3] * len(names) + [4] * len(names))
+    together = run_pack(task, unit(pack, BATCHED, "confirm"))
+    alone = run_pack(task, unit(pack, ALONE, "confirm"))
+    few = run_pack(task, unit(pack[2:5], BATCHED, "confirm"))
+    assert len({round(t.loss, 9) for t in together.trials}) == len(pack)
+    for one, other in zip(together.trials, alone.trials, strict=True):
+        assert one.loss == pytest.approx(other.loss, rel=1e-9)
+        assert one.rows == other.rows
+    assert [t.loss for t in few.trials] == pytest.approx([t.loss for t in together.trials[2:5]], rel=1e-9)
+
+
+def test_a_checkpoint_goes_on_bit_for_bit() -> None:
+    from optim_core.engine import Chunk, Interrupted
+
+    task = source(lambda: Net(0.2)).problem()
+    whole = unit(trials(task, ["adamw", "sgd", "lion"], [5, 5, 5]), BATCHED)
+    chunks = iter(range(100))
+
+    def stop(chunk: Chunk) -> bool:
+        return next(chunks) < 3
+
+    with pytest.raises(Interrupted) as interrupted:
+        run_pack(task, whole, on_chunk=stop)
+    resumed = run_pack(task, whole, checkpoint=interrupted.value.checkpoint)
+    assert resumed.trials == run_pack(task, whole).trials
+
+
+def test_the_probe_says_how_it_will_be_trained() -> None:
+    report = probe(source(optimizers=["adamw", "sgd"]).problem()).probe
+    assert report is not None
+    assert (report.task, report.metric, report.train_rows) == ("classification", "accuracy", 180)
+    assert report.form is not None
+    assert report.engine_reason
+    assert report.minority == pytest.approx(min(data()[1].bincount()) / 300)
