@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
 
 import torch
 
@@ -12,6 +14,24 @@ from optim_core.spec.optimizers import unwrap
 # Entries of a param group that are no hyperparameters.
 METHOD = "method"
 NAMES = "param_names"
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def never_compiled(method: Method) -> Method:
+    """``method`` as it stands, also inside a function that is compiled: the compiler cannot follow what it does.
+
+    torch's decorator loads the compiler, for half a second; here that waits for the first call, and making any optimizer of
+    torch has done it by then.
+    """
+    found: list[Callable[..., Any]] = []
+
+    @wraps(method)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        if not found:
+            found.append(torch.compiler.disable(method))
+        return found[0](*args, **kwargs)
+
+    return run  # type: ignore[return-value]
 
 
 class NamedOptimizer(torch.optim.Optimizer):
