@@ -7,14 +7,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from optim_core.minimizers.named_optimizer import NamedOptimizer
+from optim_core.minimizers.named_optimizer import NamedOptimizer, weights_in
 from optim_core.minimizers.torch_face import MinimizerOptimizer
 from optim_core.spec.errors import SpecError
 from optim_core.spec.optimizers import OPTIMIZERS, Role
 from optim_core.spec.techniques import complete_techniques
 from optim_core.transforms import eight_bit
 from optim_core.transforms.groups import LAYER_RATES
-from optim_core.transforms.hyperparameters import Values, check_group, complete_values, group_values
+from optim_core.transforms.hyperparameters import Values, complete_values, group_values
 from optim_core.transforms.parameter_groups import NamedParameters, model_groups, parameter_groups
 from optim_core.transforms.roles import roles_of
 from optim_core.transforms.saved_state import STATE_BITS
@@ -138,8 +138,7 @@ def _with_names(groups: Groups, named: list[tuple[str, nn.Parameter]]) -> Groups
 
 def _as_given(name: str, group: dict[str, Any], values: Values) -> dict[str, Any]:
     """A param group of a person's, its own values checked."""
-    check_group(name, group)
-    params = group["params"]
+    params = weights_in(group)
     # An iterator would be empty the second time; a set is refused by torch, which wants an order.
     params = [params] if isinstance(params, Tensor) else params if isinstance(params, set) else list(params)
     return {**group_values(name, {key: v for key, v in group.items() if key != "params"}, values), "params": params}
