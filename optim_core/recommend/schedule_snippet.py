@@ -156,7 +156,7 @@ def _plateau(words: dict[str, str], warm: bool) -> str:
     """A warm-up in front must be one that multiplies the rate as it is, or it would undo the reductions."""
     warmup = (
         f"warmup = max(1, round({words['warmup_fraction']} * total_steps))\n"
-        "warmup_scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1 / warmup, 1.0, total_iters=warmup - 1)\n"
+        "warmup_scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1 / warmup, 1.0, total_iters=warmup - 1)\n\n"
         if warm
         else ""
     )
