@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from optim_core import engine
 from optim_core.engine import Chunk, Interrupted, PackTooLarge
-from optim_core.spec.errors import TrainingError
+from optim_core.spec.errors import PortableError, TrainingError
 from optim_core.spec.problem import BuiltinDataset, CatalogueModel, StudySpec
 from optim_core.spec.trial import CurvePoint, UnitResult, UnitSpec
 from optim_core.tasks import Problem, ProblemSource, build_problem
@@ -18,7 +18,7 @@ log = logging.getLogger("whichopt.worker")
 OnChunk = Callable[[int, list[tuple[int, CurvePoint]], Callable[[], bytes] | None], bool]
 
 
-class Stopped(Exception):
+class Stopped(PortableError):
     """Training was asked to stop. ``checkpoint`` continues it; None when there is nothing to continue from."""
 
     def __init__(self, checkpoint: bytes | None) -> None:

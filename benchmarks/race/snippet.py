@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,12 +23,13 @@ class Pasted:
 
 
 def paste(source: str, model: nn.Module, total_steps: int) -> Pasted:
-    """Run ``source``, which builds ``optimizer`` and may build ``scheduler`` and ``warmup_scheduler``.
+    """Run ``source``, which builds ``optimizer`` and may build ``scheduler`` and ``warmup_scheduler``. A line in it that says
+    ``total_steps`` is changed to ours, as it asks for.
 
     Sources are those of the race's own tools. Raises what the source raises.
     """
     scope: dict[str, Any] = {"model": model, "total_steps": total_steps}
-    exec(source, scope)
+    exec(re.sub(r"(?m)^total_steps = \d+", f"total_steps = {total_steps}", source), scope)
     found = [scope[name] for name in ("warmup_scheduler", "scheduler") if name in scope]
     waiting = [each for each in found if isinstance(each, ReduceLROnPlateau)]
     return Pasted(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from optim_core.spec.errors import WhichoptError
+from optim_core.spec.errors import PortableError, WhichoptError
 from optim_core.spec.trial import CurvePoint
 
 
@@ -35,7 +35,7 @@ def keep_going(chunk: Chunk) -> bool:
     return True
 
 
-class Interrupted(Exception):
+class Interrupted(PortableError):
     """The callback asked to stop. ``checkpoint`` continues the pack bit for bit."""
 
     def __init__(self, checkpoint: bytes) -> None:

@@ -2,16 +2,62 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Any, TypeVar
 
 import torch
 
 from optim_core.spec.errors import SpecError
-from optim_core.spec.optimizers import unwrap
+from optim_core.spec.names import unknown_name
+from optim_core.spec.optimizers import OPTIMIZERS, unwrap
 
 # Entries of a param group that are no hyperparameters.
 METHOD = "method"
 NAMES = "param_names"
+# What a param group may say besides hyperparameters: ours, torch's, what torch's schedulers write there, and timm's.
+_OF_GROUPS = (
+    "params", "betas", "role", "places", "maximize", "base_lr", "name", METHOD, NAMES, "differentiable",
+    "initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum", "swa_lr", "lr_scale",
+)  # fmt: skip
+# torch's argument → the method that it makes.
+_METHODS = {
+    ("sgd", "nesterov"): "nesterov",
+    ("sgd", "momentum"): "momentum",
+    ("adamw", "amsgrad"): "amsgrad",
+    ("adam", "amsgrad"): "amsgrad",
+}
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def never_compiled(method: Method) -> Method:
+    """``method`` as it stands, also inside a function that is compiled: the compiler cannot follow what it does.
+
+    torch's decorator loads the compiler, for half a second; here that waits for the first call, and making any optimizer of
+    torch has done it by then.
+    """
+    found: list[Callable[..., Any]] = []
+
+    @wraps(method)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        if not found:
+            found.append(torch.compiler.disable(method))
+        return found[0](*args, **kwargs)
+
+    return run  # type: ignore[return-value]
+
+
+def weights_in(group: Mapping[str, Any]) -> Any:
+    """The ``params`` of a param group. Raises SpecError where it has none."""
+    if "params" not in group:
+        raise SpecError("a param group needs params, its weights", code="wrong_type")
+    return group["params"]
+
+
+def method_of(name: str, key: str) -> str:
+    """What torch has as an argument of another method may be a method here: the end of a message, or nothing."""
+    method = _METHODS.get((name, key))
+    return f"; that is the method {method!r}" if method else ""
 
 
 class NamedOptimizer(torch.optim.Optimizer):
@@ -40,10 +86,24 @@ class NamedOptimizer(torch.optim.Optimizer):
         return "\n".join([*lines, ")"])
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """As torch's. Weights of a later group may lack names where the first ones have them: their places serve."""
+        """As torch's. Weights of a later group may lack names where the first ones have them: their places serve.
+
+        Raises SpecError for an entry that nothing reads: a hyperparameter whose name is not quite right would be lost.
+        """
+        if isinstance(param_group, dict):
+            self._check_entries(param_group)
         if self.param_groups and isinstance(param_group, dict):
-            param_group = {**param_group, "params": self._named_as_before(param_group["params"])}
+            param_group = {**param_group, "params": self._named_as_before(weights_in(param_group))}
         super().add_param_group(param_group)
+
+    def _check_entries(self, group: Mapping[str, Any]) -> None:
+        known = (*OPTIMIZERS[self.method].defaults(), *self.defaults, *_OF_GROUPS)
+        for key in group:
+            if key not in known:
+                message = (
+                    f"{self.method}: param group: {unknown_name('entry', key, known)}{method_of(self.method, key)}"
+                )
+                raise SpecError(message, code="unknown_field")
 
     def _named_as_before(self, params: Any) -> list[Any]:
         listed = [params] if isinstance(params, torch.Tensor) else params

@@ -13,12 +13,21 @@ from torch import Tensor
 from optim_core.minimizers.base import Vector, usable
 from optim_core.minimizers.counted import Counted
 from optim_core.minimizers.limits import check_size
-from optim_core.minimizers.named_optimizer import NamedOptimizer
+from optim_core.minimizers.named_optimizer import METHOD, NamedOptimizer, never_compiled
 from optim_core.minimizers.registry import find_minimizer, minimize
 from optim_core.spec.errors import SpecError
 from optim_core.spec.keys import derive_seed
 
 MAX_EVALUATIONS = 200
+
+
+class _Group(dict[str, Any]):
+    """A param group of a method that may have no learning rate: torch's schedulers ask for one, and are told."""
+
+    def __missing__(self, key: str) -> Any:
+        if key == "lr":
+            raise SpecError(f"{self[METHOD]} has no learning rate to schedule", code="option_not_applicable")
+        raise KeyError(key)
 
 
 class MinimizerOptimizer(NamedOptimizer):
@@ -37,16 +46,22 @@ class MinimizerOptimizer(NamedOptimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """As torch's, with the refusals of the constructor."""
         super().add_param_group(param_group)
+        self.param_groups[-1] = _Group(self.param_groups[-1])
         trained = [p for group in self.param_groups for p in group["params"] if p.requires_grad]
         check_size([self.method], sum(p.numel() for p in trained))
         if any(p.is_complex() for p in trained):
             raise SpecError(f"{self.method} has no meaning for complex weights", code="complex_weights")
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.param_groups[:] = map(_Group, self.param_groups)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """As torch's. Raises SpecError for the state of another method."""
         self.check_method(state_dict)
         super().load_state_dict(state_dict)
 
+    @never_compiled
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
         """Run the method; the loss of the best point as the closure gave it (without weight decay).
 

@@ -1,7 +1,7 @@
 """The schedule as Python: lines that build ``scheduler``, given ``optimizer`` and ``total_steps``.
 
-torch's own class where it gives the same learning rates for every ``total_steps``, else the closed form of
-``optim_core.schedules`` written out in a LambdaLR.
+torch's own class where it gives the same learning rates for every ``total_steps`` and every loss, else the closed form of
+``optim_core.schedules`` written out in a LambdaLR, or torch's class corrected.
 """
 
 from __future__ import annotations
@@ -35,11 +35,17 @@ _CLASSES = {
         "    pct_start={pct_start}, div_factor={div_factor}, final_div_factor={final_div_factor}, {phases}"
         "cycle_momentum=False,\n)"
     ),
-    "reduce_on_plateau": (
-        "ReduceLROnPlateau(\n"
-        "    optimizer, factor={gamma}, patience={patience}, threshold={threshold}, cooldown={cooldown}, eps=0.0,\n)"
-    ),
 }
+
+# torch multiplies a best loss below zero by 1 − threshold too, and takes a worse one for a better one.
+_PLATEAU = """
+class Plateau(torch.optim.lr_scheduler.ReduceLROnPlateau):
+    def step(self, loss):  # a loss has to fall by the threshold, also below zero
+        self.threshold = -{threshold} if self.best < 0 else {threshold}
+        super().step(loss)
+
+
+scheduler = Plateau(optimizer, factor={gamma}, patience={patience}, cooldown={cooldown}, eps=0.0)"""
 
 # Phases of one_cycle up to the last one's end: (first step, last step, f there, f here).
 _TWO_LEGS = "(0, peak, low, 1.0), (peak, last, 1.0"
@@ -150,8 +156,8 @@ def _plateau(words: dict[str, str], warm: bool) -> str:
     """A warm-up in front must be one that multiplies the rate as it is, or it would undo the reductions."""
     warmup = (
         f"warmup = max(1, round({words['warmup_fraction']} * total_steps))\n"
-        "warmup_scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1 / warmup, 1.0, total_iters=warmup - 1)\n"
+        "warmup_scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1 / warmup, 1.0, total_iters=warmup - 1)\n\n"
         if warm
         else ""
     )
-    return f"{warmup}scheduler = torch.optim.lr_scheduler.{_CLASSES['reduce_on_plateau'].format(**words)}"
+    return warmup + _PLATEAU.format(**words)

@@ -1,4 +1,4 @@
-"""The answer as Python: lines that build optimizer and scheduler, given ``model`` and ``total_steps``."""
+"""The answer as Python: lines that build optimizer and scheduler, given ``model``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ _WIDTH = 100
 
 
 def make_snippet(configuration: Configuration, trained: Trained) -> str:
-    """Runnable source. It needs ``model`` (an nn.Module) and ``total_steps`` (optimizer steps of the whole run).
+    """Runnable source. It needs ``model`` (an nn.Module) alone, and says ``total_steps`` (optimizer steps of the whole run)
+    as they were measured where anything depends on them, in a line to be changed.
 
     torch alone where torch has the method, proved equal by a test, else the library alone. Three classes of torch's are
     other methods: Muon refuses kernels, iterates in bfloat16 on every device and needs a second optimizer for all weights
@@ -36,15 +37,21 @@ def make_snippet(configuration: Configuration, trained: Trained) -> str:
     if not alone:
         ours = f"import optim_core  # of the distribution {DISTRIBUTION}, or of whichopt itself"
         imports = ["\n".join(imports), ours] if imports else [ours]
-    parts = ["\n\n".join(imports), f"{_found_with(trained)}\n{optimizer}", scheduler]
+    parts = ["\n\n".join(imports), f"{_found_with(trained, optimizer + scheduler)}\n{optimizer}", scheduler]
     return "\n\n".join(part for part in [*parts, _loop(configuration, schedule, row, inner)] if part) + "\n"
 
 
-def _found_with(trained: Trained) -> str:
+def _found_with(trained: Trained, source: str) -> str:
     each = round(trained.steps / trained.epochs)
+    used = "total_steps" in source
+    steps = (
+        f"\ntotal_steps = {trained.steps}  # as measured: set it to the optimizer steps of your whole run"
+        if used
+        else ""
+    )
     return (
-        f"# Measured with batches of {trained.batch_size} rows and total_steps = {trained.steps} "
-        f"({trained.epochs:.4g} epochs of {each} steps);\n# learning rate and schedule depend on both."
+        f"# Measured with batches of {trained.batch_size} rows in {trained.steps} steps "
+        f"({trained.epochs:.4g} epochs of {each} steps);\n# learning rate and schedule depend on both.{steps}"
     )
 
 

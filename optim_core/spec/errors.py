@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+import copyreg
+from typing import Any
 
-class WhichoptError(Exception):
+
+class PortableError(Exception):
+    """An error that crosses from one process to another as it is, whatever its constructor takes: Python would call that with
+    the message alone.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
+
+
+class WhichoptError(PortableError):
     """Base of all errors raised on purpose. ``code`` is stable; the message is for a person."""
 
     code = "internal"

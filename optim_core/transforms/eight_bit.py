@@ -1,4 +1,4 @@
-"""Adam's moments in eight bits (Dettmers et al. 2022, arXiv 2110.02861): block-wise quantisation on a dynamic tree."""
+"""Moments in eight bits (Dettmers et al. 2022, arXiv 2110.02861): block-wise quantisation on a dynamic tree."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from optim_core.transforms.base import TRIAL, Bundling, Hypers, Params, Role, State, Transform, pure
+from optim_core.transforms.base import TRIAL, Bundling, Hyper, Hypers, Params, Role, State, Transform, pure
 from optim_core.transforms.bundle import Bundle
 
 # Numbers that share a scale. The paper's 2048 saves a hundredth of a byte more and lets one large number spoil more others.
@@ -16,9 +16,16 @@ BLOCK = 256
 # Weights with fewer numbers keep float32, as in the paper.
 LEAST = 4096
 SCALES = ".scales"
-# Elementwise, all state in moments, nothing carried from step to step besides. True: the moment has a sign.
-METHODS = ("adam", "adamw", "amsgrad", "nadamw", "radam")
-_SIGNED = {"mean": True, "square": False, "highest": False}
+# Moments by what methods call them, and the last gradient. True: it has a sign. AdEMAMix's ``slow`` is none of them: what a
+# step adds to it is a hundredth of what eight bits tell apart.
+_SIGNED = {
+    "mean": True,
+    "change": True,
+    "previous": True,
+    "square": False,
+    "highest": False,
+    "infinity": False,
+}
 _DECADES = 7
 
 
@@ -82,8 +89,19 @@ def restored(codes: Tensor, scales: Tensor, signed: bool, dtype: torch.dtype) ->
     return (flat.view(-1, BLOCK) * scales.float().unsqueeze(1)).view(-1)[: codes.numel()].view(codes.shape).to(dtype)
 
 
+def beside_moments(method: Transform, hyper: Hyper) -> list[str] | None:
+    """What ``method`` keeps of a matrix besides moments of each of its numbers, by name: sums that only grow, slow averages,
+    weights, factors and what is shared by many numbers would not survive eight bits. None where it keeps nothing at all.
+    """
+    p = torch.empty(32, 128, device="meta")
+    state = method.init({"weight": p}, [hyper])
+    kept = {key: own["weight"] for key, own in state.items() if key != TRIAL}
+    return [key for key, x in kept.items() if key not in _SIGNED or x.shape != p.shape] if kept else None
+
+
 def eight_bit(inner: Transform) -> Transform:
-    """One of ``METHODS`` for one run, its moments kept in eight bits between steps; small weights as they are.
+    """A method that keeps moments alone (``beside_moments``), for one run, its moments in eight bits between steps; small
+    weights as they are.
 
     Weights take their turns, so that no more than one has its moments in float32 at a time.
     """
@@ -92,17 +110,27 @@ def eight_bit(inner: Transform) -> Transform:
         state = inner.init({name: p for name, p in params.items() if not _large(p)}, hypers)
         for name, p in params.items():
             if _large(p):
-                _close(state, name, inner.init({name: p}, hypers))
+                own = inner.init({name: p}, hypers)
+                _close(state, name, own)
+                if TRIAL in own:
+                    state.setdefault(TRIAL, {}).update(own[TRIAL])
         return state
 
     def update_(params: Params, grads: Params, state: State, hypers: Hypers, t: int) -> None:
+        # What a group carries on is the same for each of its weights, and every turn begins with that of the step before.
+        before = dict(state.get(TRIAL, {}))
         small = {name: p for name, p in params.items() if not _large(p)}
         if small:
             inner.update_(small, grads, state, hypers, t)
         for name, p in params.items():
             if _large(p):
                 opened = _open(state, name, p.dtype)
+                if before:
+                    opened[TRIAL] = dict(before)
                 inner.update_({name: p}, grads, opened, hypers, t)
+                for key, value in before.items():
+                    if opened[TRIAL][key] is not value:
+                        state[TRIAL][key] = opened[TRIAL][key]
                 _close(state, name, opened)
 
     return inner._replace(

@@ -9,21 +9,13 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from optim_core.minimizers.named_optimizer import method_of
 from optim_core.spec.errors import SpecError
 from optim_core.spec.names import unknown_name
 from optim_core.spec.optimizers import OPTIMIZERS, Hyperparameter, find_optimizer
 
 _PLAIN = {float, int, bool}
 Values = dict[str, float | bool]
-# torch's argument → the method that it makes.
-_METHODS = {
-    ("sgd", "nesterov"): "nesterov",
-    ("sgd", "momentum"): "momentum",
-    ("adamw", "amsgrad"): "amsgrad",
-    ("adam", "amsgrad"): "amsgrad",
-}
-# What a param group may say besides hyperparameters: what torch and its schedulers write there.
-_OF_GROUPS = ("params", "betas", "role", "maximize", "base_lr", "initial_lr", "param_names", "name")
 BETAS = ("beta1", "beta2", "beta3")
 
 
@@ -71,29 +63,12 @@ def complete_values(name: str, given: Mapping[str, Any]) -> Values:
     for key in plain:
         if key not in known:
             raise SpecError(
-                f"{name}: {unknown_name('hyperparameter', key, known)}{_method_of(name, key)}", code="unknown_field"
+                f"{name}: {unknown_name('hyperparameter', key, known)}{method_of(name, key)}", code="unknown_field"
             )
     values = {**known, **plain}
     for hyper in row.hyperparameters:
         _check(name, hyper, values[hyper.name])
     return values
-
-
-def check_group(name: str, group: Mapping[str, Any]) -> None:
-    """Raise SpecError where a param group that a person gives has no weights, or an entry that nothing reads."""
-    if "params" not in group:
-        raise SpecError("a param group needs params, its weights", code="wrong_type")
-    known = (*OPTIMIZERS[name].defaults(), *_OF_GROUPS)
-    for key in group:
-        if key not in known:
-            message = f"{name}: param group: {unknown_name('entry', key, known)}{_method_of(name, key)}"
-            raise SpecError(message, code="unknown_field")
-
-
-def _method_of(name: str, key: str) -> str:
-    """What torch has as an argument of another method may be a method here."""
-    methods = _METHODS.get((name, key))
-    return f"; that is the method {methods!r}" if methods else ""
 
 
 def group_values(name: str, group: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:

@@ -117,7 +117,7 @@ def build_transform(
     """The optimizer ``name`` (also ``wrapper(base)``) for weights as ``layout`` says; by default one trial, one group.
 
     ``techniques``: those that act on gradients and weights (``techniques.NEUTRAL``), around the method.
-    ``state_bits``: 8 for ``eight_bit.METHODS``, of one run.
+    ``state_bits``: 8 where a method keeps moments alone (``eight_bit.py``), of one run.
     Raises SpecError for an unknown name and for methods that do not work on gradients (``optim_core.minimizers``).
     """
     if find_optimizer(name).kind != "gradient":

@@ -8,16 +8,17 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from optim_core.minimizers.named_optimizer import NamedOptimizer
+from optim_core.minimizers.named_optimizer import NamedOptimizer, weights_in
 from optim_core.minimizers.torch_face import MinimizerOptimizer
 from optim_core.spec.errors import SpecError
 from optim_core.spec.optimizers import OPTIMIZERS, Role
 from optim_core.spec.techniques import complete_techniques
-from optim_core.transforms import eight_bit
 from optim_core.transforms.doubt import doubtful
+from optim_core.transforms.eight_bit import beside_moments
 from optim_core.transforms.groups import LAYER_RATES
-from optim_core.transforms.hyperparameters import Values, check_group, complete_values, group_values
+from optim_core.transforms.hyperparameters import Values, complete_values, group_values
 from optim_core.transforms.parameter_groups import NamedParameters, model_groups, parameter_groups
+from optim_core.transforms.registry import build_transform
 from optim_core.transforms.roles import Network, look_at
 from optim_core.transforms.saved_state import STATE_BITS
 from optim_core.transforms.schedulers import build_scheduler
@@ -64,7 +65,9 @@ def build_optimizer(
     ``hyperparameters``: by the catalogue's names or torch's ``betas``; numbers, or tensors and NumPy values of one number.
     ``maximize``: go uphill. ``techniques``: those of the catalogue that act on gradients, weights, their average or the
     rate of a layer; ``swa`` is here the step after which averaging starts. ``state_bits``: 8 keeps the moments of weights
-    with 4096 numbers and more in eight bits (``eight_bit.py``, the Adam family), a quarter of the memory.
+    with 4096 numbers and more in eight bits (``eight_bit.py``; of methods that keep moments alone, as Adam's family does), a
+    quarter of the memory. A 16-bit weight is rounded once a step: a change below half its last digit is lost, as in
+    torch.optim; where that matters, keep weights in float32 and compute in ``torch.autocast``.
 
     Every optimizer has ``.eval()`` and ``.train()``, which move the weights of methods that answer elsewhere (schedule-free,
     lookahead). SAM and the minimizers need ``step(closure)``. Raises SpecError for an unknown optimizer, hyperparameter or
@@ -142,8 +145,7 @@ def _with_names(groups: Groups, named: list[tuple[str, nn.Parameter]]) -> Groups
 
 def _as_given(name: str, group: dict[str, Any], values: Values) -> dict[str, Any]:
     """A param group of a person's, its own values checked."""
-    check_group(name, group)
-    params = group["params"]
+    params = weights_in(group)
     # An iterator would be empty the second time; a set is refused by torch, which wants an order.
     params = [params] if isinstance(params, Tensor) else params if isinstance(params, set) else list(params)
     return {**group_values(name, {key: v for key, v in group.items() if key != "params"}, values), "params": params}
@@ -156,8 +158,12 @@ def _tensors(group: dict[str, Any]) -> list[Tensor]:
 def _check_eight_bits(name: str, state_bits: int, weights: list[Tensor]) -> None:
     if state_bits != 8:
         raise SpecError(f"state_bits must be 32 or 8, not {state_bits!r}", code="number_out_of_range")
-    if name not in eight_bit.METHODS:
-        message = f"{name} keeps more than moments; eight bits are for {', '.join(eight_bit.METHODS)}"
+    besides = beside_moments(build_transform(name), {**OPTIMIZERS[name].defaults(), "base_lr": 1.0})
+    if besides or besides is None:
+        kept = ", ".join(besides or ["nothing"])
+        message = (
+            f"{name} keeps {kept} of a matrix: eight bits are for moments of each number, as the Adam family keeps them"
+        )
         raise SpecError(message, code="option_not_applicable")
     if any(p.is_complex() for p in weights):
         raise SpecError("moments of complex weights are not kept in eight bits", code="complex_weights")

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from optim_core.minimizers.named_optimizer import METHOD, NamedOptimizer
+from optim_core.minimizers.named_optimizer import METHOD, NamedOptimizer, never_compiled, weights_in
 from optim_core.spec.errors import SpecError
 from optim_core.transforms import torch_private as private
 from optim_core.transforms.arena import Arena, Member
@@ -88,13 +88,13 @@ class TransformOptimizer(NamedOptimizer):
         """As torch's, with what is derived for every group: the rate before any schedule, and the order of weights.
 
         ``role`` says what all its weights are; without it those with two axes or more are matrices, as wherever there is no
-        model. Raises SpecError for an unknown role.
+        model. Raises SpecError for an unknown role and for an entry that nothing reads.
         """
         if isinstance(param_group, dict):
             check_role(param_group.get("role"))
             own = {key: value for key, value in param_group.items() if key != "params"}
             own = group_values(self.method, own, self.defaults)
-            param_group = {"base_lr": own.get("lr", self.defaults["lr"]), **own, "params": param_group["params"]}
+            param_group = {"base_lr": own.get("lr", self.defaults["lr"]), **own, "params": weights_in(param_group)}
         count = sum(len(group["params"]) for group in self.param_groups)
         super().add_param_group(param_group)
         added = self.param_groups[-1]
@@ -122,8 +122,12 @@ class TransformOptimizer(NamedOptimizer):
         for i, own in loaded(seen[-1]["state"], weights).items():
             self.state[weights[i]] = own
 
+    @never_compiled
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
-        """One update. ``closure`` evaluates the loss and its gradients; SAM cannot do without. Raises SpecError."""
+        """One update. ``closure`` evaluates the loss and its gradients; SAM cannot do without. Raises SpecError.
+
+        Inside a function that is compiled it runs as it is: the compiler cannot follow state by name and kernels in place.
+        """
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -139,6 +143,7 @@ class TransformOptimizer(NamedOptimizer):
                 arena.step(grads, hypers)
         return loss
 
+    @never_compiled
     @torch.no_grad()
     def eval(self) -> None:
         """See the class."""
@@ -151,6 +156,7 @@ class TransformOptimizer(NamedOptimizer):
                 hypers
             )
 
+    @never_compiled
     @torch.no_grad()
     def train(self) -> None:
         """Undo ``eval``; nothing happens where there was none."""

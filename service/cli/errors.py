@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from optim_core.spec.errors import PortableError
 from service.text import visible
 
 # A verdict that was required and is not there ends as a failure does.
@@ -14,7 +15,7 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM: whoever runs us wants us gone, and the study kept as it is."""
 
 
-class CommandError(Exception):
+class CommandError(PortableError):
     """The command ends here. ``message`` is one line for a person; ``code`` the exit status."""
 
     def __init__(self, message: str, code: int = BAD_INPUT) -> None:

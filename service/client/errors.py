@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from optim_core.spec.errors import PortableError
 
-class ApiError(Exception):
+
+class ApiError(PortableError):
     """The server refused. ``errors``: [{"pointer", "code", "detail"}] for single fields."""
 
     def __init__(

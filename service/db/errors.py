@@ -5,8 +5,10 @@ from __future__ import annotations
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from optim_core.spec.errors import PortableError
 
-class DatabaseUnavailable(Exception):
+
+class DatabaseUnavailable(PortableError):
     """The database cannot answer now; the same call may succeed later. ``code`` is one of
 
     ``database_unavailable`` (away or restarting), ``overloaded`` (no connection or lock in time), ``storage_full``.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from optim_core.spec.errors import PortableError
 
-class ServiceError(Exception):
+
+class ServiceError(PortableError):
     """Refused on purpose. ``errors``: [{"pointer", "code", "detail"}] for single fields."""
 
     def __init__(self, status: int, code: str, detail: str, errors: list[dict[str, Any]] | None = None) -> None:

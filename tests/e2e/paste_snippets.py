@@ -1,6 +1,6 @@
 """Runs pasted snippets where nothing but the library is installed: ``python paste_snippets.py SNIPPETS.json``.
 
-The file: name → source. Each source builds an optimizer for a network of its own and trains it; prints what failed, by name.
+The file: name → source. Each source builds an optimizer for a network, which it trains; prints what failed, by name.
 """
 
 from __future__ import annotations
@@ -25,13 +25,15 @@ def network() -> nn.Module:
 
 
 def run(source: str) -> None:
-    """Train for ``STEPS`` steps. Raises what the source raises, and AssertionError where no weight moved or one is lost."""
+    """Train for the steps that the source says, else ``STEPS``. Raises what the source raises, and AssertionError where no
+    weight moved or one is lost.
+    """
     torch.manual_seed(0)
     model = network()
     before = [p.detach().clone() for p in model.parameters()]
-    names: dict[str, Any] = {"model": model, "total_steps": STEPS}
+    names: dict[str, Any] = {"model": model}
     exec(source, names)
-    optimizer = names["optimizer"]
+    optimizer, steps = names["optimizer"], names.get("total_steps", STEPS)
 
     def closure() -> Tensor:
         optimizer.zero_grad()
@@ -39,7 +41,7 @@ def run(source: str) -> None:
         loss.backward()
         return loss
 
-    for step in range(STEPS):
+    for step in range(steps):
         if "optimizer.step(closure)" in source:
             optimizer.step(closure)
         else:
@@ -48,7 +50,7 @@ def run(source: str) -> None:
         for scheduler in (names[key] for key in ("warmup_scheduler", "scheduler") if key in names):
             if isinstance(scheduler, ReduceLROnPlateau):
                 scheduler.step(1.0)
-            elif step < STEPS - 1:
+            elif step < steps - 1:
                 scheduler.step()
     if "optimizer.eval()" in source:
         optimizer.eval()

@@ -81,7 +81,7 @@ def test_digits_from_a_spec_file(tmp_path: Path) -> None:
 def test_the_snippet_of_the_answer_trains(tmp_path: Path) -> None:
     answer = answer_of(whichopt(tmp_path, "recommend", write_spec(tmp_path, tiny_spec()), "--json"))
     program = (
-        "import torch\nmodel = torch.nn.Linear(3, 1)\ntotal_steps = 5\n" + answer["snippet"]
+        "import torch\nmodel = torch.nn.Linear(3, 1)\n" + answer["snippet"]
         + "\nfor _ in range(5):\n    optimizer.zero_grad()\n    model(torch.ones(2, 3)).sum().backward()\n"
         "    optimizer.step()\n    scheduler.step()\nprint('trained')\n"
     )  # fmt: skip

@@ -13,10 +13,19 @@ from torch import Tensor
 
 from optim_core.spec.errors import SpecError
 from optim_core.spec.optimizers import OPTIMIZERS
-from optim_core.transforms.eight_bit import BLOCK, LEAST, METHODS, SCALES, eight_bit, quantised, restored, tree
+from optim_core.transforms.eight_bit import BLOCK, LEAST, SCALES, beside_moments, eight_bit, quantised, restored, tree
 from optim_core.transforms.registry import build_transform
 from optim_core.transforms.torch_adapter import build_optimizer
 from tests.unit.test_transforms import with_base
+
+GRADIENT = [name for name, row in OPTIMIZERS.items() if row.kind == "gradient"]
+
+
+def besides(name: str) -> list[str] | None:
+    return beside_moments(build_transform(name), with_base(OPTIMIZERS[name].defaults()))
+
+
+METHODS = [name for name in GRADIENT if besides(name) == []]
 
 
 @pytest.mark.parametrize("signed", [True, False])
@@ -87,7 +96,7 @@ def test_a_number_that_is_no_number_is_not_hidden() -> None:
 
 
 def trained(name: str, eight: bool) -> tuple[float, dict[str, Tensor], dict]:
-    """Loss, weights and state after 200 steps of regression on a teacher with two hidden layers."""
+    """Loss, weights and state after 200 steps of regression on a teacher with two hidden layers, the rate falling to zero."""
     g = torch.Generator().manual_seed(3)
     x = torch.randn(256, 64, generator=g)
     y = torch.tanh(x @ torch.randn(64, 64, generator=g) / 8) @ torch.randn(64, 1, generator=g) / 8
@@ -103,6 +112,7 @@ def trained(name: str, eight: bool) -> tuple[float, dict[str, Tensor], dict]:
     state = transform.init(params, hypers)
     loss = torch.zeros(())
     for t in range(1, 201):
+        hypers = [{**hypers[0], "lr": 3e-3 * (1 - (t - 1) / 200)}]
         own = {n: p.clone().requires_grad_() for n, p in params.items()}
         hidden = torch.tanh(torch.tanh(x @ own["in"] + own["bias"]) @ own["middle"])
         loss = (hidden @ own["out"] - y).square().mean()
@@ -115,9 +125,12 @@ def trained(name: str, eight: bool) -> tuple[float, dict[str, Tensor], dict]:
 @pytest.mark.parametrize("name", METHODS)
 def test_training_ends_where_it_ends_in_float32_with_a_quarter_of_the_memory(name: str) -> None:
     (loss, params, state), (right, expected, full) = trained(name, True), trained(name, False)
-    assert loss <= 1.1 * right + 1e-5
+    # It began above 0.3.
+    assert loss <= 1.1 * right + 2e-5
     distance = sum(float((params[n] - p).square().sum()) for n, p in expected.items()) ** 0.5
-    assert distance < 0.05 * sum(float(p.square().sum()) for p in expected.values()) ** 0.5
+    # Where a step has the size of the rate and only its sign from the moment, another sign is another way.
+    near = 0.25 if name in ("lion", "signum", "sophia") else 0.06
+    assert distance < near * sum(float(p.square().sum()) for p in expected.values()) ** 0.5
     large = [n for n, p in params.items() if p.numel() >= LEAST]
     assert large == ["in", "middle"]
 
@@ -125,14 +138,15 @@ def test_training_ends_where_it_ends_in_float32_with_a_quarter_of_the_memory(nam
         return sum(x.nbytes for own in memory.values() for n, x in own.items() if n in large)
 
     assert held(state) < 0.26 * held(full)
-    assert state["mean"]["bias"].dtype == torch.float32
-    assert state["mean" + SCALES]["in"].numel() == 64 * 128 // BLOCK
+    first = next(key for key in state if key + SCALES in state)
+    assert state[first]["bias"].dtype == torch.float32
+    assert state[first + SCALES]["in"].numel() == 64 * 128 // BLOCK
 
 
-def face(dtype: torch.dtype, **more: Any) -> tuple[torch.nn.Module, Any]:
+def face(dtype: torch.dtype, name: str = "adamw", **more: Any) -> tuple[torch.nn.Module, Any]:
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Linear(64, 96), torch.nn.Tanh(), torch.nn.Linear(96, 8)).to(dtype)
-    return model, build_optimizer("adamw", model, lr=1e-3, state_bits=8, **more)
+    return model, build_optimizer(name, model, lr=1e-3, state_bits=8, **more)
 
 
 def train(model: torch.nn.Module, optimizer: Any, steps: range) -> list[Tensor]:
@@ -140,7 +154,7 @@ def train(model: torch.nn.Module, optimizer: Any, steps: range) -> list[Tensor]:
         g = torch.Generator().manual_seed(t)
         for p in model.parameters():
             p.grad = torch.randn(p.shape, generator=g).to(p.dtype)
-        optimizer.step()
+        optimizer.step(lambda: torch.zeros(()))
     return [p.detach().clone() for p in model.parameters()]
 
 
@@ -164,7 +178,7 @@ def saved_and_loaded(both: tuple[torch.nn.Module, Any]) -> tuple[torch.nn.Module
     torch.save((model.state_dict(), optimizer.state_dict()), file)
     file.seek(0)
     weights, state = torch.load(file, weights_only=True)
-    model, optimizer = face(next(model.parameters()).dtype)
+    model, optimizer = face(next(model.parameters()).dtype, optimizer.method)
     model.load_state_dict(weights)
     optimizer.load_state_dict(state)
     return model, optimizer
@@ -184,9 +198,31 @@ def test_gradients_are_clipped_over_the_whole_model_and_weights_averaged_as_in_f
         assert float((eight - right).detach().abs().max()) < 0.003
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_that_keeps_moments_alone_goes_on_from_its_codes(name: str) -> None:
+    model, optimizer = face(torch.float32, name)
+    right = train(model, optimizer, range(6))
+    assert all(p.isfinite().all() for p in right)
+    both = face(torch.float32, name)
+    train(*both, range(3))
+    model, optimizer = saved_and_loaded(both)
+    assert all(torch.equal(a, b) for a, b in zip(train(model, optimizer, range(3, 6)), right, strict=True))
+    held = optimizer.state[next(model.parameters())]
+    assert {held[key.removesuffix(SCALES)].dtype for key in held if key.endswith(SCALES)} == {torch.uint8}
+
+
+def test_who_keeps_what_eight_bits_would_spoil() -> None:
+    family = {"adam", "adamw", "amsgrad", "adamax", "nadam", "nadamw", "radam", "adan", "adopt", "adabelief", "laprop"}
+    assert family | {"lion", "lamb", "mars", "adamp", "stable_adamw", "rmsprop", "cautious", "sam"} <= set(METHODS)
+    kept = {"adagrad": ["sum"], "ademamix": ["slow"], "adam_mini": ["square"], "lookahead": ["slow_weights"]}
+    assert {name: besides(name) for name in kept} == kept
+    assert {"left", "right"} <= set(besides("soap") or ())
+    assert besides("sgd") is None
+
+
 def test_eight_bits_are_refused_where_they_mean_nothing() -> None:
     model, optimizer = face(torch.float32)
-    with pytest.raises(SpecError, match="eight bits are for adam"):
+    with pytest.raises(SpecError, match="prodigy keeps distance, start of a matrix: eight bits are for moments"):
         build_optimizer("prodigy", model, state_bits=8)
     with pytest.raises(SpecError, match="32 or 8"):
         build_optimizer("adamw", model, state_bits=4)

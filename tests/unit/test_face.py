@@ -99,6 +99,11 @@ def test_a_page_of_user_code_runs() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_the_compiler_is_loaded_by_the_first_optimizer_as_torch_does_and_not_by_an_import() -> None:
+    code = "import sys, optim_core; optim_core.build_optimizer, optim_core.build_scheduler"
+    assert fresh(f"{code}; print('torch._dynamo' in sys.modules)") == "False"
+
+
 def test_the_code_of_the_readme_runs() -> None:
     section = (ROOT / "README.md").read_text().split("## Just the optimizers")[1].split("\n## ")[0]
     source = section.split("```python")[1].split("```")[0]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch.optim import lr_scheduler as theirs
+from torch.optim.swa_utils import SWALR
 
 from optim_core.schedules import plateau
 from optim_core.schedules.shapes import multipliers
@@ -247,6 +248,31 @@ def test_torchs_default_cycles_move_the_momentum_where_there_is_one(name: str, c
 def test_what_has_no_rate_has_no_schedule(name: str) -> None:
     with pytest.raises(SpecError, match="no learning rate to schedule"):
         build_scheduler(build_optimizer(name, [("p", weight())]), {"name": "cosine"}, T)
+
+
+THEIRS: list[Any] = [
+    lambda o: theirs.OneCycleLR(o, max_lr=0.1, total_steps=T, cycle_momentum=False),
+    lambda o: theirs.CyclicLR(o, base_lr=0.01, max_lr=0.1, cycle_momentum=False),
+    lambda o: theirs.CyclicLR(o, base_lr=0.01, max_lr=0.1),
+    lambda o: theirs.LambdaLR(o, lambda t: 1.0),
+    lambda o: theirs.StepLR(o, 3),
+    lambda o: theirs.CosineAnnealingWarmRestarts(o, T),
+    theirs.ReduceLROnPlateau,
+    lambda o: SWALR(o, 0.1),
+]
+
+
+@pytest.mark.parametrize("schedule", THEIRS)
+@pytest.mark.parametrize("name", [name for name, row in OPTIMIZERS.items() if "lr" not in row.defaults()])
+def test_torchs_schedulers_are_told_that_there_is_no_rate(name: str, schedule: Any) -> None:
+    made = build_optimizer(name, [("p", weight())])
+    again = build_optimizer(name, [("p", weight())])
+    again.load_state_dict(made.state_dict())
+    for optimizer in (made, again, copy.deepcopy(made), pickle.loads(pickle.dumps(made))):
+        with pytest.raises(SpecError, match=f"{name} has no learning rate to schedule"):
+            schedule(optimizer)
+        with pytest.raises(KeyError, match="beta1"):
+            optimizer.param_groups[0]["beta1"]
 
 
 def fires(losses: list[float], threshold: float) -> list[float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -24,6 +25,7 @@ from optim_core.transforms.base import Layout
 from optim_core.transforms.registry import build_transform
 
 TRAINED = Trained(steps=192, batch_size=32, epochs=6.0, rows=1024, parameters=9, sentence="")
+SHORT = TRAINED.model_copy(update={"steps": 40})
 # What a stateful schedule needs besides steps is tried below.
 METHODS = [o for o, row in OPTIMIZERS.items() if row.kind == "gradient"] + ["lookahead(momentum)", "sam(muon)"]
 PAIRS = [(o, s) for o in METHODS for s in OPTIMIZERS[o].schedules if not SCHEDULES[s].stateful]
@@ -40,7 +42,7 @@ def descend(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> torch.T
 def test_the_snippet_of_a_minimizer_runs_as_printed(name: str) -> None:
     torch.manual_seed(0)
     model = torch.nn.Linear(3, 2)
-    names: dict = {"model": model, "total_steps": 40}
+    names: dict = {"model": model}
     source = make_snippet(default_configuration(name), TRAINED)
     exec(source, names)
     assert "optimizer.step(closure)" in source
@@ -54,7 +56,7 @@ def test_the_snippet_carries_the_techniques() -> None:
     techniques = {name: [row.choices[-1]] for name, row in TECHNIQUES.items() if name != "swa"}
     configuration = configuration_from("adamw", {}, Search(techniques=techniques))
     model = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Linear(3, 2))
-    names: dict = {"model": model, "total_steps": 40}
+    names: dict = {"model": model}
     source = make_snippet(configuration, TRAINED)
     exec(source, names)
     optimizer = names["optimizer"]
@@ -84,8 +86,8 @@ def test_the_snippet_runs_as_printed_and_follows_the_schedule(optimizer: str, sc
     configuration = configuration_from(optimizer, point, search)
     torch.manual_seed(0)
     model = torch.nn.Linear(3, 2)
-    names = {"model": model, "total_steps": 40}
-    exec(make_snippet(configuration, TRAINED), names)
+    names = {"model": model}
+    exec(make_snippet(configuration, SHORT), names)
     optimizer_, scheduler = names["optimizer"], names["scheduler"]
     expected = multipliers(configuration.schedule, 40) * configuration.hyperparameters["lr"]
     for t in range(40):
@@ -125,7 +127,7 @@ def test_torch_is_enough_where_it_has_the_method(name: str) -> None:
 def test_what_the_rate_depends_on_stands_in_the_snippet(name: str) -> None:
     row = OPTIMIZERS[name]
     source = make_snippet(configuration_from(name, {"weight_decay": 0.02}, Search()), TRAINED)
-    assert "# Measured with batches of 32 rows and total_steps = 192 (6 epochs of 32 steps)" in source
+    assert "# Measured with batches of 32 rows in 192 steps (6 epochs of 32 steps);" in source
     assert "# Weight decay acts on matrices, not on biases and norms." in source
     assert (f"{row.title} is for {row.applies_to}." in source) == (row.applies_to != "all weights")
 
@@ -137,7 +139,7 @@ def test_every_number_reads_back_as_it_was(name: str) -> None:
     row = OPTIMIZERS[name]
     values = {**row.defaults(), **{k: v for k, v in given.items() if k in row.defaults()}}
     configuration = default_configuration(name).model_copy(update={"hyperparameters": values})
-    names: dict = {"model": torch.nn.Linear(3, 2, bias=False), "total_steps": 40}
+    names: dict = {"model": torch.nn.Linear(3, 2, bias=False)}
     exec(make_snippet(configuration, TRAINED), names)
     group = names["optimizer"].param_groups[0]
     known = {**group, **dict(zip(("beta1", "beta2", "beta3"), group.get("betas", ()), strict=False))}
@@ -165,7 +167,7 @@ def test_torchs_class_as_pasted_does_what_was_trained(name: str, dtype: torch.dt
         torch.nn.Conv2d(2, 3, 3), torch.nn.Flatten(), torch.nn.Linear(12, 4), torch.nn.Linear(4, 1)
     )
     model.to(dtype)
-    names: dict = {"model": model, "total_steps": 30}
+    names: dict = {"model": model}
     exec(make_snippet(configuration, TRAINED), names)
     assert type(names["optimizer"]) is getattr(torch.optim, row.torch.name)
     ours = build_transform(name, Layout(groups={n: int(p.ndim < 2) for n, p in model.named_parameters()}))
@@ -186,7 +188,7 @@ def test_torchs_class_as_pasted_does_what_was_trained(name: str, dtype: torch.dt
 def test_nesterovs_step_without_momentum_is_not_torchs() -> None:
     values = {**OPTIMIZERS["nesterov"].defaults(), "momentum": 0.0}
     configuration = default_configuration("nesterov").model_copy(update={"hyperparameters": values})
-    names: dict = {"model": torch.nn.Linear(3, 2), "total_steps": 40}
+    names: dict = {"model": torch.nn.Linear(3, 2)}
     exec(make_snippet(configuration, TRAINED), names)
     names["optimizer"].step(partial(descend, names["model"], names["optimizer"]))
 
@@ -194,7 +196,7 @@ def test_nesterovs_step_without_momentum_is_not_torchs() -> None:
 def test_torchs_muon_cannot_take_what_ours_takes() -> None:
     """Why Muon's snippet needs the library: kernels are matrices to us, and one optimizer holds all weights."""
     model = torch.nn.Sequential(torch.nn.Conv2d(2, 3, 3), torch.nn.Flatten(), torch.nn.Linear(12, 4))
-    names: dict = {"model": model, "total_steps": 40}
+    names: dict = {"model": model}
     exec(make_snippet(default_configuration("muon"), TRAINED), names)
     assert sum(len(group["params"]) for group in names["optimizer"].param_groups) == 4
     with pytest.raises(ValueError, match="only supports 2D"):
@@ -204,17 +206,24 @@ def test_torchs_muon_cannot_take_what_ours_takes() -> None:
 LR, EVERY = 0.2, 3
 
 
-def follow_snippet(schedule: dict[str, str | float], total: int) -> tuple[str, list[float]]:
+def stops_improving(evaluation: int) -> float:
+    return 1.0 / min(evaluation, 2)
+
+
+def follow_snippet(
+    schedule: dict[str, str | float], total: int, loss: Callable[[int], float] = stops_improving
+) -> tuple[str, list[float]]:
     """The snippet for momentum with ``schedule``, and the learning rate of each step when it runs.
 
-    After every third step comes an evaluation, whose loss stops improving after the second one.
+    After every third step comes an evaluation with the ``loss`` of its number, from 1.
     """
     hyperparameters = {**OPTIMIZERS["momentum"].defaults(), "lr": LR}
     source = make_snippet(
-        Configuration(optimizer="momentum", hyperparameters=hyperparameters, schedule=schedule), TRAINED
+        Configuration(optimizer="momentum", hyperparameters=hyperparameters, schedule=schedule),
+        TRAINED.model_copy(update={"steps": total}),
     )
     model = torch.nn.Linear(3, 2)
-    names = {"model": model, "total_steps": total}
+    names: dict = {"model": model}
     exec(source, names)
     optimizer, scheduler, seen = names["optimizer"], names["scheduler"], []
     untouched = [{k: v for k, v in g.items() if k in ("momentum", "dampening")} for g in optimizer.param_groups]
@@ -233,20 +242,22 @@ def follow_snippet(schedule: dict[str, str | float], total: int) -> tuple[str, l
         if "warmup_scheduler" in names:
             names["warmup_scheduler"].step()
         if (t + 1) % EVERY == 0:
-            scheduler.step(1.0 / min(t + 1, 2 * EVERY))
+            scheduler.step(loss((t + 1) // EVERY))
     assert [{k: g[k] for k in ("momentum", "dampening")} for g in optimizer.param_groups] == untouched
     return source, seen
 
 
-def promised(schedule: dict[str, str | float], total: int) -> list[float]:
+def promised(
+    schedule: dict[str, str | float], total: int, loss: Callable[[int], float] = stops_improving
+) -> list[float]:
     """The learning rates that the engine gives, with the same evaluations as ``follow_snippet``."""
     values, state, factors = multipliers(schedule, total).tolist(), plateau.init(1), []
     for t in range(total):
         factors.append(float(state["factor"]))
         if SCHEDULES[str(schedule["name"])].stateful and (t + 1) % EVERY == 0:
-            loss = torch.tensor([1.0 / min(t + 1, 2 * EVERY)], dtype=torch.float64)
+            seen = torch.tensor([loss((t + 1) // EVERY)], dtype=torch.float64)
             p = {key: float(schedule[key]) for key in ("gamma", "patience", "cooldown", "threshold")}
-            state = plateau.observe(state, loss, **p)
+            state = plateau.observe(state, seen, **p)
     return [LR * value * factor for value, factor in zip(values, factors, strict=True)]
 
 
@@ -272,7 +283,7 @@ def test_every_schedule_at_its_defaults_prints_code_that_gives_its_rates(name: s
     schedule = complete_schedule({"name": name})
     source, seen = follow_snippet(schedule, total)
     assert seen == pytest.approx(promised(schedule, total), rel=1e-9, abs=1e-13)
-    assert f"lr_scheduler.{TORCH_CLASS.get(name, 'LambdaLR')}(" in source
+    assert f"lr_scheduler.{TORCH_CLASS.get(name, 'LambdaLR')}" in source
     assert ("scheduler.step(validation_loss)" in source) == SCHEDULES[name].stateful
 
 
@@ -285,6 +296,35 @@ def test_a_rise_of_one_step_divides_nothing_by_zero(pct: float, total: int, thre
     source, seen = follow_snippet(schedule, total)
     assert seen == pytest.approx(promised(schedule, total), rel=1e-9, abs=1e-13)
     assert ("OneCycleLR" in source) == (pct in (0.3, 0.9))
+
+
+@settings(deadline=None)
+@given(
+    losses=st.lists(
+        st.floats(-3, 3) | st.sampled_from([0.0, -1.0, -1.05, torch.inf, torch.nan]), min_size=8, max_size=8
+    ),
+    threshold=st.sampled_from([0.0, 1e-4, 0.1, 0.5]),
+    warmup=st.sampled_from([0.0, 0.2]),
+)
+def test_a_plateau_is_one_for_losses_of_any_sign(losses: list[float], threshold: float, warmup: float) -> None:
+    """torch's own rule lets a loss below zero rise by the threshold and calls it a gain."""
+    given_ = {"patience": 0.0, "threshold": threshold, "warmup_fraction": warmup}
+    schedule = complete_schedule({"name": "reduce_on_plateau", **given_})
+    total = 3 * len(losses) + 1
+    _, seen = follow_snippet(schedule, total, lambda i: losses[i - 1])
+    assert seen == pytest.approx(promised(schedule, total, lambda i: losses[i - 1]), rel=1e-9, abs=1e-13)
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("swa", [False, True])
+def test_the_model_is_all_that_a_snippet_needs(name: str, swa: bool) -> None:
+    """``total_steps`` stands in it where anything reads it, as it was measured, once."""
+    search = Search(techniques={"swa": [0.75]} if swa else {})
+    for schedule in OPTIMIZERS[name].schedules:
+        source = make_snippet(configuration_from(name, {"schedule": schedule}, search), TRAINED)
+        exec(source, {"model": torch.nn.Linear(3, 2)})
+        lines = [line for line in source.splitlines() if line.startswith("total_steps = 192  #")]
+        assert len(lines) == ("total_steps" in source)
 
 
 def other(row: ScheduleParameter) -> float:

@@ -235,3 +235,33 @@ def test_an_added_group_may_say_its_values_in_every_way_the_first_may(name: str)
     assert torch.equal(*ends)
     with pytest.raises(SpecError, match="lr must be finite"):
         optimizer.add_param_group({"params": [nn.Parameter(torch.zeros(2))], "lr": -1.0})
+
+
+# The compiler looks for a gradient of the loss that torch's hooks hand back.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+@pytest.mark.parametrize("name", ["adamw", "muon", "sam", "lookahead", "schedule_free_adamw", "lbfgs", "slsqp"])
+@pytest.mark.parametrize("whole", [False, True], ids=["the step", "a function around it"])
+def test_a_compiled_step_is_the_step(name: str, whole: bool) -> None:
+    ends = []
+    for compiled in (lambda f: f, lambda f: torch.compile(f, backend="eager")):
+        torch.compiler.reset()
+        model = network()
+        optimizer = build_optimizer(name, model)
+
+        def closure(model: nn.Module = model, optimizer: Any = optimizer) -> Tensor:
+            optimizer.zero_grad()
+            loss = (model(torch.ones(2, 3)) - 1).square().mean()
+            loss.backward()
+            return loss
+
+        def step(closure: Any = closure, optimizer: Any = optimizer) -> Tensor:
+            optimizer.train()
+            optimizer.step(closure)
+            optimizer.eval()
+            return closure() * 2
+
+        take = compiled(step) if whole else compiled(optimizer.step)
+        for _ in range(3):
+            take(closure)
+        ends.append(nn.utils.parameters_to_vector(model.parameters()).detach())
+    assert torch.equal(*ends)

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.optim import lr_scheduler
+from torch.optim.swa_utils import SWALR
 
 from optim_core.spec.errors import SpecError
 from optim_core.spec.optimizers import OPTIMIZERS, find_optimizer
@@ -126,7 +128,7 @@ def test_the_roles_of_a_model_and_those_of_its_parameters_are_not_the_same_for_m
             other.load_state_dict(saved.state_dict())
 
 
-P = nn.Parameter(torch.ones(2, 3))
+P, Q = nn.Parameter(torch.ones(2, 3)), nn.Parameter(torch.ones(3))
 HOSTILE: list[tuple[Callable[..., Any], str]] = [
     (lambda b, s: b("adamw", network(), maximize="no"), "maximize is True or False"),
     (lambda b, s: b("adamw", network(), roles={"0.weight": None}), "0.weight has no role"),
@@ -139,6 +141,13 @@ HOSTILE: list[tuple[Callable[..., Any], str]] = [
     (lambda b, s: b("adamw", [{"params": [P], "techniques": {}}]), "unknown entry 'techniques'"),
     (lambda b, s: b("lbfgs", [{"params": [P], "fused": True}]), "unknown entry 'fused'"),
     (lambda b, s: b("adamw", [{"lr": 0.1}]), "needs params"),
+    (lambda b, s: b("adamw", [P]).add_param_group({"params": [Q], "weigth_decay": 0.1}), "did you mean 'weight_decay'"),
+    (lambda b, s: b("lbfgs", [P]).add_param_group({"params": [Q], "weigth_decay": 0.1}), "did you mean 'weight_decay'"),
+    (lambda b, s: b("adamw", [P]).add_param_group({"params": [Q], "learning_rate": 0.1}), "did you mean 'lr'"),
+    (lambda b, s: b("adamw", [P]).add_param_group({"params": [Q], "amsgrad": True}), "that is the method 'amsgrad'"),
+    (lambda b, s: b("adamw", [P]).add_param_group({"params": [Q], "fused": True}), "unknown entry 'fused'"),
+    (lambda b, s: b("adamw", [P]).add_param_group({"lr": 0.1}), "needs params"),
+    (lambda b, s: b("lbfgs", [P]).add_param_group({"weight_decay": 0.1}), "needs params"),
     (lambda b, s: b("adamw", None), "give the model"),
     (lambda b, s: b("adamw", network(), techniques=["ema"]), "techniques are a mapping"),
     (lambda b, s: b("sgd", network(), nesterov=True), "that is the method 'nesterov'"),
@@ -160,3 +169,29 @@ HOSTILE: list[tuple[Callable[..., Any], str]] = [
 def test_what_makes_no_sense_is_refused_with_what_does(call: Callable[..., Any], words: str) -> None:
     with pytest.raises(SpecError, match=words):
         call(build_optimizer, build_scheduler)
+
+
+SCHEDULERS: list[Callable[..., Any]] = [
+    lambda o: lr_scheduler.OneCycleLR(o, max_lr=0.1, total_steps=9),
+    lambda o: lr_scheduler.CyclicLR(o, base_lr=0.01, max_lr=0.1),
+    lambda o: SWALR(o, swa_lr=0.05),
+    lambda o: build_scheduler(o, {"name": "cosine"}, 9),
+]
+
+
+@pytest.mark.parametrize("schedule", SCHEDULERS)
+def test_a_group_that_schedulers_wrote_into_is_taken_over_and_loaded(schedule: Callable[..., Any]) -> None:
+    techniques = {"gradient_noise": 0.01, "ema": 0.9}
+    optimizer = build_optimizer("adamw", network(), techniques=techniques)
+    schedule(optimizer)
+    stepped(optimizer)
+    again = build_optimizer("adamw", network(), techniques=techniques)
+    again.load_state_dict(optimizer.state_dict())
+    for group in again.param_groups:
+        fresh = [nn.Parameter(torch.ones(3)) for _ in group["params"]]
+        own = {key: value for key, value in group.items() if key not in ("params", "places", "param_names")}
+        added = build_optimizer("adamw", [nn.Parameter(torch.ones(2))], techniques=techniques)
+        added.add_param_group({**own, "params": fresh})
+        kept = build_optimizer("adamw", [{**own, "params": fresh, "name": "late"}], techniques=techniques)
+        assert {**kept.param_groups[0], "name": 0}.items() >= {**own, "name": 0}.items()
+        stepped(kept)

@@ -22,6 +22,7 @@ from optim_core.spec.trial import (
 XSS = "<img src=x onerror=\"document.title='owned'\"><script>window.owned=1</script>"
 SNIPPET = """import torch
 
+total_steps = 192  # as measured: set it to the optimizer steps of your whole run
 optimizer = torch.optim.SGD(
     [
         {"params": [p for p in model.parameters() if p.ndim >= 2], "weight_decay": 0.0004},
