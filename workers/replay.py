@@ -48,9 +48,9 @@ def replay(spec: dict[str, Any], answer: dict[str, Any], progress: Callable[[str
     """Run the recommendation's seeds on each of its folds to the full horizon, where the data are those of the study. Raises
     SpecError or TrainingError as the study would.
     """
-    from optim_core.tasks import ProblemSource
+    from workers.training import source_of
 
-    source, asked = ProblemSource(StudySpec.model_validate_json(canonical_json(spec))), answer["replay"]
+    source, asked = source_of(StudySpec.model_validate_json(canonical_json(spec)), "cpu"), answer["replay"]
     recommended = {key: answer["recommended"][key] for key in Configuration.model_fields}
     configuration = Configuration.model_validate_json(canonical_json(recommended))
     trials = [

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from optim_core import engine
 from optim_core.engine import Chunk, Interrupted, PackTooLarge
-from optim_core.spec.errors import TrainingError
-from optim_core.spec.problem import BuiltinDataset, CatalogueModel, StudySpec
+from optim_core.own.load import load_task_objects
+from optim_core.spec.errors import DataError, TrainingError
+from optim_core.spec.problem import BuiltinDataset, CatalogueModel, FileDataset, StudySpec
 from optim_core.spec.trial import CurvePoint, UnitResult, UnitSpec
 from optim_core.tasks import Problem, ProblemSource, build_problem
 from service.operations.queue import Claim
@@ -38,12 +39,23 @@ class ProblemCache:
         self._source: ProblemSource | None = None
         self._folds: dict[int, Problem] = {}
 
+    def checked(self, claim: Claim) -> Problem:
+        """The problem of a claimed unit, made of the data that the study's probe saw. Raises DataError ``data_changed``, and
+        what ``get`` raises.
+        """
+        study_id, spec, unit = claim.study_id, claim.spec, claim.unit
+        # The probe saw the data as the search sees them.
+        if unit.data_hash is not None and self.get(study_id, spec).data_hash != unit.data_hash:
+            self._study_id = None  # they may be put back before the study goes on
+            raise DataError(changed(spec), code="data_changed", pointer="/dataset")
+        return self.get(study_id, spec, unit.fold)
+
     def get(self, study_id: str, spec: StudySpec, fold: int | None = None) -> Problem:
         """A study's problem of a fold. Raises DataError, SpecError or TrainingError when it cannot be built."""
         # First let go of what is no longer needed: two at once may not fit into memory.
         if self._source is None or self._study_id != study_id:
             self._source, self._folds = None, {}
-            self._source, self._study_id = ProblemSource(spec, device=default_device()), study_id
+            self._source, self._study_id = source_of(spec, default_device()), study_id
         own = fold or 0
         if own not in self._folds:
             self._folds = {0: self._folds[0]} if 0 in self._folds else {}
@@ -52,6 +64,27 @@ class ProblemCache:
 
 
 _problems = ProblemCache()
+
+
+def source_of(spec: StudySpec, device: str, roots: Sequence[str] | None = None) -> ProblemSource:
+    """What the problems of a study's folds are made from: a table, or what the person's own code makes. ``roots``: see
+    ``ProblemSource``. Raises what reading raises.
+    """
+    if spec.own:
+        load_task_objects(spec)
+        raise TrainingError("own models are not wired yet", pointer="/model")
+    return ProblemSource(spec, device=device, roots=roots)
+
+
+def changed(spec: StudySpec) -> str:
+    """That the data are others than those the study began with, in words."""
+    what = "the data set"
+    if isinstance(spec.dataset, FileDataset):
+        what = "the data file" if spec.training.fine_tune is None else "the data file or the file of weights"
+    elif spec.own:
+        what = "your code or your data"
+    drawn = " (are the data drawn without a seed?)" if spec.own else ""
+    return f"{what} changed since this study began; start a new study{drawn}"
 
 
 def default_device() -> str:
@@ -79,7 +112,7 @@ def make_ready(study_id: str, spec: StudySpec) -> None:
 
 def train(claim: Claim, on_chunk: OnChunk) -> UnitResult:
     """Probe or train the claimed unit. Raises Stopped when ``on_chunk`` returns False."""
-    problem = _problems.get(claim.study_id, claim.spec, claim.unit.fold)
+    problem = _problems.checked(claim)
     if claim.unit.kind == "probe":
         return engine.probe(problem)
     try:
