@@ -29,8 +29,9 @@ class UserModules:
     ``roots``: the folders in which files are theirs.
     """
 
-    # What the last study imported, by name.
+    # What the last study imported, by name, and the folders it looked in.
     _last: dict[str, ModuleType] = {}
+    _paths: list[str] = []
 
     def __init__(self) -> None:
         self.roots: list[Path] = []
@@ -39,6 +40,8 @@ class UserModules:
             if sys.modules.get(name) is module:
                 del sys.modules[name]
         self._last.clear()
+        sys.path[:] = [path for path in sys.path if path not in self._paths]
+        self._paths.clear()
 
     def load(self, entrypoint: str, folder: str | None = None) -> Any:
         """What ``entrypoint`` names. ``folder``: where a file's name starts, and where modules are looked for first.
@@ -78,8 +81,7 @@ class UserModules:
         self._look_in(path.parent)
         # As Python itself would call it, unless something else has that name: theirs may be called like one of ours.
         known = sys.modules.get(path.stem)
-        same = known is not None and getattr(known, "__file__", None) == str(path)
-        if known is not None and same:
+        if known is not None and getattr(known, "__file__", None) == str(path):
             return known
         name = path.stem if known is None and path.stem not in sys.stdlib_module_names else f"own_{path.stem}"
         spec = spec_from_file_location(name, path, loader=_Loader(name, str(path)))
@@ -112,6 +114,7 @@ class UserModules:
             self.roots.append(folder)
         if str(folder) not in sys.path:
             sys.path.insert(0, str(folder))
+            self._paths.append(str(folder))
         importlib.invalidate_caches()
 
     def _remember(self, before: dict[str, ModuleType]) -> None:

@@ -62,6 +62,8 @@ def from_exception(error: BaseException, roots: Sequence[Path], what: str = "you
 
 def is_theirs(file: str | Path, roots: Sequence[Path]) -> bool:
     """Whether a source file belongs to the person: below one of ``roots``, and neither ours nor installed."""
+    if str(file).startswith("<"):  # no file: built in, or made by exec
+        return False
     path = Path(file).resolve()
     for root in (root.resolve() for root in roots):
         if path.is_relative_to(root) and not _PACKAGES.intersection(path.relative_to(root).parts):
