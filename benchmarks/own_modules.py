@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from benchmarks.own_models import OWN, Own
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from benchmarks.device import RESULTS, device, device_slug
 from benchmarks.engine_rivals import Ours, interleaved
-from benchmarks.own_models import OWN, Own
 from optim_core.engine.forms import LARGEST_PACK, fastest_form
 from optim_core.own.source import OwnSource
 from optim_core.own.task import OwnTask
@@ -62,7 +62,9 @@ class TheirLoop:
 
     def __init__(self, own: Own, on: str) -> None:
         self._own, self._model = own, own.make().to(on).train()
-        self._optimizer = torch.optim.AdamW([p for p in self._model.parameters() if p.requires_grad], lr=1e-3, fused=True)
+        self._optimizer = torch.optim.AdamW(
+            [p for p in self._model.parameters() if p.requires_grad], lr=1e-3, fused=True
+        )
         batch = own.batch(ROWS, torch.Generator().manual_seed(7))
         self._batches = [
             tree_map(lambda x, i=i: x[i : i + BATCH].to(on) if isinstance(x, Tensor) else x, batch)
@@ -105,13 +107,18 @@ def measure(name: str, ks: tuple[int, ...], rounds: int, seconds: float, on: str
         "proof_s": proved_s,
         "forms": {k: form.model_dump() for k, form in forms.items()},
         "step_ms": 1e3 / statistics.median(plain),
-        "ratios": {key: statistics.median(a / b for a, b in zip(own_rates, plain, strict=True)) for key, own_rates in rates.items()},
+        "ratios": {
+            key: statistics.median(a / b for a, b in zip(own_rates, plain, strict=True))
+            for key, own_rates in rates.items()
+        },
         "peak_bytes": peaks,
         "rates": rates,
     }
 
 
-def run(names: list[str], ks: tuple[int, ...], rounds: int, seconds: float, on: str, say: Callable[[str], None]) -> list[dict]:
+def run(
+    names: list[str], ks: tuple[int, ...], rounds: int, seconds: float, on: str, say: Callable[[str], None]
+) -> list[dict]:
     """All of them, with a line each."""
     say("model               ms alone  proof s  form        " + "".join(f"{f'K={k}':>8}" for k in ks))
     rows = []
@@ -143,7 +150,9 @@ def main(arguments: list[str] | None = None) -> int:
     where = device()
     if chosen.device != "cpu":
         where["gpu"] = torch.cuda.get_device_name(chosen.device)
-    print(f"{where.get('gpu', where['cpu'])}, torch {where['torch']}; ratios of trial-steps per second, above 1 is faster")
+    print(
+        f"{where.get('gpu', where['cpu'])}, torch {where['torch']}; ratios of trial-steps per second, above 1 is faster"
+    )
     rows = run(names, ks, rounds, seconds, chosen.device, lambda line: print(line, flush=True))
     if chosen.out:
         slug = device_slug({**where, "cpu": where.get("gpu", where["cpu"])})

@@ -32,6 +32,13 @@ class Settings(BaseSettings):
         default=None,
         description=f"Folders that file data sets may live in, separated by {os.pathsep!r}; none = any folder",
     )
+    python_entrypoints: Annotated[list[str] | None, NoDecode] = Field(
+        default=None,
+        description="Modules (and what is in them) that a study may take models and data from, separated by commas",
+    )
+    own_process: bool = Field(
+        default=False, description="Set by commands for their own stack: one person's Python runs, files included"
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="Least level that is logged"
     )
@@ -40,6 +47,11 @@ class Settings(BaseSettings):
     @classmethod
     def _split_roots(cls, value: object) -> object:
         return [Path(part) for part in value.split(os.pathsep) if part] if isinstance(value, str) else value
+
+    @field_validator("python_entrypoints", mode="before")
+    @classmethod
+    def _split_modules(cls, value: object) -> object:
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
     @field_validator("data_dir")
     @classmethod

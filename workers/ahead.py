@@ -8,6 +8,8 @@ from importlib import import_module
 
 from service.db import Database
 from service.operations import planning
+from service.permission import check_entrypoints
+from service.settings import Settings
 
 log = logging.getLogger("whichopt.worker")
 
@@ -18,8 +20,8 @@ class Ahead:
     ``study_id``: the study that this process trained, or got ready for, last.
     """
 
-    def __init__(self, database: Database) -> None:
-        self.database = database
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self.database, self.settings = database, settings
         self.study_id: str | None = None
         self._warm = False
 
@@ -46,6 +48,7 @@ class Ahead:
 
         spec = planning.study_spec(self.database, study_id)
         if spec is not None:
+            check_entrypoints(spec, self.settings)
             training.make_ready(study_id, spec)
             self._warm = True
         # Planning needs it sooner or later, and imports it only then.

@@ -108,6 +108,9 @@ def replay(study: StudyId, as_json: AsJson = False, server: Server = None) -> No
 
     with connect(open_local, server) as backend:
         spec, answer = backend.client.get_study(study)["spec"], backend.client.recommendation(study)
+        if backend.local is None and spec["model"]["kind"] == "python":
+            # What a server says is no reason to run code here.
+            raise CommandError("a model of your own is replayed where its code lies: without --server", NOT_PERMITTED)
     from workers.replay import replay as run
 
     try:

@@ -38,10 +38,12 @@ class Embedded:
 def embedded(settings: Settings | None = None, *, workers: int = 1, wait_for_focus: bool = False) -> Iterator[Embedded]:
     """Run API and ``workers`` local worker processes until the block ends.
 
-    ``wait_for_focus``: workers only begin once ``focus`` names their study. Raises OSError when no port can be bound,
+    ``wait_for_focus``: workers only begin once ``focus`` names their study, which may then have Python of the person's own.
+    Raises OSError when no port can be bound,
     DatabaseUnavailable or SchemaMismatch when the database cannot be used.
     """
-    settings = settings or Settings()
+    # Workers with a focus run what this process asked for, whoever else finds the port.
+    settings = (settings or Settings()).model_copy(update={"own_process": wait_for_focus})
     with ExitStack() as stack:
         # First of all: importing torch takes seconds, and goes on beside everything below.
         pool = LocalPool(quiet(settings), workers)

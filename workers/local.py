@@ -60,7 +60,8 @@ class LocalProcess:
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "workers.local", "--follow-stdin"],
             stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
+            # Standard output carries the answer alone; what a person's code prints is seen beside the progress.
+            stdout=2,
             env={"OMP_NUM_THREADS": str(threads), **os.environ, **as_environment(settings)},
             # Ctrl-C goes to the parent alone, which first stores that the study is paused.
             start_new_session=True,
@@ -172,7 +173,8 @@ def as_environment(settings: Settings) -> dict[str, str]:
     values: dict[str, str] = {}
     for name, value in settings.model_dump().items():
         if isinstance(value, list | tuple):
-            value = os.pathsep.join(str(part) for part in value)
+            separator = "," if name == "python_entrypoints" else os.pathsep
+            value = separator.join(str(part) for part in value)
         if value is not None:
             values[f"WHICHOPT_{name.upper()}"] = str(value)
     return values

@@ -49,7 +49,7 @@ class Loop:
         self.busy = threading.Lock()
         # Whether this process may hold a unit.
         self.holds = False
-        self.ahead = Ahead(database)
+        self.ahead = Ahead(database, settings)
         self._sweep_at = 0.0
 
     def turn(self) -> bool:

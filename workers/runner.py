@@ -8,11 +8,13 @@ import traceback
 from collections.abc import Callable
 from enum import StrEnum
 
+from optim_core.own.user_code import UserCodeError
 from optim_core.spec.errors import SpecError, TrainingError
 from optim_core.spec.trial import CurvePoint, UnitResult
 from service.db import Database, DatabaseUnavailable
 from service.operations import queue
 from service.operations.queue import Claim
+from service.permission import check_entrypoints
 from service.settings import Settings
 from workers.heartbeat import Heartbeat
 
@@ -56,7 +58,7 @@ def run_one(
         return None
     log.info("unit %s (%s) of study %s, attempt %s", claim.unit_id, claim.unit.key, claim.study_id, claim.attempt)
     with Heartbeat(database, claim.unit_id, claim.token, settings.lease_s, settings.heartbeat_s) as beat:
-        outcome = _Work(database, claim, beat, stop, settings.max_attempts).run()
+        outcome = _Work(database, claim, beat, stop, settings).run()
     log.info("unit %s: %s", claim.unit_id, outcome)
     return outcome, claim.study_id
 
@@ -65,10 +67,9 @@ class _Work:
     """A claimed unit while it trains. Every write passes the fence, so a lost lease only costs the work."""
 
     def __init__(
-        self, database: Database, claim: Claim, beat: Heartbeat, stop: Callable[[], bool], max_attempts: int
+        self, database: Database, claim: Claim, beat: Heartbeat, stop: Callable[[], bool], settings: Settings
     ) -> None:
-        self.database, self.claim, self.beat, self.stop = database, claim, beat, stop
-        self.max_attempts = max_attempts
+        self.database, self.claim, self.beat, self.stop, self.settings = database, claim, beat, stop, settings
         self.saved_at = self.reported_at = time.monotonic()
         self.points: list[tuple[int, CurvePoint]] = []
 
@@ -76,9 +77,12 @@ class _Work:
         from workers.training import Stopped, train
 
         try:
+            check_entrypoints(self.claim.spec, self.settings)
             result = train(self.claim, self.on_chunk)
         except Stopped as stopped:
             return self._release(stopped.checkpoint)
+        except UserCodeError as error:
+            return self._fail(error.code, f"{error}\n{error.trace[-TRACEBACK_CHARACTERS:]}", retryable=False)
         except (SpecError, TrainingError) as error:
             # The field at fault first, as the command line shows it.
             told = f"{error.pointer}: {error}" if error.pointer else str(error)
@@ -116,7 +120,7 @@ class _Work:
         claim = self.claim
         held = self._while_leased(
             lambda: queue.fail_unit(
-                self.database, claim.unit_id, claim.token, code, message, retryable, self.max_attempts
+                self.database, claim.unit_id, claim.token, code, message, retryable, self.settings.max_attempts
             )
         )
         return Outcome.FAILED if held else Outcome.LOST

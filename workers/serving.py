@@ -38,6 +38,7 @@ def check_host(host: str) -> None:
 def serve(settings: Settings, workers: int) -> None:
     """API and dashboard until SIGTERM or SIGINT, with ``workers`` local workers."""
     check_host(settings.host)
+    settings = settings.model_copy(update={"own_process": False})
     configure_logging(settings)
     with ExitStack() as stack:
         listener = stack.enter_context(_listen(settings.host, settings.port))
@@ -94,6 +95,7 @@ def run_worker(settings: Settings, queue: str, concurrency: int) -> None:
 
     ``queue``: ``device`` trains, ``control`` plans and sweeps, ``all`` does both.
     """
+    settings = settings.model_copy(update={"own_process": False})
     if not settings.broker_url:
         from service.db import Database
 

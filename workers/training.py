@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from optim_core import engine
 from optim_core.engine import Chunk, Interrupted, PackTooLarge
-from optim_core.spec.errors import PortableError, TrainingError
-from optim_core.spec.problem import BuiltinDataset, CatalogueModel, StudySpec
+from optim_core.own.load import load_task_objects
+from optim_core.own.source import OwnSource
+from optim_core.spec.errors import DataError, PortableError, TrainingError
+from optim_core.spec.problem import BuiltinDataset, CatalogueModel, FileDataset, StudySpec
 from optim_core.spec.trial import CurvePoint, UnitResult, UnitSpec
-from optim_core.tasks import Problem, ProblemSource, build_problem
+from optim_core.tasks import ProblemSource, build_problem
+from optim_core.tasks.task import Task
 from service.operations.queue import Claim
 
 log = logging.getLogger("whichopt.worker")
@@ -35,15 +38,26 @@ class ProblemCache:
 
     def __init__(self) -> None:
         self._study_id: str | None = None
-        self._source: ProblemSource | None = None
-        self._folds: dict[int, Problem] = {}
+        self._source: ProblemSource | OwnSource | None = None
+        self._folds: dict[int, Task] = {}
 
-    def get(self, study_id: str, spec: StudySpec, fold: int | None = None) -> Problem:
+    def checked(self, claim: Claim) -> Task:
+        """The problem of a claimed unit, made of the data that the study's probe saw. Raises DataError ``data_changed``, and
+        what ``get`` raises.
+        """
+        study_id, spec, unit = claim.study_id, claim.spec, claim.unit
+        # The probe saw the data as the search sees them.
+        if unit.data_hash is not None and self.get(study_id, spec).data_hash != unit.data_hash:
+            self._study_id = None  # they may be put back before the study goes on
+            raise DataError(changed(spec), code="data_changed", pointer="/dataset")
+        return self.get(study_id, spec, unit.fold)
+
+    def get(self, study_id: str, spec: StudySpec, fold: int | None = None) -> Task:
         """A study's problem of a fold. Raises DataError, SpecError or TrainingError when it cannot be built."""
         # First let go of what is no longer needed: two at once may not fit into memory.
         if self._source is None or self._study_id != study_id:
             self._source, self._folds = None, {}
-            self._source, self._study_id = ProblemSource(spec, device=default_device()), study_id
+            self._source, self._study_id = source_of(spec, default_device()), study_id
         own = fold or 0
         if own not in self._folds:
             self._folds = {0: self._folds[0]} if 0 in self._folds else {}
@@ -52,6 +66,31 @@ class ProblemCache:
 
 
 _problems = ProblemCache()
+
+
+def source_of(spec: StudySpec, device: str, roots: Sequence[str] | None = None) -> ProblemSource | OwnSource:
+    """What the tasks of a study's folds are made from: a table, or what the person's own code makes. ``roots``: see
+    ``ProblemSource``. Raises what reading raises.
+    """
+    if spec.own:
+        found = load_task_objects(spec)
+        metric = (found.metric, found.direction or "max") if callable(found.metric) else found.metric
+        return OwnSource(
+            spec, found.make_model, found.data, loss=found.loss, metric=metric, source_hash=found.source_hash,
+            device=device, roots=roots,
+        )  # fmt: skip
+    return ProblemSource(spec, device=device, roots=roots)
+
+
+def changed(spec: StudySpec) -> str:
+    """That the data are others than those the study began with, in words."""
+    what = "the data set"
+    if isinstance(spec.dataset, FileDataset):
+        what = "the data file" if spec.training.fine_tune is None else "the data file or the file of weights"
+    elif spec.own:
+        what = "your code or your data"
+    drawn = " (are the data drawn without a seed?)" if spec.own else ""
+    return f"{what} changed since this study began; start a new study{drawn}"
 
 
 def default_device() -> str:
@@ -79,7 +118,7 @@ def make_ready(study_id: str, spec: StudySpec) -> None:
 
 def train(claim: Claim, on_chunk: OnChunk) -> UnitResult:
     """Probe or train the claimed unit. Raises Stopped when ``on_chunk`` returns False."""
-    problem = _problems.get(claim.study_id, claim.spec, claim.unit.fold)
+    problem = _problems.checked(claim)
     if claim.unit.kind == "probe":
         return engine.probe(problem)
     try:
@@ -89,7 +128,7 @@ def train(claim: Claim, on_chunk: OnChunk) -> UnitResult:
         return _in_halves(problem, claim.unit, on_chunk)
 
 
-def _whole(problem: Problem, unit: UnitSpec, checkpoint: bytes | None, on_chunk: OnChunk) -> UnitResult:
+def _whole(problem: Task, unit: UnitSpec, checkpoint: bytes | None, on_chunk: OnChunk) -> UnitResult:
     def forward(chunk: Chunk) -> bool:
         return on_chunk(chunk.step, chunk.points, chunk.checkpoint)
 
@@ -99,7 +138,7 @@ def _whole(problem: Problem, unit: UnitSpec, checkpoint: bytes | None, on_chunk:
         raise Stopped(interrupted.checkpoint) from interrupted
 
 
-def _in_halves(problem: Problem, unit: UnitSpec, on_chunk: OnChunk) -> UnitResult:
+def _in_halves(problem: Task, unit: UnitSpec, on_chunk: OnChunk) -> UnitResult:
     """Train the pack in two parts, each split again when it has to be. Trials never depend on their pack.
 
     A part has no checkpoint of its own: a stop repeats the unit. Raises TrainingError when one trial alone is too much.

@@ -17,7 +17,7 @@ from optim_core.data.paths import open_regular, resolve_path
 from optim_core.data.text import plural, show, show_some
 from optim_core.spec.errors import DataError
 from optim_core.spec.names import did_you_mean
-from optim_core.spec.problem import BuiltinDataset, Dataset, FileDataset
+from optim_core.spec.problem import BuiltinDataset, Dataset, FileDataset, PythonDataset
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,8 @@ class Source:
 
 def load(dataset: Dataset, seed: int, roots: Sequence[str] | None) -> Source:
     """Read ``dataset``. ``seed`` draws the synthetic ones; ``roots`` limits where files may lie. Raises DataError."""
+    if isinstance(dataset, PythonDataset):
+        raise DataError("data of one's own are no table", code="no_table", pointer="/dataset")
     return _builtin(dataset, seed) if isinstance(dataset, BuiltinDataset) else _file(dataset, roots)
 
 

@@ -13,6 +13,7 @@ from optim_core.engine.loss_module import LossModule
 from optim_core.engine.norms import MEASURED_ROWS, measure
 from optim_core.own.task import OwnTask
 from optim_core.own.trees import map_tree
+from optim_core.own.user_code import calling_user_code
 from optim_core.spec.trial import Form, TrialParams
 from optim_core.vmapped import Looped, ModuleForm, one_trial
 
@@ -56,11 +57,13 @@ class ModuleForward:
         batch = self._batch if whole else map_tree(lambda t: t[span], self._batch)
         seeds = self._seeds[span]
         weights, buffers = self._sorted(weights, buffers)
-        return self._form.losses(weights, buffers, batch, slots, shared=self._shared, seeds=seeds, step=self._step)
+        with calling_user_code():
+            return self._form.losses(weights, buffers, batch, slots, shared=self._shared, seeds=seeds, step=self._step)
 
     def outputs(self, weights: Weights, buffers: Weights, batch: Any) -> Any:
         """See ``Forward``: what the task's judge wants to know of a batch."""
-        return self._form.outputs(self._task.judge.of, *self._sorted(weights, buffers), batch, shared=True)
+        with calling_user_code():
+            return self._form.outputs(self._task.judge.of, *self._sorted(weights, buffers), batch, shared=True)
 
     def _sorted(self, weights: Weights, buffers: Weights) -> tuple[Weights, Weights]:
         """Frozen weights, which the pack holds as constants, are parameters of the module all the same."""

@@ -1,1 +1,1 @@
-"""A person's own model and data: read, split, called, scored and trained like the catalogue's. Their code runs here alone."""
+"""A person's own model and data: read, split, called, scored and trained like the catalogue's. Only workers import it."""

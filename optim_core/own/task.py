@@ -20,6 +20,7 @@ from optim_core.own.models import Models
 from optim_core.own.own_metric import OwnMetric
 from optim_core.own.splits import Splits
 from optim_core.own.trees import leaves
+from optim_core.own.user_code import calling_user_code
 from optim_core.spec.errors import SpecError
 from optim_core.spec.keys import derive_seed
 from optim_core.spec.problem import StudySpec
@@ -124,7 +125,8 @@ class OwnTask:
         size = min(self.batch_size, len(self.splits.train))
         rows = torch.arange(2 * size).remainder(len(self.splits.train))
         batches = [self.batch(some) for some in rows.split(size)]
-        return prove(self.models.make, self.loss_on, batches, outputs_of=self.judge.of)
+        with calling_user_code():
+            return prove(self.models.make, self.loss_on, batches, outputs_of=self.judge.of)
 
     @property
     def batchable(self) -> tuple[bool, str]:

@@ -133,7 +133,7 @@ def screening_units(
         fold = i % FOLDS if view.spec.training.in_folds else None
         units += [
             UnitSpec(key=f"screen-{i}-{part}", kind="screen", rung=0, horizon=probe.full_horizon, split="validation",
-                     fold=fold, trials=trials[start : start + probe.max_pack_size], form=probe.form)
+                     fold=fold, trials=trials[start : start + probe.max_pack_size], form=probe.form, data_hash=probe.data_hash)
             for part, start in enumerate(range(0, len(trials), probe.max_pack_size))
         ]  # fmt: skip
     return units
@@ -255,7 +255,7 @@ def confirmation_units(view: StudyView, probe: ProbeReport, look: Look) -> list[
         lanes = -(-view.workers // len(look.folds))
         units += [
             UnitSpec(key=f"confirm-{rung}-{fold or 0}-{i}", kind="confirm", rung=rung, horizon=probe.full_horizon,
-                     split="test", fold=fold, trials=pack, form=probe.form)
+                     split="test", fold=fold, trials=pack, form=probe.form, data_hash=probe.data_hash)
             for i, pack in enumerate(_whole_seeds(trials, len(look.chosen), probe.max_pack_size, lanes))
         ]  # fmt: skip
     return units

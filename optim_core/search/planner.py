@@ -201,6 +201,7 @@ class _Planner:
             UnitSpec(
                 key=f"g{generation}-{rung}-{i}", kind="train", generation=generation, rung=rung,
                 horizon=self.horizons[rung], split="validation", trials=pack, form=self.probe.form,
+                data_hash=self.probe.data_hash,
             )
             # The long ones first.
             for rung in sorted(by_rung, reverse=True)

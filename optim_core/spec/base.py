@@ -1,8 +1,23 @@
-"""The base of every value object: frozen, strict, unknown keys refused, finite numbers only."""
+"""The base of every value object: frozen, strict, unknown keys refused, finite numbers and clean texts only."""
 
 from __future__ import annotations
 
+import re
+from typing import TypeVar
+
 from pydantic import BaseModel, ConfigDict
+
+from optim_core.spec.errors import SpecError
+
+_UNSAFE_TEXT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+Text = TypeVar("Text", str, str | None)
+
+
+def clean_text(text: Text) -> Text:
+    """The text unchanged, or SpecError ``invalid_text`` when it holds control characters or half a surrogate pair."""
+    if text is not None and _UNSAFE_TEXT.search(text):
+        raise SpecError("contains control characters", code="invalid_text")
+    return text
 
 
 class Value(BaseModel):

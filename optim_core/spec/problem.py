@@ -3,34 +3,45 @@
 from __future__ import annotations
 
 import math
-import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from optim_core.spec.base import Value
+from optim_core.spec.base import Value, clean_text
+from optim_core.spec.entrypoints import EntrypointText, is_entrypoint
 from optim_core.spec.errors import SpecError
 from optim_core.spec.layers import Layer
-from optim_core.spec.names import find_row, unknown_name
-from optim_core.spec.optimizers import OPTIMIZERS, find_optimizer
-from optim_core.spec.schedules import SCHEDULES
-from optim_core.spec.techniques import TECHNIQUES, complete_techniques
+from optim_core.spec.names import did_you_mean
+from optim_core.spec.own import LOSSES, OWN_BOTH, check_own, check_table, metric_name
+from optim_core.spec.search import Budget, Search
+from optim_core.spec.training import FOLDS as FOLDS
+from optim_core.spec.training import Curriculum as Curriculum
+from optim_core.spec.training import FineTune as FineTune
+from optim_core.spec.training import Training as Training
 
-Task = Literal["classification", "regression"]
-Metric = Literal["accuracy", "loss", "f1", "auroc", "rmse", "mae", "r2"]
-MAXIMISED: frozenset[str] = frozenset({"accuracy", "f1", "auroc", "r2"})
-# Metrics with a perfect score that is not 0.
-PERFECT: dict[str, float] = {"accuracy": 1.0, "f1": 1.0, "auroc": 1.0, "r2": 1.0}
+# ``own``: what a person's own model and data are for, where it is neither of the others.
+TableTask = Literal["classification", "regression"]
+Task = Literal[TableTask, "own"]
+# ``score`` and ``error``: a function of the person's own, of which more or less is better.
+Metric = Literal["accuracy", "loss", "f1", "auroc", "rmse", "mae", "r2", "perplexity", "score", "error"]
+MAXIMISED: frozenset[str] = frozenset({"accuracy", "f1", "auroc", "r2", "score"})
+# Metrics with a perfect score that is not 0. What would be perfect for a function of the person's own, nobody knows.
+PERFECT: dict[str, float] = {"accuracy": 1.0, "f1": 1.0, "auroc": 1.0, "r2": 1.0, "perplexity": 1.0}
 # The least and the greatest value that a metric can have; infinite where it has none.
 BOUNDS: dict[str, tuple[float, float]] = {
     "accuracy": (0.0, 1.0), "f1": (0.0, 1.0), "auroc": (0.0, 1.0), "r2": (-math.inf, 1.0),
-    "rmse": (0.0, math.inf), "mae": (0.0, math.inf), "loss": (0.0, math.inf),
+    "rmse": (0.0, math.inf), "mae": (0.0, math.inf), "loss": (0.0, math.inf), "perplexity": (1.0, math.inf),
+    "score": (-math.inf, math.inf), "error": (-math.inf, math.inf),
 }  # fmt: skip
-FOLDS = 5
 METRICS_OF_TASK: dict[str, tuple[str, ...]] = {
     "classification": ("accuracy", "loss", "f1", "auroc"),
     "regression": ("rmse", "loss", "mae", "r2"),
+    "own": ("loss", "perplexity", "score", "error"),
 }
+# What can be named: a function of the person's own is named by its entry point.
+NAMED_METRICS = tuple(name for name in get_args(Metric) if name not in ("score", "error"))
+# Those of tables.
+TABLE_TASKS: tuple[TableTask, ...] = ("classification", "regression")
 BUILTIN_TASKS: dict[str, Task] = {
     "digits": "classification",
     "breast_cancer": "classification",
@@ -43,17 +54,6 @@ BUILTIN_TASKS: dict[str, Task] = {
     "noisy_labels": "classification",
     "teacher_student": "regression",
 }
-
-Count = Annotated[int, Field(ge=1, le=10_000_000)]
-Fraction = Annotated[float, Field(ge=0, lt=1)]
-_UNSAFE_TEXT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
-
-
-def clean_text(text: str) -> str:
-    """The text unchanged, or SpecError ``invalid_text`` when it holds control characters or half a surrogate pair."""
-    if _UNSAFE_TEXT.search(text):
-        raise SpecError("contains control characters", code="invalid_text")
-    return text
 
 
 def sign_of(metric: str) -> int:
@@ -86,7 +86,22 @@ class LayersModel(Value):
     layers: Annotated[list[Layer], Field(min_length=1, max_length=200)]
 
 
-Model = Annotated[CatalogueModel | LayersModel, Field(discriminator="kind")]
+class PythonModel(Value):
+    """A person's own network: what ``entrypoint`` names is a ``torch.nn.Module``, its class, or a function that makes it.
+
+    ``folder``: where a file's name starts and modules are looked for first; null: the current folder, and installed modules.
+    Only workers run it.
+    """
+
+    kind: Literal["python"]
+    entrypoint: EntrypointText
+    folder: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
+
+    _clean = field_validator("folder")(clean_text)
+
+
+TableModel = CatalogueModel | LayersModel
+Model = Annotated[CatalogueModel | LayersModel | PythonModel, Field(discriminator="kind")]
 
 
 class BuiltinDataset(Value):
@@ -130,151 +145,20 @@ class FileDataset(Value):
     _clean = field_validator("path", "target")(clean_text)
 
 
-Dataset = Annotated[BuiltinDataset | FileDataset, Field(discriminator="kind")]
+class PythonDataset(Value):
+    """A person's own data: what ``entrypoint`` names is a data set, splits of one, or a function that makes them.
 
-
-class Curriculum(Value):
-    """Batches from a growing share of the training rows, easiest first by the loss of a linear teacher.
-
-    Share at step t of T: min(1, (f0^q + (1 − f0^q)·t/(full_at·T))^(1/q)), f0 = ``start_fraction``, q = ``power``
-    (Wu et al. 2021, arXiv 2012.03107). ``order`` ``hardest`` and ``random`` are the controls that show whether order matters.
+    ``folder``: as of ``PythonModel``.
     """
 
-    start_fraction: Annotated[float, Field(ge=0.01, le=1)] = 0.3
-    full_at: Annotated[float, Field(gt=0, le=1)] = 0.5
-    power: Annotated[float, Field(ge=0.5, le=4)] = 1.0
-    order: Literal["easiest", "hardest", "random"] = "easiest"
+    kind: Literal["python"]
+    entrypoint: EntrypointText
+    folder: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
+
+    _clean = field_validator("folder")(clean_text)
 
 
-class FineTune(Value):
-    """Start from trained weights: a ``state_dict`` saved by ``torch.save``. Weights whose shape differs start afresh.
-
-    ``freeze``: so many of the first layers with weights stay as they are.
-    """
-
-    weights: Annotated[str, Field(min_length=1, max_length=4096)]
-    freeze: Annotated[int, Field(ge=0, le=1000)] = 0
-
-    _clean = field_validator("weights")(clean_text)
-
-
-class Training(Value):
-    """How long and with which batches one full-horizon run trains.
-
-    With the usual fractions the rows are cut into five folds: the search trains on three, looks at one and leaves one; the
-    confirmation lets each fold be the test split in turn. Other fractions make one split of their own, which is kept.
-    """
-
-    batch_size: Annotated[int, Field(ge=1, le=65536)] = 32
-    epochs: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    steps: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
-    label_smoothing: Fraction = 0.0
-    shuffle: Literal["every_epoch", "once", "never", "replacement"] = "every_epoch"
-    curriculum: Curriculum | None = None
-    fine_tune: FineTune | None = None
-    validation_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 1 / FOLDS
-    test_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 1 / FOLDS
-
-    @property
-    def in_folds(self) -> bool:
-        """Whether the rows are cut into five folds rather than into one split of its own."""
-        return self.validation_fraction == self.test_fraction == 1 / FOLDS
-
-    @model_validator(mode="after")
-    def _one_length(self) -> Training:
-        if self.epochs is not None and self.steps is not None:
-            raise ValueError("give epochs or steps, not both")
-        if self.curriculum is not None and self.shuffle != "every_epoch":
-            raise ValueError("a curriculum draws batches by itself: leave shuffle out")
-        return self
-
-
-Range = Annotated[list[float], Field(min_length=2, max_length=2)]
-
-
-class Search(Value):
-    """Which optimizers, schedules and techniques are tried. ``ranges`` maps optimizer → hyperparameter → [low, high].
-
-    ``techniques`` maps a technique to the values to choose among, 0 meaning without it; no values: the catalogue's; one
-    value: always.
-    """
-
-    optimizers: Annotated[list[str], Field(min_length=1)] | None = None
-    exclude: list[str] = []
-    schedules: Annotated[list[str], Field(min_length=1)] | None = None
-    ranges: dict[str, dict[str, Range]] = {}
-    techniques: dict[str, list[float]] = {}
-
-    @field_validator("optimizers", "exclude", "schedules")
-    @classmethod
-    def _known(cls, names: list[str] | None, info: Any) -> list[str] | None:
-        for name in names or []:
-            if info.field_name == "schedules":
-                find_row("schedule", name, SCHEDULES)
-            else:
-                find_optimizer(name)
-        if names is not None and len(set(names)) != len(names):
-            raise ValueError("a name is listed twice")
-        return names
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Search:
-        if not self.included():
-            raise SpecError("every optimizer is excluded", code="empty_search_space")
-        for optimizer, ranges in self.ranges.items():
-            rows = {h.name: h for h in find_optimizer(optimizer).hyperparameters}
-            for name, (low, high) in ranges.items():
-                if name not in rows:
-                    raise SpecError(f"{optimizer}: {unknown_name('hyperparameter', name, rows)}", code="unknown_field")
-                if low > high:
-                    message = f"{optimizer}.{name} has low {low:g} > high {high:g}"
-                    raise SpecError(message, code="invalid_range")
-                rows[name].check_range(low, high)
-        for technique, values in self.techniques.items():
-            find_row("technique", technique, TECHNIQUES)
-            for value in values:
-                complete_techniques({technique: value})
-        if {"ema", "swa"} <= set(self.techniques):
-            raise ValueError("ema and swa both average the weights; choose one")
-        return self
-
-    def included(self) -> list[str]:
-        """The optimizers that compete, AdamW always first: it is the baseline that every verdict is against."""
-        chosen = (
-            self.optimizers if self.optimizers is not None else [n for n, row in OPTIMIZERS.items() if row.searched]
-        )
-        rivals = [name for name in chosen if name not in self.exclude and name != "adamw"]
-        if not rivals and "adamw" in self.exclude:
-            return []
-        return ["adamw", *rivals]
-
-
-class Budget(Value):
-    """What may be spent; any one limit that is reached ends the search.
-
-    ``seconds``: wall clock in which it is worked on, confirmation included. ``device_seconds``: the same summed over workers.
-    ``trials`` and ``train_steps`` limit the search alone. ``seeds``: fresh seeds of a confirmed configuration in the first
-    look, each of them on all five folds; a second look adds as many when the first does not decide, and up to ten where a
-    budget in time has room. ``workers``: at most so many work on the study at a time.
-    """
-
-    trials: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    seconds: Annotated[float, Field(gt=0, le=31_536_000)] | None = None
-    train_steps: Count | None = None
-    device_seconds: Annotated[float, Field(gt=0, le=31_536_000)] | None = None
-    seeds: Annotated[int, Field(ge=2, le=100)] = 2
-    workers: Annotated[int, Field(ge=1, le=10_000)] | None = None
-
-    @property
-    def shortest_s(self) -> float:
-        """The smaller of the limits in time, in seconds; infinite without one."""
-        return min((s for s in (self.seconds, self.device_seconds) if s is not None), default=math.inf)
-
-    @model_validator(mode="after")
-    def _some_limit(self) -> Budget:
-        if self.trials is None and self.seconds is None and self.train_steps is None and self.device_seconds is None:
-            raise SpecError("give trials, seconds, train_steps or device_seconds", code="budget_required")
-        return self
+Dataset = Annotated[BuiltinDataset | FileDataset | PythonDataset, Field(discriminator="kind")]
 
 
 class StudySpec(Value):
@@ -282,6 +166,8 @@ class StudySpec(Value):
 
     ``equivalence_margin``: differences up to this share of the metric do not matter; ``absolute_margin``: the same in the
     metric's own unit. With neither: the smaller of 1 % of the metric and 20 % of what is missing to a perfect score.
+    ``loss``: of a model of the person's own, a name of ``LOSSES`` or an entry point; null: the ``.loss`` of its output, or what
+    fits the targets. ``metric``: a name of ``Metric``, or an entry point, of which ``metric_direction`` says what is better.
     ``prefer``: what to recommend when nothing is better than a tuned AdamW: that, or the cheapest that is shown to be equal.
     """
 
@@ -289,7 +175,9 @@ class StudySpec(Value):
     model: Model
     dataset: Dataset
     task: Task | None = None
-    metric: Metric | None = None
+    loss: str | None = None
+    metric: str | None = None
+    metric_direction: Literal["max", "min"] | None = None
     training: Training = Training()
     search: Search = Search()
     budget: Budget = Budget(seconds=60.0)
@@ -301,7 +189,7 @@ class StudySpec(Value):
     @field_validator("name")
     @classmethod
     def _clean_name(cls, name: str | None) -> str | None:
-        return None if name is None else clean_text(name)
+        return clean_text(name)
 
     @model_validator(mode="after")
     def _one_margin(self) -> StudySpec:
@@ -309,22 +197,74 @@ class StudySpec(Value):
             raise ValueError("give equivalence_margin or absolute_margin, not both")
         return self
 
+    @field_validator("loss")
+    @classmethod
+    def _known_loss(cls, loss: str | None) -> str | None:
+        if loss is not None and loss not in LOSSES and not is_entrypoint(loss):
+            raise SpecError(_unknown("loss", loss, LOSSES), code="unknown_value")
+        return loss
+
+    @field_validator("metric")
+    @classmethod
+    def _known_metric(cls, metric: str | None) -> str | None:
+        if metric is not None and metric not in NAMED_METRICS and not is_entrypoint(metric):
+            raise SpecError(_unknown("metric", metric, NAMED_METRICS), code="unknown_value")
+        return metric
+
     @model_validator(mode="after")
     def _task_and_metric(self) -> StudySpec:
+        if self.own:
+            check_own(self.dataset.kind, self.metric, self.metric_direction, self.training, self.search)
+        elif isinstance(self.dataset, PythonDataset):
+            raise SpecError(OWN_BOTH, code="option_not_applicable", pointer="/model")
+        else:
+            given = {
+                "loss": self.loss,
+                "metric_direction": self.metric_direction,
+                "task": self.task,
+                "metric": self.metric,
+            }
+            check_table(given, self.training)
+        task = self.task
         if isinstance(self.dataset, BuiltinDataset):
-            own = BUILTIN_TASKS[self.dataset.name]
-            if self.task is not None and self.task != own:
-                raise SpecError(f"{self.dataset.name} is a {own} data set", code="invalid_value", pointer="/task")
-            check_metric(own, self.metric)
-        elif self.task is not None:
-            check_metric(self.task, self.metric)
+            task = BUILTIN_TASKS[self.dataset.name]
+            if self.task is not None and self.task != task:
+                raise SpecError(f"{self.dataset.name} is a {task} data set", code="invalid_value", pointer="/task")
+        if task is not None and (self.metric is None or not is_entrypoint(self.metric)):
+            check_metric(task, self.metric)
+        elif self.metric == "perplexity" and not self.own:
+            raise SpecError("perplexity needs a model of your own", code="metric_not_applicable", pointer="/metric")
         return self
 
+    @property
+    def own(self) -> bool:
+        """Whether model and data are the person's own Python."""
+        return isinstance(self.model, PythonModel)
 
-def check_metric(task: Task, metric: Metric | None) -> Metric:
+    @property
+    def entrypoints(self) -> dict[str, str]:
+        """JSON pointer → entry point, for all that this spec has."""
+        given = {"/loss": self.loss, "/metric": self.metric}
+        for name, part in (("model", self.model), ("dataset", self.dataset)):
+            if isinstance(part, PythonModel | PythonDataset):
+                given[f"/{name}/entrypoint"] = part.entrypoint
+        return {pointer: text for pointer, text in given.items() if text is not None and is_entrypoint(text)}
+
+    @property
+    def metric_name(self) -> str | None:
+        """See ``own.metric_name``."""
+        return metric_name(self.metric, self.metric_direction)
+
+
+def _unknown(what: str, given: str, known: tuple[str, ...]) -> str:
+    hint = did_you_mean(given, known) or f"; choose one of {', '.join(known)}, or FILE.py:NAME"
+    return f"unknown {what} {given[:80]!r}{hint}"
+
+
+def check_metric(task: Task, metric: str | None) -> str:
     """The metric to use for ``task``: the given one, or the default. Raises SpecError ``metric_not_applicable``."""
     fitting = METRICS_OF_TASK[task]
     if metric is not None and metric not in fitting:
-        message = f"{metric} does not fit {task}; choose one of {', '.join(fitting)}"
+        message = f"{metric} does not fit {task}; choose one of {', '.join(m for m in fitting if m in NAMED_METRICS)}"
         raise SpecError(message, code="metric_not_applicable", pointer="/metric")
-    return metric or fitting[0]  # type: ignore[return-value]
+    return metric or fitting[0]

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from optim_core.spec.base import Value
-from optim_core.spec.problem import StudySpec
+from optim_core.spec.problem import StudySpec, Task
 from optim_core.spec.states import UnitState
 
 # Divergence is a result: its minimised value is this finite number, so that samplers learn from it.
@@ -61,7 +61,7 @@ class UnitSpec(Value):
     ``key`` is unique in its study and means nothing more: what a planner wants to know again is a field. ``generation``: the
     plan that asked for it. ``rung``: of a search trial its rung, of a confirmation its look. ``fold``: which of five folds
     of the rows is the test split; null: the study's own split. ``form``: the one that the study's probe found fastest;
-    null: the engine's own choice.
+    null: the engine's own choice. ``data_hash``: the data that the probe saw; whoever trains the unit must find the same.
     """
 
     key: str
@@ -73,6 +73,7 @@ class UnitSpec(Value):
     fold: Annotated[int, Field(ge=0, le=4)] | None = None
     trials: list[TrialParams]
     form: Form | None = None
+    data_hash: str | None = None
 
 
 class CurvePoint(Value):
@@ -109,7 +110,7 @@ class ProbeReport(Value):
     share of the rarest class; null for regression.
     """
 
-    task: Literal["classification", "regression"]
+    task: Task
     metric: str
     direction: Literal["minimize", "maximize"]
     full_horizon: int

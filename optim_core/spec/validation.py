@@ -20,6 +20,8 @@ from optim_core.spec.problem import (
     CatalogueModel,
     FileDataset,
     LayersModel,
+    PythonDataset,
+    PythonModel,
     Search,
     StudySpec,
     Training,
@@ -27,13 +29,13 @@ from optim_core.spec.problem import (
 
 _UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 # Tags of unions that pydantic puts into a location; they are not part of the document.
-_TAGS = {"catalogue", "layers", "builtin", "file", *(
+_TAGS = {"catalogue", "layers", "builtin", "file", "python", *(
     name for name in vars(layer_types) if name[0].isupper()
 ), "ReLU", "GELU", "Tanh", "SiLU", "Sigmoid"}  # fmt: skip
 _MODELS: dict[str, tuple[type, ...]] = {
     "": (StudySpec,),
-    "model": (CatalogueModel, LayersModel),
-    "dataset": (BuiltinDataset, FileDataset),
+    "model": (CatalogueModel, LayersModel, PythonModel),
+    "dataset": (BuiltinDataset, FileDataset, PythonDataset),
     "training": (Training,),
     "search": (Search,),
     "budget": (Budget,),

@@ -20,6 +20,7 @@ from service.operations import studies as operations
 from service.operations.errors import ServiceError
 from service.operations.rowscores import run_rows
 from service.operations.views import Page, RunRows, StudyDetail, StudySummary, TrialDetail, TrialView
+from service.permission import check_entrypoints
 
 router = APIRouter(prefix="/v1/studies", tags=["studies"])
 
@@ -45,7 +46,9 @@ async def create_study(
 
 def _create(ctx: ServiceParts, raw: Any, key: str | None) -> StudyDetail:
     spec = parse_spec(raw)
-    _check_data(ctx, spec)
+    check_entrypoints(spec, ctx.settings)
+    if not spec.own:  # what is the person's own is only ever run by workers
+        _check_data(ctx, spec)
     request_hash = content_hash(spec.model_dump(mode="json"))
     study = operations.create_study(ctx.database, spec, idempotency_key=key, request_hash=request_hash)
     ctx.dispatcher.nudge("control")

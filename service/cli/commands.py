@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import uuid
 from pathlib import Path
@@ -10,10 +11,10 @@ from typing import Annotated, Any
 
 import typer
 
+from service.cli.asked import Asked, check_spec, spec_document, with_absolute_path
 from service.cli.backend import Backend, OpenLocal, connect, server_address
-from service.cli.errors import INTERRUPTED, STUDY_FAILED, CommandError, Terminated, field_errors, one_line, say
+from service.cli.errors import INTERRUPTED, STUDY_FAILED, CommandError, Terminated, one_line, say
 from service.cli.progress import watch
-from service.cli.specfile import dataset_from, parse_budget, read_spec
 from service.text import visible, visible_document
 
 Server = Annotated[str | None, typer.Option("--server", help="Address of a running server (or WHICHOPT_SERVER).")]
@@ -21,6 +22,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")
 RequireVerdict = Annotated[
     bool, typer.Option("--require-verdict", help="Exit with 3 when the verdict is inconclusive.")
 ]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Of an error in your own code show the whole traceback.")]
 StudyId = Annotated[str, typer.Argument(metavar="STUDY", help="Id of the study.")]
 
 
@@ -33,6 +35,7 @@ def emit(document: Any) -> None:
 def add_commands(app: typer.Typer, open_local: OpenLocal) -> None:
     """Add all client commands to ``app``; ``open_local`` starts the embedded stack when no server is named."""
     _add_recommend(app, open_local)
+    _add_init(app)
     _add_optimizers(app)
     studies = typer.Typer(help="Look at, continue and remove studies.", no_args_is_help=True)
     _add_reading(studies, open_local)
@@ -43,12 +46,27 @@ def add_commands(app: typer.Typer, open_local: OpenLocal) -> None:
 def _add_recommend(app: typer.Typer, open_local: OpenLocal) -> None:
     @app.command()
     def recommend(
-        spec: Annotated[Path | None, typer.Argument(metavar="[SPEC.yaml]", help="A spec file; see examples/.")] = None,
-        model: Annotated[
-            str | None, typer.Option(help="linear, mlp, cnn, resnet, gru, lstm, transformer or tabular.")
+        spec: Annotated[
+            Path | None,
+            typer.Argument(
+                metavar="[SPEC.yaml|TASK.py]", help="A spec file (see examples/) or a task file (see init)."
+            ),
         ] = None,
-        data: Annotated[str | None, typer.Option(help="A CSV, Parquet or NPZ file, or a bundled data set.")] = None,
-        target: Annotated[str | None, typer.Option(help="The column to predict.")] = None,
+        model: Annotated[
+            str | None,
+            typer.Option(help="FILE.py:NAME, or linear, mlp, cnn, resnet, gru, lstm, transformer or tabular."),
+        ] = None,
+        data: Annotated[
+            str | None, typer.Option(help="FILE.py:NAME, a CSV, Parquet or NPZ file, or a bundled data set.")
+        ] = None,
+        target: Annotated[str | None, typer.Option(help="The column of a table to predict.")] = None,
+        loss: Annotated[
+            str | None, typer.Option(help="Of your own model: cross_entropy, mse, … or FILE.py:NAME.")
+        ] = None,
+        metric: Annotated[str | None, typer.Option(help="accuracy, f1, rmse, … or FILE.py:NAME.")] = None,
+        metric_direction: Annotated[
+            str | None, typer.Option(help="max or min: which is better of a metric of your own.")
+        ] = None,
         budget: Annotated[str | None, typer.Option(help="40s, 5m, '200 trials', or '5m,200 trials'.")] = None,
         optimizers: Annotated[str | None, typer.Option(help="Compare only these, separated by commas.")] = None,
         seed: Annotated[int | None, typer.Option(help="Seed of the whole study.")] = None,
@@ -56,6 +74,7 @@ def _add_recommend(app: typer.Typer, open_local: OpenLocal) -> None:
         dry_run: Annotated[
             bool, typer.Option("--dry-run", help="Only take a few steps and say what the budget buys.")
         ] = False,
+        verbose: Verbose = False,
         as_json: AsJson = False,
         server: Server = None,
     ) -> None:
@@ -63,22 +82,35 @@ def _add_recommend(app: typer.Typer, open_local: OpenLocal) -> None:
         so_far = "nothing was asked yet"
         try:
             remote = server_address(server) is not None
-            document = spec_document(spec, model, data, target, budget, optimizers, seed)
-            checked = check_spec(document if remote else with_absolute_path(document))
+            asked = Asked(spec, model, data, target, loss, metric, metric_direction, budget, optimizers, seed)
+            document = spec_document(asked)
+            checked = check_spec(document if remote else with_absolute_path(document), here=not remote)
             with connect(open_local, server, workers=True) as backend:
                 so_far = f"look whether the study was stored: {backend.command('studies list')}"
                 study_id = backend.client.create_study(checked, idempotency_key=uuid.uuid4().hex)["id"]
                 if dry_run:
                     so_far = "nothing is stored"
-                    emit_forecast(foresee(backend, study_id), as_json)
+                    emit_forecast(foresee(backend, study_id, verbose), as_json)
                 else:
                     so_far = f"watch the study: {backend.command(f'studies watch {study_id}')}"
-                    follow(backend, study_id, as_json, require_verdict)
+                    follow(backend, study_id, as_json, require_verdict, verbose)
         except KeyboardInterrupt:
             raise CommandError(f"interrupted: {so_far}", INTERRUPTED) from None
 
 
-def foresee(backend: Backend, study_id: str) -> dict[str, Any]:
+def _add_init(app: typer.Typer) -> None:
+    @app.command()
+    def init(
+        path: Annotated[Path, typer.Argument(metavar="[TASK.py]", help="The file to write.")] = Path("task.py"),
+    ) -> None:
+        """Write a task file to start from: a model and data of your own, which runs as it is."""
+        from service.cli.init import write_template
+
+        write_template(path)
+        say(f"{path} is written; ask with: whichopt recommend {shlex.quote(str(path))}")
+
+
+def foresee(backend: Backend, study_id: str, verbose: bool = False) -> dict[str, Any]:
     """What the budget will buy, from the study's first steps; the study is removed afterwards."""
     try:
         if backend.local is not None:
@@ -89,8 +121,16 @@ def foresee(backend: Backend, study_id: str) -> dict[str, Any]:
         backend.client.delete(study_id)
     if study["progress"]["forecast"] is None:
         error = study["error"] or {"code": study["status"], "message": "it ended before it was measured"}
-        raise CommandError(f"{error['code']}: {one_line(error['message'].split(chr(10))[0])}", STUDY_FAILED)
+        raise CommandError(f"{error['code']}: {_reason(error['message'], verbose)}", STUDY_FAILED)
     return study["progress"]["forecast"]
+
+
+def _reason(message: str, verbose: bool) -> str:
+    """Why a study failed, in a line. ``verbose``: what else was stored of it, a traceback, goes to standard error before."""
+    first, _, more = message.partition("\n")
+    if verbose and more:
+        print(visible(more.rstrip()), file=sys.stderr)
+    return one_line(first)
 
 
 def emit_forecast(found: dict[str, Any], as_json: bool) -> None:
@@ -101,58 +141,9 @@ def emit_forecast(found: dict[str, Any], as_json: bool) -> None:
         print(found["sentence"])
 
 
-def spec_document(
-    spec: Path | None, model: str | None, data: str | None, target: str | None,
-    budget: str | None, optimizers: str | None, seed: int | None,
-) -> dict[str, Any]:  # fmt: skip
-    """The JSON of the spec from file or options; budget, optimizers and seed also override a file."""
-    if spec is not None:
-        given = [f"--{name}" for name, value in (("model", model), ("data", data), ("target", target)) if value]
-        if given:
-            raise CommandError(f"{given[0]}: give a spec file or {given[0]}, not both")
-        document = read_spec(spec)
-    elif model is None or data is None:
-        raise CommandError("give a spec file, or --model and --data (whichopt recommend --help)")
-    else:
-        document = {"model": {"kind": "catalogue", "name": model}, "dataset": dataset_from(data, target)}
-    given_budget = document.get("budget")
-    if budget is None and isinstance(given_budget, str | int | float):
-        limits = ", ".join(f"{name}: {value:g}" for name, value in parse_budget(str(given_budget)).items())
-        raise CommandError(f"/budget: in a file write {{{limits}}}")
-    if budget is not None:
-        seeds = document.get("budget", {}).get("seeds") if isinstance(document.get("budget"), dict) else None
-        document["budget"] = parse_budget(budget) | ({} if seeds is None else {"seeds": seeds})
-    if optimizers is not None:
-        search = document.get("search") if isinstance(document.get("search"), dict) else {}
-        document["search"] = {**search, "optimizers": [name.strip() for name in optimizers.split(",")]}  # type: ignore[dict-item]
-    if seed is not None:
-        document["seed"] = seed
-    return document
-
-
-def with_absolute_path(document: dict[str, Any]) -> dict[str, Any]:
-    """The spec with its file named absolutely, so that a study can be resumed from any folder."""
-    dataset = document.get("dataset")
-    path = dataset.get("path") if isinstance(dataset, dict) else None
-    if not isinstance(path, str) or not path or "\x00" in path or "://" in path:
-        return document
-    return {**document, "dataset": {**dataset, "path": str(Path(path).expanduser().absolute())}}  # type: ignore[dict-item]
-
-
-def check_spec(document: dict[str, Any]) -> dict[str, Any]:
-    """The document, unchanged, when it is a spec; else a CommandError that says where it is not."""
-    from dataclasses import asdict
-
-    from optim_core.spec.validation import SpecErrors, parse_spec
-
-    try:
-        parse_spec(document)
-    except SpecErrors as error:
-        raise CommandError(field_errors([asdict(one) for one in error.errors])) from None
-    return document
-
-
-def follow(backend: Backend, study_id: str, as_json: bool, require_verdict: bool = False) -> None:
+def follow(
+    backend: Backend, study_id: str, as_json: bool, require_verdict: bool = False, verbose: bool = False
+) -> None:
     """Watch a study to its end and print the answer.
 
     Ctrl-C ends the search here, and the best of it is confirmed; once more, or before there is anything to confirm, or
@@ -171,7 +162,7 @@ def follow(backend: Backend, study_id: str, as_json: bool, require_verdict: bool
         # Said before the workers are waited for, which may take a while.
         say(_keep(backend, study_id))
         raise typer.Exit(INTERRUPTED) from None
-    present(backend, study, as_json, require_verdict)
+    present(backend, study, as_json, require_verdict, verbose)
 
 
 def _finish_early(backend: Backend, study_id: str) -> bool:
@@ -187,7 +178,9 @@ def _finish_early(backend: Backend, study_id: str) -> bool:
     return True
 
 
-def present(backend: Backend, study: dict[str, Any], as_json: bool, require_verdict: bool = False) -> None:
+def present(
+    backend: Backend, study: dict[str, Any], as_json: bool, require_verdict: bool = False, verbose: bool = False
+) -> None:
     """Print the answer of a study that has ended, or say why there is none.
 
     ``require_verdict``: an inconclusive one is a failure, after it was printed.
@@ -195,7 +188,9 @@ def present(backend: Backend, study: dict[str, Any], as_json: bool, require_verd
     study_id = study["id"]
     if study["status"] == "failed":
         error = study["error"] or {"code": "unknown", "message": ""}
-        reason = one_line(error["message"].split("\n")[0])
+        reason = _reason(error["message"], verbose)
+        if error["code"] == "user_code_error" and not verbose:
+            reason += f" (traceback: {backend.command(f'studies show {study_id}')})"
         raise CommandError(f"study {study_id} failed: {error['code']}: {reason}", STUDY_FAILED)
     if study["status"] == "cancelled":
         raise CommandError(f"study {study_id} was cancelled", STUDY_FAILED)
@@ -285,11 +280,15 @@ def _add_reading(app: typer.Typer, open_local: OpenLocal) -> None:
 
     @app.command()
     def watch(
-        study: StudyId, require_verdict: RequireVerdict = False, as_json: AsJson = False, server: Server = None
+        study: StudyId,
+        require_verdict: RequireVerdict = False,
+        verbose: Verbose = False,
+        as_json: AsJson = False,
+        server: Server = None,
     ) -> None:
         """Follow a study to its end, then print the answer."""
         with connect(open_local, server, workers=True) as backend:
-            follow(backend, backend.client.get_study(study)["id"], as_json, require_verdict)
+            follow(backend, backend.client.get_study(study)["id"], as_json, require_verdict, verbose)
 
     @app.command()
     def export(
@@ -322,22 +321,30 @@ def _add_reading(app: typer.Typer, open_local: OpenLocal) -> None:
 def _add_changing(app: typer.Typer, open_local: OpenLocal) -> None:
     @app.command()
     def resume(
-        study: StudyId, require_verdict: RequireVerdict = False, as_json: AsJson = False, server: Server = None
+        study: StudyId,
+        require_verdict: RequireVerdict = False,
+        verbose: Verbose = False,
+        as_json: AsJson = False,
+        server: Server = None,
     ) -> None:
         """Continue a paused or failed study where it stopped, follow it, and print the answer."""
         with connect(open_local, server, workers=True) as backend:
             if backend.client.get_study(study)["status"] in ("paused", "failed"):
                 backend.client.resume(study)
-            follow(backend, study, as_json, require_verdict)
+            follow(backend, study, as_json, require_verdict, verbose)
 
     @app.command()
     def finish(
-        study: StudyId, require_verdict: RequireVerdict = False, as_json: AsJson = False, server: Server = None
+        study: StudyId,
+        require_verdict: RequireVerdict = False,
+        verbose: Verbose = False,
+        as_json: AsJson = False,
+        server: Server = None,
     ) -> None:
         """Search no more: confirm the best of what was found, briefly, and print the answer."""
         with connect(open_local, server, workers=True) as backend:
             backend.client.finish(study)
-            follow(backend, study, as_json, require_verdict)
+            follow(backend, study, as_json, require_verdict, verbose)
 
     @app.command()
     def cancel(study: StudyId, server: Server = None) -> None:

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from optim_core.spec.problem import BUILTIN_TASKS, MAXIMISED, CatalogueModel, FileDataset, StudySpec, check_metric
+from optim_core.spec.entrypoints import parse_entrypoint
+from optim_core.spec.problem import (
+    BUILTIN_TASKS,
+    MAXIMISED,
+    BuiltinDataset,
+    CatalogueModel,
+    FileDataset,
+    PythonDataset,
+    PythonModel,
+    StudySpec,
+    check_metric,
+)
 from optim_core.spec.states import STUDY_ENDED, StudyState, TrialState
 from optim_core.spec.trial import CurvePoint
 from service.db.models import Study, Trial
@@ -16,12 +27,16 @@ MAX_CURVE_POINTS = 500
 
 
 def model_label(spec: StudySpec) -> str:
-    """A short name of the model: of the catalogue, or ``layers``."""
+    """A short name of the model: of the catalogue, ``layers``, or the entry point of the person's own."""
+    if isinstance(spec.model, PythonModel):
+        return parse_entrypoint(spec.model.entrypoint).label[-64:]
     return spec.model.name if isinstance(spec.model, CatalogueModel) else "layers"
 
 
 def dataset_label(spec: StudySpec) -> str:
-    """A short name of the data set; of a file its name without the folder."""
+    """A short name of the data set; of a file its name without the folder, of the person's own its entry point."""
+    if isinstance(spec.dataset, PythonDataset):
+        return parse_entrypoint(spec.dataset.entrypoint).label[-255:]
     if isinstance(spec.dataset, FileDataset):
         return spec.dataset.path.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1][:255]
     return spec.dataset.name
@@ -29,8 +44,8 @@ def dataset_label(spec: StudySpec) -> str:
 
 def metric_of(spec: StudySpec) -> tuple[str | None, str | None]:
     """(metric, direction) as far as they are known before the data set was read."""
-    task = spec.task or (None if isinstance(spec.dataset, FileDataset) else BUILTIN_TASKS[spec.dataset.name])
-    metric = spec.metric or (check_metric(task, None) if task is not None else None)
+    task = spec.task or (BUILTIN_TASKS[spec.dataset.name] if isinstance(spec.dataset, BuiltinDataset) else None)
+    metric = spec.metric_name or (check_metric(task, None) if task is not None else None)
     return metric, None if metric is None else ("maximize" if metric in MAXIMISED else "minimize")
 
 

@@ -177,7 +177,8 @@ def fail_unit(
             return False
         if retryable and unit.attempts < max_attempts:
             return _requeue(session, study, unit, token, code, message)
-        return _give_up(session, study, unit, token, code, message)
+        # What is final is wrong with the study, whichever unit met it.
+        return _give_up(session, study, unit, token, code, message, f"unit {unit.key}: " if retryable else "")
 
 
 def release_unit(db: Database, unit_id: int, token: int, checkpoint: bytes | None = None) -> bool:
@@ -213,7 +214,7 @@ def sweep(db: Database, max_attempts: int = DEFAULT_ATTEMPTS) -> SweepReport:
             if unit.attempts < max_attempts:
                 if _requeue(session, study, unit, token, "worker_lost", told):
                     requeued.append(unit_id)
-            elif _give_up(session, study, unit, token, "attempts_exceeded", told):
+            elif _give_up(session, study, unit, token, "attempts_exceeded", told, f"unit {unit.key}: "):
                 failed.append(unit_id)
     with db.read() as session:
         return SweepReport(
@@ -277,7 +278,7 @@ def _requeue(session: Session, study: Study, unit: Unit, token: int, code: str, 
     return True
 
 
-def _give_up(session: Session, study: Study, unit: Unit, token: int, code: str, message: str) -> bool:
+def _give_up(session: Session, study: Study, unit: Unit, token: int, code: str, message: str, where: str) -> bool:
     studies = StudyRepository(session)
     now = studies.now()
     told = {"error_code": code, "error_message": message}
@@ -285,5 +286,5 @@ def _give_up(session: Session, study: Study, unit: Unit, token: int, code: str, 
         return False
     # The trials wait for a resume: they have no result, and nothing says that they are at fault.
     TrialRepository(session).must_move(study.id, results.numbers_of(unit), TrialState.WAITING)
-    results.fail(session, study, code, f"unit {unit.key}: {message}", now)
+    results.fail(session, study, code, f"{where}{message}", now)
     return True

@@ -12,7 +12,8 @@ import pytest
 from optim_core.spec.optimizers import OPTIMIZERS
 from optim_core.spec.problem import StudySpec
 from service.cli import progress, render, render_catalogue
-from service.cli.commands import emit, spec_document
+from service.cli.asked import Asked, spec_document
+from service.cli.commands import emit
 from service.cli.errors import CommandError, say
 from service.cli.specfile import read_spec
 from service.text import visible, visible_document
@@ -123,7 +124,7 @@ def test_text_that_turns_a_line_round_is_shown_as_what_it_is(capsys: pytest.Capt
 )
 def test_a_time_in_other_words_is_told_how_to_be_written(budget: str, meant: str) -> None:
     with pytest.raises(CommandError, match=rf"; did you mean {meant}\?$"):
-        spec_document(None, "mlp", "digits", None, budget, None, None)
+        spec_document(Asked(model="mlp", data="digits", budget=budget))
 
 
 @pytest.mark.parametrize(
@@ -141,6 +142,6 @@ def test_a_budget_in_a_file_is_told_how_to_be_written(tmp_path: Path, budget: st
         f"model: {{kind: catalogue, name: mlp}}\ndataset: {{kind: builtin, name: digits}}\nbudget: {budget}\n"
     )
     with pytest.raises(CommandError) as caught:
-        spec_document(path, None, None, None, None, None, None)
+        spec_document(Asked(path))
     assert message in str(caught.value)
-    assert spec_document(path, None, None, None, "40s", None, None)["budget"] == {"seconds": 40.0}
+    assert spec_document(Asked(path, budget="40s"))["budget"] == {"seconds": 40.0}

@@ -173,7 +173,7 @@ def test_getting_ready_raises_nothing(
     study_elsewhere(database)
     monkeypatch.setattr(training, "make_ready", fail)
     monkeypatch.setattr(training, "warm_up", fail)
-    loop.ahead = Ahead(database)
+    loop.ahead = Ahead(database, loop.settings)
     assert [loop.turn(), loop.turn(), loop.turn()] == [True, True, False]  # warm-up, study, nothing more to try
 
 
@@ -227,10 +227,10 @@ def test_warming_up_happens_once_and_not_after_training(
 ) -> None:
     calls: list[int] = []
     monkeypatch.setattr(training, "warm_up", lambda: calls.append(1))
-    loop.ahead = Ahead(database)
+    loop.ahead = Ahead(database, loop.settings)
     assert [loop.turn(), loop.turn()] == [True, False]
     assert calls == [1]
-    loop.ahead = Ahead(database)
+    loop.ahead = Ahead(database, loop.settings)
     loop.ahead.trained("some study")
     assert not loop.turn()
     assert calls == [1]

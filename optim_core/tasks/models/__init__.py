@@ -12,7 +12,7 @@ from optim_core.nn.dropout import SeededDropout, set_seed
 from optim_core.nn.init import initialise
 from optim_core.spec.errors import SpecError
 from optim_core.spec.keys import derive_seed
-from optim_core.spec.problem import LayersModel, Model
+from optim_core.spec.problem import LayersModel, Model, PythonModel
 from optim_core.tasks.models.catalogue import InputShape, build_catalogue
 from optim_core.tasks.models.from_layers import MAX_PARAMETERS, build_layers
 
@@ -32,6 +32,7 @@ def outline(
     ``cardinalities``: codes of each category column, see ``data.Arrays``; ``always_dropout``: see ``build_catalogue``.
     Raises SpecError when it does not fit or is too large.
     """
+    assert not isinstance(model, PythonModel)
     with torch.device("meta"):
         if isinstance(model, LayersModel):
             return build_layers(model, shape, outputs)
