@@ -108,7 +108,8 @@ def _run(spec: Any, progress: bool) -> Answer:
         if study["status"] != "completed":
             error = study["error"] or {"code": study["status"], "message": "it ended without an answer"}
             raise StudyFailed(error["code"], error["message"])
-        return Answer(studies.get_recommendation(database, study_id).document())
+        # Nothing is stored that its id could lead to.
+        return Answer({**studies.get_recommendation(database, study_id).document(), "study": None})
 
 
 def _finish(database: Any, study_id: str) -> bool:
@@ -143,7 +144,7 @@ def _working(database: Any, study_id: str) -> Iterator[threading.Event]:
     from workers.loop import Loop
 
     stopping = threading.Event()
-    settings = Settings()
+    settings = Settings().model_copy(update={"own_process": True})
     loop = Loop(database, settings, NullDispatcher(), worker_name(), stop=stopping.is_set, longest_wait_s=POLL_S)
     loop.study_id = study_id
     thread = threading.Thread(target=loop.run, name="study", daemon=True)

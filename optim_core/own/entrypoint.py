@@ -10,6 +10,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
+from optim_core.own import live
 from optim_core.own import user_code as theirs
 from optim_core.own.user_code import UserCodeError, is_theirs, user_code
 from optim_core.spec.entrypoints import parse_entrypoint
@@ -107,7 +108,7 @@ class UserModules:
         with user_code(f"importing {place}"):
             module = importlib.import_module(place)
         top = getattr(sys.modules[place.partition(".")[0]], "__file__", None)
-        if top is not None and not any(is_theirs(top, [root]) for root in self.roots):
+        if top is not None and place != live.__name__ and not any(is_theirs(top, [root]) for root in self.roots):
             self.roots.append(Path(top).parent)
         return module
 

@@ -17,7 +17,8 @@ def kept() -> Iterator[Callable[[Any], str]]:
     names: list[str] = []
 
     def keep(value: Any) -> str:
-        names.append(f"object_{next(_numbers)}")
+        own = getattr(value, "__name__", type(value).__name__)
+        names.append(f"{own if own.isidentifier() else 'object'}_{next(_numbers)}")
         _objects[names[-1]] = value
         return f"{__name__}:{names[-1]}"
 

@@ -96,7 +96,8 @@ def recommendation(answer: dict[str, Any], out: Console | None = None) -> None:
             f" of {cost['mean_pack_size']:.1f} ({answer['engine']})"
         )
     )
-    out.print(Text(f"Study {answer['study']} · reproduce the score: {answer['replay']['command']}"))
+    if answer["study"] is not None:
+        out.print(Text(f"Study {answer['study']} · reproduce the score: {answer['replay']['command']}"))
 
 
 def configuration(chosen: dict[str, Any]) -> str:
