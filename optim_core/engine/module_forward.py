@@ -37,28 +37,40 @@ class ModuleForward:
         )
         self._frozen = {name for name, p in skeleton.named_parameters() if not p.requires_grad}
         self._step = 0
+        # Batches of a step, whose gradients are averaged.
+        self._pieces = task.spec.training.grad_accumulation
         self._ahead: Iterator[Any] = iter(())
-        self._batch: Any = None
+        self._batches: list[Any] = []
 
     def begin(self, first: int, last: int, rows: Callable[[int], Tensor]) -> None:
         """See ``Forward``: the batches of these steps are read ahead of time."""
-        wanted = (rows(step)[0] if self._shared else rows(step) for step in range(first, last))
-        self._ahead = self._task.batches(wanted, first)
+        own = (rows(step)[0] if self._shared else rows(step) for step in range(first, last))
+        pieces = (piece for some in own for piece in some.chunk(self._pieces, dim=-1))
+        self._ahead = self._task.batches(pieces, first * self._pieces)
 
     def at(self, step: int, buffers: Weights) -> None:
         """See ``Forward``."""
         del buffers
-        self._step, self._batch = step, next(self._ahead)
+        self._step, self._batches = step, [next(self._ahead) for _ in range(self._pieces)]
 
     def losses(self, weights: Weights, buffers: Weights, rows: Tensor, slots: Weights, span: slice) -> Tensor:
         """See ``Forward``. The rows are those of the step, so a second look at them reads nothing."""
         del rows
-        whole = self._shared or span == slice(None)
-        batch = self._batch if whole else map_tree(lambda t: t[span], self._batch)
         seeds = self._seeds[span]
         weights, buffers = self._sorted(weights, buffers)
-        with calling_user_code():
-            return self._form.losses(weights, buffers, batch, slots, shared=self._shared, seeds=seeds, step=self._step)
+        losses, sums = [], {}
+        for i, batch in enumerate(self._batches):
+            whole = self._shared or span == slice(None)
+            own = batch if whole else map_tree(lambda t: t[span], batch)
+            step = self._step * self._pieces + i
+            with calling_user_code():
+                found = self._form.losses(weights, buffers, own, slots, shared=self._shared, seeds=seeds, step=step)
+            losses.append(found)
+            if self._pieces > 1:
+                sums = {name: g.clone() if i == 0 else sums[name].add_(g) for name, g in slots.items()}
+        for name, total in sums.items():
+            slots[name].copy_(total.div_(self._pieces))
+        return torch.stack(losses).mean(0)
 
     def outputs(self, weights: Weights, buffers: Weights, batch: Any) -> Any:
         """See ``Forward``: what the task's judge wants to know of a batch."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,6 +44,7 @@ class OwnJudge:
     samples: Mapping[Split, Samples]
     widest: int
     constant: Callable[[Any], Any] | None
+    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
     _truth: dict[Split, Any] = field(default_factory=dict)
     # How many there were the last time.
     _trials: int = 16
@@ -50,7 +52,9 @@ class OwnJudge:
 
     def of(self, module: nn.Module, batch: Any) -> dict[str, Any]:
         """A batch → tensors with its rows (of a loss without a name: blocks of rows) first. Runs under ``torch.vmap``."""
-        return self._parts(self.call(module, batch), self.call.targets(batch))
+        with self.autocast():
+            outputs = self.call(module, batch)
+        return self._parts(outputs, self.call.targets(batch))
 
     def score(self, split: Split, run: Run, trials: int) -> tuple[Tensor, Tensor]:
         """See ``Judge``."""

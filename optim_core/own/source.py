@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from optim_core.own.losses import NamedLoss, find_loss
 from optim_core.own.measures import Measure, find_measure
 from optim_core.own.models import Models, widest_layer
 from optim_core.own.own_metric import OwnMetric
+from optim_core.own.precision import autocast
 from optim_core.own.samples import Samples, some_rows
 from optim_core.own.splits import Splits, parts_of, split_samples
 from optim_core.own.task import EXAMPLE_ROWS, OwnTask, smoothes
@@ -106,6 +108,7 @@ class OwnSource:
             widest=self._widest,
             constant=constant_answer(self.reading, self._measure.shown, seen),
             minority=self._minority(splits),
+            autocast=partial(autocast, self._device, self._spec.training.precision),
         )
         task = OwnTask(
             spec=self._spec,

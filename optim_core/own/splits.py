@@ -187,7 +187,8 @@ def _check(train: Samples, validation: Samples, test: Samples, spec: StudySpec) 
         if len(part) < 2:
             message = f"the {name} split has {plural(len(part), 'sample')}; at least 2 are needed"
             raise DataError(message, code="split_too_small", pointer=POINTER)
-    batch = spec.training.batch_size
+    batch = spec.training.batch_size * spec.training.grad_accumulation
     if batch > len(train):
-        message = f"batch_size {batch:,} is larger than the {len(train):,} training samples"
+        times = " times grad_accumulation" if spec.training.grad_accumulation > 1 else ""
+        message = f"batch_size{times} {batch:,} is larger than the {len(train):,} training samples"
         raise DataError(message, code="batch_too_large", pointer="/training/batch_size")

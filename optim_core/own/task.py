@@ -18,6 +18,7 @@ from optim_core.own.losses import Loss, NamedLoss
 from optim_core.own.measures import Measure
 from optim_core.own.models import Models
 from optim_core.own.own_metric import OwnMetric
+from optim_core.own.precision import autocast
 from optim_core.own.splits import Splits
 from optim_core.own.trees import leaves
 from optim_core.own.user_code import calling_user_code
@@ -88,7 +89,8 @@ class OwnTask:
 
     @property
     def batch_size(self) -> int:
-        return self.spec.training.batch_size
+        """Samples of an optimizer step: all batches whose gradients it has the mean of."""
+        return self.spec.training.batch_size * self.spec.training.grad_accumulation
 
     @property
     def steps_per_epoch(self) -> int:
@@ -151,7 +153,8 @@ class OwnTask:
     def loss_on(self, model: nn.Module, batch: Any, smoothing: float | Tensor | None = None) -> Tensor:
         """See ``Task``. Smoothing is for cross-entropy of class codes; ``source.OwnSource`` refuses it elsewhere."""
         share = self.spec.training.label_smoothing if smoothing is None else smoothing
-        return self.loss(self.call(model, batch), self.call.targets(batch), share)
+        with autocast(self.device, self.spec.training.precision):
+            return self.loss(self.call(model, batch), self.call.targets(batch), share)
 
     def ranking(self, order: str, seed: int) -> Tensor:
         """(n_train,) int64 training rows, as ``tasks.build.Problem.ranking``.

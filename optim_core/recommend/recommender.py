@@ -125,7 +125,8 @@ def _decide(judged: Judgement, suffices_s: float | None) -> Decide | None:
 
 
 def _trained(view: StudyView, probe: ProbeReport) -> Trained:
-    batch, rows, steps = view.spec.training.batch_size, probe.train_rows, probe.full_horizon
+    training = view.spec.training
+    batch, rows, steps = training.batch_size * training.grad_accumulation, probe.train_rows, probe.full_horizon
     epochs = steps / probe.steps_per_epoch
     return Trained(
         steps=steps,

@@ -53,7 +53,7 @@ class Training(Value):
     shuffle: Literal["every_epoch", "once", "never", "replacement"] = "every_epoch"
     curriculum: Curriculum | None = None
     fine_tune: FineTune | None = None
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["fp32", "bf16"] = "fp32"
     grad_accumulation: Annotated[int, Field(ge=1, le=65536)] = 1
     validation_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 1 / FOLDS
     test_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 1 / FOLDS

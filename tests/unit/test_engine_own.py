@@ -11,7 +11,7 @@ from optim_core.engine import probe, run_pack
 from optim_core.engine.loop import make_runner
 from optim_core.engine.seeding import batch_order
 from optim_core.own.source import OwnSource
-from optim_core.spec.problem import Budget, BuiltinDataset, CatalogueModel, Search, StudySpec, Training
+from optim_core.spec.problem import Budget, PythonDataset, PythonModel, Search, StudySpec, Training
 from optim_core.spec.space import default_configuration
 from optim_core.spec.trial import Form, TrialParams, UnitSpec
 
@@ -39,10 +39,16 @@ def data() -> tuple[Tensor, Tensor]:
     return x, (x[:, :3] + 0.3 * x[:, 3:]).argmax(1)
 
 
-def source(make=Net, dtype: torch.dtype = torch.float64, **search) -> OwnSource:
+class Plain(nn.Sequential):
+    def __init__(self) -> None:
+        super().__init__(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 3))
+
+
+def source(make=Net, dtype: torch.dtype = torch.float64, optimizers=None, **training) -> OwnSource:
     spec = StudySpec(
-        model=CatalogueModel(name="mlp"), dataset=BuiltinDataset(name="iris"), search=Search(**search),
-        training=Training(steps=STEPS, batch_size=20), budget=Budget(trials=10),
+        model=PythonModel(kind="python", entrypoint="own.py:Net"), dataset=PythonDataset(kind="python", entrypoint="own.py:data"),
+        search=Search(optimizers=optimizers),
+        training=Training(**{"steps": STEPS, "batch_size": 20, **training}), budget=Budget(trials=10),
     )  # fmt: skip
     return OwnSource(spec, make, data(), dtype=dtype)
 
@@ -137,3 +143,28 @@ def test_the_probe_says_how_it_will_be_trained() -> None:
     assert report.form is not None
     assert report.engine_reason
     assert report.minority == pytest.approx(min(data()[1].bincount()) / 300)
+
+
+@pytest.mark.parametrize("form", [BATCHED, ALONE])
+def test_averaged_gradients_of_small_batches_are_those_of_one_large_batch(form: Form) -> None:
+    whole, pieces = (source(Plain, batch_size=b, grad_accumulation=a).problem() for b, a in ((20, 1), (5, 4)))
+    pack = trials(whole, ["adamw", "sgd", "sam"], [7, 8, 9])
+    found = [make_runner(task, unit(pack, form), form) for task in (whole, pieces)]
+    losses = [runner.advance(0, STEPS) for runner in found]
+    torch.testing.assert_close(*losses, atol=1e-9, rtol=1e-9)
+    torch.testing.assert_close(*(runner.weights() for runner in found), atol=1e-9, rtol=1e-9)
+
+
+@pytest.mark.parametrize("form", [BATCHED, ALONE])
+def test_half_precision_is_that_of_autocast_and_stays_out_of_the_weights(form: Form) -> None:
+    full, half = (source(Plain, torch.float32, precision=p).problem() for p in ("fp32", "bf16"))
+    trial = trials(half, ["adamw"], [7])
+    model, batch = half.models.make(7), half.batch(batch_order(half, 7, STEPS).rows(0))
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = F.cross_entropy(model(batch[0]), batch[1])
+    runners = [make_runner(task, unit(trial * 2, form), form) for task in (half, full)]
+    own, other = (runner.advance(0, STEPS) for runner in runners)
+    assert own[0, 0].item() == pytest.approx(expected.item(), rel=1e-5)
+    assert not torch.equal(own, other)
+    assert own.mean().item() == pytest.approx(other.mean().item(), rel=0.05)
+    assert {p.dtype for p in runners[0].weights().values()} == {torch.float32}
