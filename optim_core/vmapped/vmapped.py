@@ -54,11 +54,14 @@ class Vmapped:
     ) -> Tensor:
         """See ``form.ModuleForm``."""
         before = {name: b.clone() for name, b in buffers.items()}
+        versions = [private.version(w) for w in weights.values()]
         try:
             return self.at_once(weights, buffers, batch, slots, shared=shared, seeds=seeds, step=step)
         except Exception as error:
             if is_out_of_memory(error):
                 raise
+            if versions != [private.version(w) for w in weights.values()]:
+                raise Refused("its forward writes into its weights, in a step that has to be done again") from error
             self._refused(error)
         for name, b in before.items():
             buffers[name].copy_(b)
@@ -196,6 +199,7 @@ _MEANINGS = (
     ("inplace arithmetic", "its forward writes what depends on weights into memory that trials share"),
     ("numpy", "its forward leaves torch (.numpy())"),
     ("Cannot access data pointer", "its forward leaves torch (.numpy())"),
+    ("Tensor.requires_grad_()", "its loss takes gradients itself"),
     ("accessing `data`", "its forward reaches behind autograd (.data)"),
 )
 
