@@ -27,13 +27,12 @@ class Looped:
     """See ``form.ModuleForm``. Whatever autograd can do works.
 
     Each trial has a module of its own, so that what a module keeps in Python (a counter, a hidden state) is the trial's.
-    ``build`` makes another module like the skeleton; without it the skeleton is copied. Weights keep their place in memory
-    from step to step, or the modules are bound anew.
+    ``build(seed)`` makes the module of a trial's seed, with whatever it draws beside weights and buffers; without it the
+    skeleton is copied. Weights keep their place in memory from step to step, or the modules are bound anew.
     """
 
-    def __init__(self, skeleton: nn.Module, loss_of: LossOf, build: Callable[[], nn.Module] | None = None) -> None:
-        self._skeleton, self._loss_of = skeleton, loss_of
-        self._build = build or (lambda: copied(skeleton))
+    def __init__(self, skeleton: nn.Module, loss_of: LossOf, build: Callable[[int], nn.Module] | None = None) -> None:
+        self._skeleton, self._loss_of, self._build = skeleton, loss_of, build
         self._alone: list[_Alone] = []
         self.unused: dict[str, Tensor] = {}
         self.errors: dict[int, Exception] = {}
@@ -50,7 +49,7 @@ class Looped:
         step: int,
     ) -> Tensor:
         """See ``form.ModuleForm``."""
-        trials = self._bound(weights, buffers, len(seeds), slots)
+        trials = self._bound(weights, buffers, seeds, slots)
         like = next(iter(weights.values()))
         draws = Draws(seeds, step, like.device).one_by_one()
         found: list[Tensor] = []
@@ -76,11 +75,21 @@ class Looped:
         dtype = next((loss.dtype for k, loss in enumerate(found) if k not in self.errors), like.dtype)
         return torch.stack([loss.to(dtype) for loss in found])
 
-    def outputs(self, outputs_of: OutputsOf, weights: Weights, buffers: Weights, batch: Any, *, shared: bool) -> Any:
+    def outputs(
+        self,
+        outputs_of: OutputsOf,
+        weights: Weights,
+        buffers: Weights,
+        batch: Any,
+        *,
+        shared: bool,
+        seeds: Sequence[int] | None = None,
+    ) -> Any:
         """See ``form.ModuleForm``."""
         count = len(next(iter(weights.values())))
         # Evaluation may write into buffers, so it gets others.
-        trials = self._bound(weights, {name: b.clone() for name, b in buffers.items()}, count)
+        own = {name: b.clone() for name, b in buffers.items()}
+        trials = self._bound(weights, own, [None] * count if seeds is None else seeds)
         found: list[Any] = []
         device = next(iter(weights.values())).device
         with torch.no_grad(), streams_kept() as streams:
@@ -92,12 +101,25 @@ class Looped:
         columns = zip(*(tensors_of(one) for one in found), strict=True)
         return with_tensors(found[0], [torch.stack(column) for column in columns])
 
-    def _bound(self, weights: Weights, buffers: Weights, count: int, slots: Weights | None = None) -> list[_Alone]:
-        while len(self._alone) < count:
-            self._alone.append(_Alone(self._build()))
-        for k, trial in enumerate(self._alone[:count]):
-            trial.bind(weights, buffers, slots or {}, k)
-        return self._alone[:count]
+    def keep(self, trials: Sequence[int]) -> None:
+        """See ``form.ModuleForm``."""
+        self._alone = [self._alone[k] for k in trials if k < len(self._alone)]
+
+    def _bound(
+        self, weights: Weights, buffers: Weights, seeds: Sequence[int | None], slots: Weights | None = None
+    ) -> list[_Alone]:
+        for k, seed in enumerate(seeds):
+            if k == len(self._alone):
+                self._alone.append(self._new(seed))
+            elif self._build is not None and seed is not None and self._alone[k].seed != seed:
+                self._alone[k] = self._new(seed)
+            self._alone[k].bind(weights, buffers, slots or {}, k)
+        return self._alone[: len(seeds)]
+
+    def _new(self, seed: int | None) -> _Alone:
+        if self._build is None or seed is None:
+            return _Alone(copied(self._skeleton), None)
+        return _Alone(self._build(seed), seed)
 
     def _write(self, trial: _Alone, k: int, count: int, gradients: Sequence[Tensor | None]) -> None:
         into: list[Tensor] = []
@@ -124,8 +146,8 @@ class Looped:
 class _Alone:
     """One trial's module, whose weights and buffers are rows of the stacked ones. ``slots``: rows of where gradients go."""
 
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
+    def __init__(self, module: nn.Module, seed: int | None) -> None:
+        self.module, self.seed = module, seed
         self.binding = Binding(module)
         self._own = dict(module.named_parameters())
         self.parameters = [self._own[name] for name in self.binding.trained]

@@ -31,7 +31,7 @@ class Vmapped:
         loss_of: LossOf,
         *,
         widened: bool = False,
-        build: Callable[[], nn.Module] | None = None,
+        build: Callable[[int], nn.Module] | None = None,
     ) -> None:
         self._binding = Binding(skeleton)
         self._loss_of, self._widened = loss_of, widened
@@ -101,7 +101,20 @@ class Vmapped:
         self.errors = {}
         return losses.detach()
 
-    def outputs(self, outputs_of: OutputsOf, weights: Weights, buffers: Weights, batch: Any, *, shared: bool) -> Any:
+    def keep(self, trials: Sequence[int]) -> None:
+        """See ``form.ModuleForm``."""
+        self._looped.keep(trials)
+
+    def outputs(
+        self,
+        outputs_of: OutputsOf,
+        weights: Weights,
+        buffers: Weights,
+        batch: Any,
+        *,
+        shared: bool,
+        seeds: Sequence[int] | None = None,
+    ) -> Any:
         """See ``form.ModuleForm``."""
         try:
             return self.outputs_at_once(outputs_of, weights, buffers, batch, shared=shared)
@@ -109,7 +122,7 @@ class Vmapped:
             if is_out_of_memory(error):
                 raise
             self._refused(error)
-        return self._looped.outputs(outputs_of, weights, buffers, batch, shared=shared)
+        return self._looped.outputs(outputs_of, weights, buffers, batch, shared=shared, seeds=seeds)
 
     def outputs_at_once(
         self, outputs_of: OutputsOf, weights: Weights, buffers: Weights, batch: Any, *, shared: bool

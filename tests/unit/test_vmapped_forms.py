@@ -285,6 +285,44 @@ def test_training_flags_are_put_back() -> None:
     assert not skeleton.fc1.training
 
 
+def test_what_a_module_keeps_in_python_goes_with_its_trial() -> None:
+    own = AWKWARD["memory"]
+    trials, wanted = Trials(own, Looped), Trials(own, Looped)
+    for one in (trials, wanted):
+        one.losses()
+    after = wanted.losses(step=1)
+    places = [2, 0]
+    trials.form.keep(places)
+    weights, buffers, slots = ({n: x[places].clone() for n, x in s.items()} for s in (trials.weights, {}, trials.slots))
+    batch = cast(own.batches()[0])
+    found = trials.form.losses(weights, buffers, batch, slots, shared=True, seeds=[SEEDS[2], SEEDS[0]], step=1)
+    torch.testing.assert_close(found, after[places], rtol=1e-12, atol=1e-12)
+    vmapped = Trials(OWN["skip_mlp"], Vmapped)
+    vmapped.form.keep([0])
+
+
+def test_what_a_module_draws_at_birth_is_its_seed_s() -> None:
+    own = AWKWARD["fourier"]
+    trials = Trials(own, lambda skeleton, loss: Looped(skeleton, loss, lambda seed: built(own, SEEDS.index(seed))))
+    batch = cast(own.batches()[0])
+    given = (lambda m, b: m(b[0]), trials.weights, trials.buffers, batch)
+    found = trials.form.outputs(*given, shared=True, seeds=SEEDS[:3])
+    for k in range(3):
+        with torch.no_grad():
+            torch.testing.assert_close(found[k], built(own, k)(batch[0]), rtol=1e-12, atol=1e-12)
+    # Another trial comes to the first place.
+    swapped = trials.form.losses(
+        {n: w.flip(0) for n, w in trials.weights.items()},
+        {},
+        batch,
+        trials.slots,
+        shared=True,
+        seeds=SEEDS[2::-1],
+        step=0,
+    )
+    torch.testing.assert_close(swapped.flip(0), trials.losses(), rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_the_batch_stays_as_it_was(form: Any) -> None:
     trials = Trials(AWKWARD["writes_input"], form)
