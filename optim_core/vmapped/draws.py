@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,6 +20,8 @@ _WORD = 2**64 - 1
 _CALL_BITS = 40
 # Numbers of places that are kept for the next call of the same size.
 _KEPT = 2**17
+# Numbers of one call that are made for all trials at once.
+_FEW = 2**13
 # Uniform numbers have no more bits than the narrowest dtype holds exactly, so that none is rounded up to 1.
 _BITS = {torch.float16: 11, torch.bfloat16: 8}
 
@@ -45,11 +48,10 @@ class Draws:
         self._at = torch.tensor([_signed(key) for key in self.keys], device=device).unsqueeze(1)
         self.calls = 0
 
-    def alone(self, k: int) -> Draws:
-        """Trial ``k``'s numbers, from here on."""
-        one = object.__new__(Draws)
-        one.keys, one._device, one._at, one.calls = [self.keys[k]], self._device, self._at[k : k + 1], self.calls
-        return one
+    def one_by_one(self) -> list[Draws]:
+        """The numbers of each trial by itself, from here on."""
+        made: dict[tuple[Any, ...], Any] = {}
+        return [_OneOf(self, k, made) for k in range(len(self.keys))]
 
     def kept(self, rate: float, count: int) -> tuple[Tensor, float]:
         """Which elements stay, as bools, and what those are multiplied with: rates are rounded to 1/65536, and the mean
@@ -98,6 +100,44 @@ class Draws:
             x *= _signed(factor)
         x ^= _shifted(x, 31)
         return x
+
+
+class _OneOf(Draws):
+    """One trial among others that will want numbers for the same calls: made for all when the first one asks, since a few
+    numbers cost as much as K times as many.
+    """
+
+    def __init__(self, all_of_them: Draws, k: int, made: dict[tuple[Any, ...], Any]) -> None:
+        self.keys, self._device, self._at = [all_of_them.keys[k]], all_of_them._device, all_of_them._at[k : k + 1]
+        self.calls = all_of_them.calls
+        self._all, self._made, self._span = all_of_them, made, slice(k, k + 1)
+
+    def kept(self, rate: float, count: int) -> tuple[Tensor, float]:
+        found = self._of_all("kept", count, rate, count)
+        return super().kept(rate, count) if found is None else (found[0][self._span], found[1])
+
+    def uniform(self, count: int, dtype: torch.dtype) -> Tensor:
+        found = self._of_all("uniform", count, count, dtype)
+        return super().uniform(count, dtype) if found is None else found[self._span]
+
+    def inside(self, count: int) -> Tensor:
+        found = self._of_all("inside", count, count)
+        return super().inside(count) if found is None else found[self._span]
+
+    def normal(self, count: int) -> Tensor:
+        found = self._of_all("normal", count, count)
+        return super().normal(count) if found is None else found[self._span]
+
+    def _of_all(self, name: str, count: int, *args: Any) -> Any:
+        """What all trials draw at this call; nothing where that would be too much to keep until the last has asked."""
+        if count > _FEW:
+            return None
+        key = (self.calls, name, *args)
+        if key not in self._made:
+            self._all.calls = self.calls
+            self._made[key] = getattr(self._all, name)(*args)
+        self.calls += 1
+        return self._made[key]
 
 
 def _signed(x: int) -> int:

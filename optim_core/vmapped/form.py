@@ -51,10 +51,23 @@ class ModuleForm(Protocol):
         """
         ...
 
-    def outputs(self, outputs_of: OutputsOf, weights: Weights, buffers: Weights, batch: Any, *, shared: bool) -> Any:
+    def outputs(
+        self,
+        outputs_of: OutputsOf,
+        weights: Weights,
+        buffers: Weights,
+        batch: Any,
+        *,
+        shared: bool,
+        seeds: Sequence[int] | None = None,
+    ) -> Any:
         """What ``outputs_of`` gives in evaluation mode, each tensor with a leading axis of trials. Nothing changes, and what is
-        random is the same at every call.
+        random is the same at every call. ``seeds``: the trials', where ``losses`` has not been called yet.
         """
+        ...
+
+    def keep(self, trials: Sequence[int]) -> None:
+        """From now on there are these trials, in this order: what modules keep in Python goes with them."""
         ...
 
 

@@ -19,19 +19,20 @@ from optim_core.vmapped.torch_private import copy_all_
 
 # What is random in evaluation is so for all trials and all times alike.
 EVALUATION_SEED, EVALUATION_STEP = 0, -1
+# Weights so large, or not finite, belong to a trial that has diverged: a few layers of them are beyond what a float holds.
+BLOWN_UP = 1e6
 
 
 class Looped:
     """See ``form.ModuleForm``. Whatever autograd can do works.
 
     Each trial has a module of its own, so that what a module keeps in Python (a counter, a hidden state) is the trial's.
-    ``build`` makes another module like the skeleton; without it the skeleton is copied. Weights keep their place in memory
-    from step to step, or the modules are bound anew.
+    ``build(seed)`` makes the module of a trial's seed, with whatever it draws beside weights and buffers; without it the
+    skeleton is copied. Weights keep their place in memory from step to step, or the modules are bound anew.
     """
 
-    def __init__(self, skeleton: nn.Module, loss_of: LossOf, build: Callable[[], nn.Module] | None = None) -> None:
-        self._skeleton, self._loss_of = skeleton, loss_of
-        self._build = build or (lambda: copied(skeleton))
+    def __init__(self, skeleton: nn.Module, loss_of: LossOf, build: Callable[[int], nn.Module] | None = None) -> None:
+        self._skeleton, self._loss_of, self._build = skeleton, loss_of, build
         self._alone: list[_Alone] = []
         self.unused: dict[str, Tensor] = {}
         self.errors: dict[int, Exception] = {}
@@ -48,37 +49,47 @@ class Looped:
         step: int,
     ) -> Tensor:
         """See ``form.ModuleForm``."""
-        trials = self._bound(weights, buffers, len(seeds))
+        trials = self._bound(weights, buffers, seeds, slots)
         like = next(iter(weights.values()))
-        draws = Draws(seeds, step, like.device)
+        draws = Draws(seeds, step, like.device).one_by_one()
         found: list[Tensor] = []
         self.unused, self.errors = {}, {}
         with streams_kept() as streams:
             for k, trial in enumerate(trials):
                 try:
-                    loss = trial.loss(self._loss_of, of_trial(batch, k, shared=shared), streams, draws.alone(k))
+                    loss = trial.loss(self._loss_of, of_trial(batch, k, shared=shared), streams, draws[k])
                     gradients = torch.autograd.grad(loss, trial.parameters, allow_unused=True)
                 except Exception as error:
                     if is_out_of_memory(error):
                         raise
                     self.errors[k] = error
                     found.append(like.new_full((), torch.nan))
-                    for name in trial.binding.trained:
-                        slots[name][k].fill_(torch.nan)
+                    for slot in trial.slots.values():
+                        slot.fill_(torch.nan)
                     continue
                 finally:
                     trial.take_buffers()
                 found.append(loss.detach())
-                self._write(trial, k, gradients, slots)
+                self._write(trial, k, len(trials), gradients)
         self._raise_what_all_raise(weights, len(trials))
         dtype = next((loss.dtype for k, loss in enumerate(found) if k not in self.errors), like.dtype)
         return torch.stack([loss.to(dtype) for loss in found])
 
-    def outputs(self, outputs_of: OutputsOf, weights: Weights, buffers: Weights, batch: Any, *, shared: bool) -> Any:
+    def outputs(
+        self,
+        outputs_of: OutputsOf,
+        weights: Weights,
+        buffers: Weights,
+        batch: Any,
+        *,
+        shared: bool,
+        seeds: Sequence[int] | None = None,
+    ) -> Any:
         """See ``form.ModuleForm``."""
         count = len(next(iter(weights.values())))
         # Evaluation may write into buffers, so it gets others.
-        trials = self._bound(weights, {name: b.clone() for name, b in buffers.items()}, count)
+        own = {name: b.clone() for name, b in buffers.items()}
+        trials = self._bound(weights, own, [None] * count if seeds is None else seeds)
         found: list[Any] = []
         device = next(iter(weights.values())).device
         with torch.no_grad(), streams_kept() as streams:
@@ -90,58 +101,76 @@ class Looped:
         columns = zip(*(tensors_of(one) for one in found), strict=True)
         return with_tensors(found[0], [torch.stack(column) for column in columns])
 
-    def _bound(self, weights: Weights, buffers: Weights, count: int) -> list[_Alone]:
-        while len(self._alone) < count:
-            self._alone.append(_Alone(self._build()))
-        for k, trial in enumerate(self._alone[:count]):
-            trial.bind(weights, buffers, k)
-        return self._alone[:count]
+    def keep(self, trials: Sequence[int]) -> None:
+        """See ``form.ModuleForm``."""
+        self._alone = [self._alone[k] for k in trials if k < len(self._alone)]
 
-    def _write(self, trial: _Alone, k: int, gradients: Sequence[Tensor | None], slots: Weights) -> None:
+    def _bound(
+        self, weights: Weights, buffers: Weights, seeds: Sequence[int | None], slots: Weights | None = None
+    ) -> list[_Alone]:
+        for k, seed in enumerate(seeds):
+            if k == len(self._alone):
+                self._alone.append(self._new(seed))
+            elif self._build is not None and seed is not None and self._alone[k].seed != seed:
+                self._alone[k] = self._new(seed)
+            self._alone[k].bind(weights, buffers, slots or {}, k)
+        return self._alone[: len(seeds)]
+
+    def _new(self, seed: int | None) -> _Alone:
+        if self._build is None or seed is None:
+            return _Alone(copied(self._skeleton), None)
+        return _Alone(self._build(seed), seed)
+
+    def _write(self, trial: _Alone, k: int, count: int, gradients: Sequence[Tensor | None]) -> None:
         into: list[Tensor] = []
         values: list[Tensor] = []
         for name, gradient in zip(trial.binding.trained, gradients, strict=True):
-            slot = slots[name]
+            slot = trial.slots[name]
             if gradient is None:
-                slot[k].zero_()
-                mask = self.unused.setdefault(name, torch.zeros(len(slot), dtype=torch.bool, device=slot.device))
+                slot.zero_()
+                mask = self.unused.setdefault(name, torch.zeros(count, dtype=torch.bool, device=slot.device))
                 mask[k] = True
             else:
-                into.append(slot[k])
+                into.append(slot)
                 values.append(gradient)
         copy_all_(into, values)
 
     def _raise_what_all_raise(self, weights: Weights, count: int) -> None:
-        """An error of the person's code hits every trial at the same place. A trial whose weights are no longer finite has
-        diverged, whatever it raises.
-        """
+        """An error of the person's code hits every trial at the same place. Where weights have blown up, it is their fault."""
         if len(self.errors) < count or len({_place_of(error) for error in self.errors.values()}) > 1:
             return
-        for k, error in self.errors.items():
-            if all(bool(torch.isfinite(w[k]).all()) for w in weights.values()):
-                raise error
+        if all(bool((w.abs() < BLOWN_UP).all()) for w in weights.values() if w.is_floating_point()):
+            raise next(iter(self.errors.values()))
 
 
 class _Alone:
-    """One trial's module, whose weights and buffers are rows of the stacked ones."""
+    """One trial's module, whose weights and buffers are rows of the stacked ones. ``slots``: rows of where gradients go."""
 
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
+    def __init__(self, module: nn.Module, seed: int | None) -> None:
+        self.module, self.seed = module, seed
         self.binding = Binding(module)
         self._own = dict(module.named_parameters())
         self.parameters = [self._own[name] for name in self.binding.trained]
-        self._bound_to: dict[str, Tensor] = {}
+        self.slots: dict[str, Tensor] = {}
         self._buffers: dict[str, Tensor] = {}
+        # What the rows are of: where nothing has moved since the last step, nothing is bound anew.
+        self._of: dict[str, list[Tensor]] = {}
 
-    def bind(self, weights: Weights, buffers: Weights, k: int) -> None:
+    def bind(self, weights: Weights, buffers: Weights, slots: Weights, k: int) -> None:
         """Row ``k`` is this trial's from now on."""
-        for name, own in self._own.items():
-            stacked = weights[name]
-            if self._bound_to.get(name) is not stacked:
-                own.data = stacked.detach()[k]
-                self._bound_to[name] = stacked
-        self._buffers = {name: buffers[name].detach()[k] for name in self.binding.buffers}
+        if self._moved("weights", [weights[name] for name in self._own]):
+            for name, own in self._own.items():
+                own.data = weights[name].detach()[k]
+        if self._moved("slots", [slots[name] for name in self.binding.trained] if slots else []):
+            self.slots = {name: slots[name][k] for name in self.binding.trained} if slots else {}
+        if self._moved("buffers", [buffers[name] for name in self.binding.buffers]):
+            self._buffers = {name: buffers[name].detach()[k] for name in self.binding.buffers}
         self.binding.put_buffers(self._buffers)
+
+    def _moved(self, what: str, now: list[Tensor]) -> bool:
+        before = self._of.get(what)
+        self._of[what] = now
+        return before is None or len(before) != len(now) or any(a is not b for a, b in zip(before, now, strict=True))
 
     def loss(self, loss_of: LossOf, batch: Any, streams: Streams, draws: Draws) -> Tensor:
         """The loss, with its graph."""

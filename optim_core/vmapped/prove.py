@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from optim_core.vmapped import torch_private
-from optim_core.vmapped.alone import streams_kept
+from optim_core.vmapped.alone import one_trial, streams_kept
 from optim_core.vmapped.batch_tree import rebuilt, tensors_of, with_tensors
 from optim_core.vmapped.compare import Difference, compared, same_bits
 from optim_core.vmapped.form import LossOf, ModuleForm, OutputsOf, Refused, Weights, is_out_of_memory
-from optim_core.vmapped.looped import Looped
+from optim_core.vmapped.looped import EVALUATION_SEED, EVALUATION_STEP, Looped
+from optim_core.vmapped.python_state import unlike
 from optim_core.vmapped.reference import Course, form_course, plain_course, stacked
 from optim_core.vmapped.vmapped import Vmapped, reason_of
 
@@ -48,7 +49,12 @@ class Proof:
     dtype: torch.dtype = torch.float64
 
     def form(
-        self, skeleton: nn.Module, loss_of: LossOf, build: Callable[[], nn.Module] | None = None, *, shared: bool = True
+        self,
+        skeleton: nn.Module,
+        loss_of: LossOf,
+        build: Callable[[int], nn.Module] | None = None,
+        *,
+        shared: bool = True,
     ) -> ModuleForm:
         """The form that the proof allows. ``shared``: whether trials will see the same batches; ``build``: as in ``Looped``."""
         if self.equal and (shared or self.own_batches):
@@ -89,6 +95,7 @@ class _Case:
         self._build, self.loss_of, self._seeds = _in(skeleton_of, dtype), loss_of, seeds
         self._batches = [batches[t % len(batches)] for t in range(STEPS)]
         modules = [self._build(seed) for seed in seeds]
+        self._constants = unlike(modules[0], modules[1]) if len(modules) > 1 else []
         self._start = stacked(modules)
         self._trained = [name for name, p in modules[0].named_parameters() if p.requires_grad]
         self._plain = plain_course(modules, loss_of, self._batches, seeds)
@@ -123,6 +130,8 @@ class _Case:
             return f"this release of torch has no {gone}"
         if self._plain.state:
             return f"it keeps {_listed(self._plain.state)} from step to step"
+        if self._constants:
+            return f"it holds {_listed(self._constants)}, which differs from seed to seed but is neither a weight nor a buffer"
         if self._plain.writes:
             return f"its forward writes into its weights ({_listed(self._plain.writes)})"
         return ""
@@ -181,10 +190,14 @@ class _Case:
                 raise
             # It is evaluated one by one then.
             return True
-        looped = Looped(self._build(self._seeds[0]), self.loss_of)
-        wanted = tensors_of(looped.outputs(*given, shared=True))
+        wanted: list[list[Tensor]] = []
+        for seed in self._seeds:
+            module = self._build(seed).eval()
+            with torch.no_grad(), one_trial(EVALUATION_SEED, EVALUATION_STEP):
+                wanted.append(tensors_of(outputs_of(module, rebuilt(self._batches[0], torch.clone))))
+        columns = [torch.stack(column) for column in zip(*wanted, strict=True)]
         tolerance = _TOLERANCE[self.dtype]
-        return all(not Difference.of("outputs", a, b, tolerance).too_large for a, b in zip(found, wanted, strict=True))
+        return all(not Difference.of("outputs", a, b, tolerance).too_large for a, b in zip(found, columns, strict=True))
 
     def _at_once(
         self,
@@ -198,7 +211,7 @@ class _Case:
         return form_course(form.at_once, form, begin, self._trained, batches, self._seeds, shared=shared)
 
     def _looped(self, batches: Sequence[Any] | None = None, *, shared: bool = True) -> Course:
-        form = Looped(self._build(self._seeds[0]), self.loss_of, lambda: self._build(self._seeds[0]))
+        form = Looped(self._build(self._seeds[0]), self.loss_of, self._build)
         given = self._batches if batches is None else batches
         return form_course(form.losses, form, self._start, self._trained, given, self._seeds, shared=shared)
 

@@ -23,6 +23,17 @@ _TORCHS = frozenset(vars(nn.Module())) | {"_flat_weights", "_flat_weight_refs", 
 _DEPTH = 4
 
 
+def unlike(one: nn.Module, other: nn.Module) -> list[str]:
+    """Names of tensors beside weights and buffers that two modules hold with other values."""
+    found: list[str] = []
+    for (prefix, a), (_, b) in zip(one.named_modules(), other.named_modules(), strict=False):
+        for name, x in vars(a).items():
+            y = vars(b).get(name)
+            if isinstance(x, Tensor) and isinstance(y, Tensor) and not torch.equal(x, y):
+                found.append(f"{prefix}.{name}" if prefix else name)
+    return found
+
+
 class PythonState:
     """The state at one moment. It holds what it saw, so that nothing new can take its place in memory."""
 

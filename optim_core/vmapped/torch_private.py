@@ -37,7 +37,10 @@ _CHECKPOINT = ("checkpoint_function", "checkpoint_steps")
 
 
 def _found(module: str, path: str) -> Any:
-    value: Any = importlib.import_module(module)
+    try:
+        value: Any = importlib.import_module(module)
+    except ImportError:
+        return None
     for part in path.split("."):
         value = getattr(value, part, None)
     return value
@@ -67,14 +70,16 @@ def current_level() -> int:
     return 0 if ask is None else ask() or 0
 
 
-@contextmanager
-def outside() -> Iterator[None]:
-    """Inside, the innermost transform does not see what is calculated."""
-    saved = pop_level()
-    try:
-        yield
-    finally:
-        push_level(saved)
+class outside:
+    """Inside, the innermost transform does not see what is calculated. A class, because it is entered for every function."""
+
+    __slots__ = ("_saved",)
+
+    def __enter__(self) -> None:
+        self._saved = pop_level()
+
+    def __exit__(self, *_: object) -> None:
+        push_level(self._saved)
 
 
 @contextmanager

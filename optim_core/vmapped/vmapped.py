@@ -31,7 +31,7 @@ class Vmapped:
         loss_of: LossOf,
         *,
         widened: bool = False,
-        build: Callable[[], nn.Module] | None = None,
+        build: Callable[[int], nn.Module] | None = None,
     ) -> None:
         self._binding = Binding(skeleton)
         self._loss_of, self._widened = loss_of, widened
@@ -54,11 +54,14 @@ class Vmapped:
     ) -> Tensor:
         """See ``form.ModuleForm``."""
         before = {name: b.clone() for name, b in buffers.items()}
+        versions = [private.version(w) for w in weights.values()]
         try:
             return self.at_once(weights, buffers, batch, slots, shared=shared, seeds=seeds, step=step)
         except Exception as error:
             if is_out_of_memory(error):
                 raise
+            if versions != [private.version(w) for w in weights.values()]:
+                raise Refused("its forward writes into its weights, in a step that has to be done again") from error
             self._refused(error)
         for name, b in before.items():
             buffers[name].copy_(b)
@@ -98,7 +101,20 @@ class Vmapped:
         self.errors = {}
         return losses.detach()
 
-    def outputs(self, outputs_of: OutputsOf, weights: Weights, buffers: Weights, batch: Any, *, shared: bool) -> Any:
+    def keep(self, trials: Sequence[int]) -> None:
+        """See ``form.ModuleForm``."""
+        self._looped.keep(trials)
+
+    def outputs(
+        self,
+        outputs_of: OutputsOf,
+        weights: Weights,
+        buffers: Weights,
+        batch: Any,
+        *,
+        shared: bool,
+        seeds: Sequence[int] | None = None,
+    ) -> Any:
         """See ``form.ModuleForm``."""
         try:
             return self.outputs_at_once(outputs_of, weights, buffers, batch, shared=shared)
@@ -106,7 +122,7 @@ class Vmapped:
             if is_out_of_memory(error):
                 raise
             self._refused(error)
-        return self._looped.outputs(outputs_of, weights, buffers, batch, shared=shared)
+        return self._looped.outputs(outputs_of, weights, buffers, batch, shared=shared, seeds=seeds)
 
     def outputs_at_once(
         self, outputs_of: OutputsOf, weights: Weights, buffers: Weights, batch: Any, *, shared: bool
@@ -196,6 +212,7 @@ _MEANINGS = (
     ("inplace arithmetic", "its forward writes what depends on weights into memory that trials share"),
     ("numpy", "its forward leaves torch (.numpy())"),
     ("Cannot access data pointer", "its forward leaves torch (.numpy())"),
+    ("Tensor.requires_grad_()", "its loss takes gradients itself"),
     ("accessing `data`", "its forward reaches behind autograd (.data)"),
 )
 

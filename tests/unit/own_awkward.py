@@ -341,6 +341,18 @@ class Aliased(Net):
         return super().forward(x) / (1 + sum(w.pow(2).mean() for w in self.penalised))
 
 
+class FourierFeatures(Net):
+    """Draws its frequencies at birth, and keeps them as a plain tensor."""
+
+    def __init__(self):
+        super().__init__()
+        self.frequencies = torch.randn(12, 6)
+
+    def forward(self, x):
+        h = x @ self.frequencies.to(x.dtype)
+        return super().forward(torch.cat([h.sin(), h.cos()], -1))
+
+
 class SoftThenHard(Net):
     def forward(self, x):
         soft = self.fc1(x).softmax(-1)
@@ -402,6 +414,7 @@ AWKWARD: dict[str, Own] = {
     "hooked": _own(Hooked, at_once=False, reason="otherwise K at a time"),
     "frozen": _own(Frozen),
     "aliased": _own(Aliased, at_once=False, reason="otherwise K at a time"),
+    "fourier": _own(FourierFeatures, at_once=False, reason="it holds frequencies"),
     "top_k": _own(SoftThenHard),
     "autocast_off": _own(WithAutocast),
     "gradient_penalty": _own(Net, loss=gradient_penalty, at_once=False),

@@ -65,7 +65,7 @@ def stacked(models: Sequence[nn.Module]) -> tuple[Weights, Weights]:
 
 def in_form(
     own: Own,
-    make: Callable[[nn.Module, Callable[[], nn.Module]], ModuleForm],
+    make: Callable[[nn.Module, Callable[[int], nn.Module]], ModuleForm],
     trials: Sequence[int] = range(K),
     steps: int = STEPS,
 ) -> tuple[Tensor, Weights, ModuleForm]:
@@ -73,7 +73,7 @@ def in_form(
     weights, buffers = stacked([built(own, k) for k in trials])
     skeleton = built(own, 0)
     trained = [n for n, p in skeleton.named_parameters() if p.requires_grad]
-    form = make(skeleton, lambda: built(own, 0))
+    form = make(skeleton, lambda seed: built(own, SEEDS.index(seed)))
     slots = {n: torch.full_like(weights[n], torch.nan) for n in trained}
     rows = [{n: weights[n][i] for n in trained} for i in range(len(trials))]
     optimizers = [adamw(list(row.values()), RATES[k]) for row, k in zip(rows, trials, strict=True)]
