@@ -20,7 +20,8 @@ from torch.utils.data import (
     default_collate,
 )  # fmt: skip
 
-from optim_core.own.reading import KeptSamples, ReadSamples, Workers, read_samples
+from optim_core.own.reader import Reader
+from optim_core.own.reading import ReadSamples, Workers, kept_once_read
 from optim_core.own.samples import MOST_HELD_BYTES, Samples, SomeRows, TensorSamples
 from optim_core.own.user_code import user_code
 from optim_core.spec.errors import DataError
@@ -131,9 +132,8 @@ def _of_dataset(
         return SomeRows(samples_of(data.dataset, seed, device, dtype), torch.as_tensor(list(data.indices)))
     if collate is None:
         data = _as_tensors(data)
-    found = read_samples(data, count, collate, workers, seed, device, dtype, MOST_HELD_BYTES)
-    hint = _hinted(data, count)
-    return found if hint is None else Hinted(found, hint)
+    source = ReadSamples(Reader(data, collate, seed), count, workers, device, dtype, _hinted(data, count))
+    return source if collate is not None else kept_once_read(source, MOST_HELD_BYTES)
 
 
 def _as_tensors(table: Any) -> Any:
@@ -167,19 +167,3 @@ def _hinted(data: Any, count: int) -> Tensor | None:
             if codes.ndim == 1 and not codes.is_floating_point() and not codes.is_complex():
                 return codes.cpu().long()
     return None
-
-
-class Hinted:
-    """Samples of a data set that says what their targets are."""
-
-    def __init__(self, samples: ReadSamples | KeptSamples, targets: Tensor) -> None:
-        self._samples, self._targets = samples, targets
-        self.random, self.batch, self.batches = samples.random, samples.batch, samples.batches
-        self.whole, self.digest = samples.whole, samples.digest
-
-    def __len__(self) -> int:
-        return len(self._samples)
-
-    def hint(self) -> Tensor | None:
-        """See ``Samples``."""
-        return self._targets
