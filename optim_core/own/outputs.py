@@ -45,8 +45,8 @@ def without_numbers(outputs: Any) -> Any:
 
 
 def like(tree: Any, example: Any) -> Any:
-    """A tree of either kind as the person's own function knows it: mappings, named tuples and objects of their class, parts of a
-    tuple at their places; None for what was left out."""
+    """A tree of either kind as the person's own function knows it: mappings, named tuples and objects of their class, parts
+    of a tuple at their places; None for what was left out."""
     if isinstance(tree, dict) and isinstance(example, Mapping):
         parts = {key: like(part, example[key]) for key, part in tree.items()}
         return parts if type(example) is dict else type(example)(**parts)

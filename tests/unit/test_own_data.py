@@ -245,6 +245,19 @@ def test_sixteen_trials_read_a_sample_once_a_step(workers: int) -> None:
         assert data.reads == wanted
 
 
+@pytest.mark.usefixtures("no_room")
+def test_a_process_that_may_have_no_children_reads_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Daemon:
+        daemon = True
+
+    data = _Costly(X, Y)
+    samples = _samples(DataLoader(data, num_workers=1))
+    monkeypatch.setattr("multiprocessing.current_process", Daemon)
+    data.reads = [0] * 40
+    list(samples.batches([torch.arange(8)]))
+    assert sum(data.reads) == 8
+
+
 def test_small_data_that_repeats_is_read_once_at_all() -> None:
     data = Counting(X, Y)
     samples = _samples(data)

@@ -232,6 +232,17 @@ class _Scored(nn.Module):
         return out, (out - target).abs().pow(1.5).mean()
 
 
+def test_a_fold_is_cut_into_the_same_blocks_in_both_its_turns() -> None:
+    # Folds of 257 and of 256 rows: a row each or two, if each run cut by its own.
+    x, _ = blobs(1283)
+    source = OwnSource(study(), _Variational, x, loss=_elbo)
+    tasks = [source.problem(fold) for fold in range(5)]
+    for fold in range(5):
+        turns = ((tasks[fold], "test"), (tasks[fold - 1], "validation"))
+        kept = [task.judge.rows(split, looped(task, [task.make_model(0)]), [0])[0] for task, split in turns]
+        assert kept[0] == pytest.approx(kept[1])
+
+
 def test_a_loss_of_the_models_own_that_is_no_usual_one_runs_for_each_block() -> None:
     x, _ = blobs(700)
     task = task_of(_Scored, (x, x.sum(1)))

@@ -315,6 +315,8 @@ def test_a_text_classifier_with_a_collate_fn_from_end_to_end() -> None:
     rng = np.random.default_rng(0)
     texts = [{"ids": rng.integers(1, 20, 1 + i % 6).tolist(), "label": i % 2} for i in range(80)]
     task = task_of(_Bert, DataLoader(texts, collate_fn=_pad, batch_size=4))  # type: ignore[arg-type]
+    assert any("batches of 8 in the study's own order" in sentence for sentence in task.data_report)
+    assert "Samples are read while training, once for all trials of a pack." in task.data_report
     assert (task.loss.name, task.metric, task.task) == ("own", "accuracy", "classification")
     model = task.make_model(0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.03)
