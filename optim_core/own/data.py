@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -126,8 +127,7 @@ def _of_dataset(
             raise DataError(ITERABLE, code="iterable_data", pointer=POINTER)
         message = f"data of type {type(data).__name__}: give data sets, tensors, arrays or DataLoaders"
         raise DataError(message, code="unsupported_data", pointer=POINTER)
-    with user_code("in __len__"):
-        count = _length(data)
+    count = _length(data)
     if isinstance(data, Subset) and collate is None and isinstance(data.dataset, TensorDataset):
         return SomeRows(samples_of(data.dataset, seed, device, dtype), torch.as_tensor(list(data.indices)))
     if collate is None:
@@ -144,10 +144,11 @@ def _as_tensors(table: Any) -> Any:
 
 
 def _length(data: Any) -> int:
-    try:
+    count = None
+    with user_code("in __len__"), suppress(TypeError, NotImplementedError):
         count = len(data)
-    except (TypeError, NotImplementedError):
-        raise DataError(ITERABLE, code="iterable_data", pointer=POINTER) from None
+    if count is None:
+        raise DataError(ITERABLE, code="iterable_data", pointer=POINTER)
     if count == 0:
         raise DataError("the data set has no samples", code="too_few_rows", pointer=POINTER)
     return count

@@ -33,8 +33,9 @@ FUNCTION_BLOCKS, MODULE_BLOCKS = 256, 64
 class OwnJudge:
     """See ``tasks.task.Judge``; ``of`` is what its ``run`` has to do for each trial, in evaluation mode.
 
-    ``samples``: of the splits that are scored; ``largest``: samples of the largest in any fold, so that a fold is cut into the
-    same blocks in all its turns. ``loss``: the one that scores. ``widest``: values that a row has in the widest layer. ``constant``: what one answer for every row is beside given targets, for ``trivial``; None where there is none.
+    ``loss``: the one that scores. ``samples``: of the splits that are scored; ``largest``: samples of the largest in any fold,
+    so that a fold is cut into the same blocks in all its turns. ``widest``: values that a row has in the widest layer.
+    ``constant``: what one answer for every row is beside given targets, for ``trivial``; None where there is none.
     """
 
     call: Call

@@ -69,12 +69,12 @@ class OwnMetric:
         """Of trees of all rows. Raises UserCodeError, and SpecError for what is no number."""
         with user_code("in the metric"):
             found = self.function(like(outputs, self.example), targets)
-            try:
-                return float(found)
-            except (TypeError, ValueError, RuntimeError):
-                kind = f"a tensor of shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
-                message = f"the metric {self.shown} gives {kind}; give one number"
-                raise SpecError(message, code="invalid_metric", pointer="/metric") from None
+        try:
+            return float(found)
+        except (TypeError, ValueError, RuntimeError):
+            kind = f"a tensor of shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+            message = f"the metric {self.shown} gives {kind}; give one number"
+            raise SpecError(message, code="invalid_metric", pointer="/metric") from None
 
     def rows(self, outputs: Any, targets: Any) -> np.ndarray | None:
         """(blocks,) float32 pseudo-values, see ``jackknife``; None where a block's is not finite."""
