@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,8 @@ from torch.utils.data import (
     default_collate,
 )  # fmt: skip
 
-from optim_core.own.reading import KeptSamples, ReadSamples, Workers, read_samples
+from optim_core.own.reader import Reader
+from optim_core.own.reading import ReadSamples, Workers, kept_once_read
 from optim_core.own.samples import MOST_HELD_BYTES, Samples, SomeRows, TensorSamples
 from optim_core.own.user_code import user_code
 from optim_core.spec.errors import DataError
@@ -125,15 +127,13 @@ def _of_dataset(
             raise DataError(ITERABLE, code="iterable_data", pointer=POINTER)
         message = f"data of type {type(data).__name__}: give data sets, tensors, arrays or DataLoaders"
         raise DataError(message, code="unsupported_data", pointer=POINTER)
-    with user_code("in __len__"):
-        count = _length(data)
+    count = _length(data)
     if isinstance(data, Subset) and collate is None and isinstance(data.dataset, TensorDataset):
         return SomeRows(samples_of(data.dataset, seed, device, dtype), torch.as_tensor(list(data.indices)))
     if collate is None:
         data = _as_tensors(data)
-    found = read_samples(data, count, collate, workers, seed, device, dtype, MOST_HELD_BYTES)
-    hint = _hinted(data, count)
-    return found if hint is None else Hinted(found, hint)
+    source = ReadSamples(Reader(data, collate, seed), count, workers, device, dtype, _hinted(data, count))
+    return source if collate is not None else kept_once_read(source, MOST_HELD_BYTES)
 
 
 def _as_tensors(table: Any) -> Any:
@@ -144,10 +144,11 @@ def _as_tensors(table: Any) -> Any:
 
 
 def _length(data: Any) -> int:
-    try:
+    count = None
+    with user_code("in __len__"), suppress(TypeError, NotImplementedError):
         count = len(data)
-    except (TypeError, NotImplementedError):
-        raise DataError(ITERABLE, code="iterable_data", pointer=POINTER) from None
+    if count is None:
+        raise DataError(ITERABLE, code="iterable_data", pointer=POINTER)
     if count == 0:
         raise DataError("the data set has no samples", code="too_few_rows", pointer=POINTER)
     return count
@@ -167,19 +168,3 @@ def _hinted(data: Any, count: int) -> Tensor | None:
             if codes.ndim == 1 and not codes.is_floating_point() and not codes.is_complex():
                 return codes.cpu().long()
     return None
-
-
-class Hinted:
-    """Samples of a data set that says what their targets are."""
-
-    def __init__(self, samples: ReadSamples | KeptSamples, targets: Tensor) -> None:
-        self._samples, self._targets = samples, targets
-        self.random, self.batch, self.batches = samples.random, samples.batch, samples.batches
-        self.whole, self.digest = samples.whole, samples.digest
-
-    def __len__(self) -> int:
-        return len(self._samples)
-
-    def hint(self) -> Tensor | None:
-        """See ``Samples``."""
-        return self._targets

@@ -34,14 +34,16 @@ FUNCTION_BLOCKS, MODULE_BLOCKS = 256, 64
 class OwnJudge:
     """See ``tasks.task.Judge``; ``of`` is what its ``run`` has to do for each trial, in evaluation mode.
 
-    ``samples``: of the splits that are scored. ``loss``: the one that scores. ``widest``: values that a row has in the widest
-    layer. ``constant``: what one answer for every row is beside given targets, for ``trivial``; None where there is none.
+    ``loss``: the one that scores. ``samples``: of the splits that are scored; ``largest``: samples of the largest in any fold,
+    so that a fold is cut into the same blocks in all its turns. ``widest``: values that a row has in the widest layer.
+    ``constant``: what one answer for every row is beside given targets, for ``trivial``; None where there is none.
     """
 
     call: Call
     loss: Loss
     measure: Measure | OwnMetric
     samples: Mapping[Split, Samples]
+    largest: int
     widest: int
     constant: Callable[[Any], Any] | None
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
@@ -141,9 +143,9 @@ class OwnJudge:
 
     @property
     def _block(self) -> int:
-        """Rows whose loss is one number, where it has no name. The same in all splits."""
+        """Rows whose loss is one number, where it has no name."""
         most = FUNCTION_BLOCKS if isinstance(self.loss, FunctionLoss) else MODULE_BLOCKS
-        return -(-max(map(len, self.samples.values())) // most)
+        return -(-self.largest // most)
 
     def _batches(self, split: Split) -> Iterator[Any]:
         """All rows, in the data's own order; where a loss is a block's in another, since neighbours in a data set are alike."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,25 +34,50 @@ def own_loss(outputs: Any) -> Tensor | None:
 
 
 def as_tree(outputs: Any) -> Any:
-    """The outputs as a tree of tensors; what is none is left out. See ``trees``."""
-    if isinstance(outputs, Tensor):
-        return outputs
-    if isinstance(outputs, Mapping):
-        pairs = {str(key): as_tree(value) for key, value in outputs.items()}
-        return {key: value for key, value in pairs.items() if value is not None} or None
-    if isinstance(outputs, tuple | list):
-        parts = [part for part in map(as_tree, outputs) if part is not None]
-        return tuple(parts) or None
-    return as_tree(vars(outputs)) if hasattr(outputs, "__dict__") else None
+    """The outputs as a tree of tensors, see ``trees``: of mappings, tuples and lists, of an object its fields; the rest is left
+    out."""
+    return _tree(_fields(outputs), numbers=True)
+
+
+def without_numbers(outputs: Any) -> Any:
+    """The same less single numbers, which are of a batch and not of its rows."""
+    return _tree(_fields(outputs), numbers=False)
 
 
 def like(tree: Any, example: Any) -> Any:
-    """A tree from ``as_tree`` as what the person's own function knows: mappings of their class, named tuples by name."""
-    if isinstance(tree, dict) and type(example) is not dict and isinstance(example, Mapping):
-        return type(example)(**tree)
-    if isinstance(tree, tuple) and hasattr(example, "_fields") and len(example) == len(tree):
-        return type(example)(*tree)
+    """A tree of either kind as the person's own function knows it: mappings, named tuples and objects of their class, parts
+    of a tuple at their places; None for what was left out."""
+    if isinstance(tree, dict) and isinstance(example, Mapping):
+        parts = {key: like(part, example[key]) for key, part in tree.items()}
+        return parts if type(example) is dict else type(example)(**parts)
+    if isinstance(tree, dict):
+        thing = copy.copy(example)
+        vars(thing).update({key: tree.get(key) for key in vars(example)})
+        return thing
+    if isinstance(tree, tuple):
+        whole = [_tree(part, numbers=True) is not None for part in example]
+        there = whole if sum(whole) == len(tree) else [_tree(part, numbers=False) is not None for part in example]
+        kept = iter(tree)
+        parts = [like(next(kept), part) if has else None for has, part in zip(there, example, strict=True)]
+        return type(example)(*parts) if hasattr(example, "_fields") else type(example)(parts)
     return tree
+
+
+def _fields(outputs: Any) -> Any:
+    plain = isinstance(outputs, Tensor | Mapping | tuple | list) or not hasattr(outputs, "__dict__")
+    return outputs if plain else vars(outputs)
+
+
+def _tree(part: Any, numbers: bool) -> Any:
+    if isinstance(part, Tensor):
+        return part if numbers or part.ndim else None
+    if isinstance(part, Mapping):
+        pairs = {str(key): _tree(value, numbers) for key, value in part.items()}
+        return {key: value for key, value in pairs.items() if value is not None} or None
+    if isinstance(part, tuple | list):
+        parts = [value for value in (_tree(each, numbers) for each in part) if value is not None]
+        return tuple(parts) or None
+    return None
 
 
 def _first(parts: Any) -> Tensor | None:

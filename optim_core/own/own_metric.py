@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from optim_core.own.jackknife import pseudo_values
-from optim_core.own.outputs import as_tree, like
+from optim_core.own.outputs import like, without_numbers
 from optim_core.own.trees import leaves, map_tree
 from optim_core.own.user_code import user_code
 from optim_core.spec.errors import SpecError
@@ -46,11 +46,11 @@ class OwnMetric:
 
     def of(self, outputs: Any, targets: Any) -> dict[str, Any]:
         """All that may be asked for; see ``measures.Measure``."""
-        return {"outputs": as_tree(outputs)}
+        return {"outputs": without_numbers(outputs)}
 
     def bytes_of(self, rows: int) -> int:
         """What so many rows' outputs of one trial take."""
-        return sum(t.nbytes * rows // max(1, len(t)) for t in leaves(as_tree(self.example)))
+        return sum(t.nbytes * rows // max(1, len(t)) for t in leaves(without_numbers(self.example)))
 
     def check(self, rows: int) -> None:
         """Raises SpecError where outputs of so many rows cannot be kept or lie otherwise than samples first."""
@@ -61,7 +61,7 @@ class OwnMetric:
                 "give less in evaluation mode, or take loss, accuracy or perplexity, which are summed up on the way"
             )
             raise SpecError(message, code="metric_too_large", pointer="/metric")
-        if len({len(t) if t.ndim else 0 for t in leaves(as_tree(self.example))}) != 1:
+        if len({len(t) for t in leaves(without_numbers(self.example))}) != 1:
             message = f"the metric {self.shown} needs outputs with the samples first, as many in each tensor"
             raise SpecError(message, code="shape_mismatch", pointer="/metric")
 
@@ -69,12 +69,12 @@ class OwnMetric:
         """Of trees of all rows. Raises UserCodeError, and SpecError for what is no number."""
         with user_code("in the metric"):
             found = self.function(like(outputs, self.example), targets)
-            try:
-                return float(found)
-            except (TypeError, ValueError, RuntimeError):
-                kind = f"a tensor of shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
-                message = f"the metric {self.shown} gives {kind}; give one number"
-                raise SpecError(message, code="invalid_metric", pointer="/metric") from None
+        try:
+            return float(found)
+        except (TypeError, ValueError, RuntimeError):
+            kind = f"a tensor of shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+            message = f"the metric {self.shown} gives {kind}; give one number"
+            raise SpecError(message, code="invalid_metric", pointer="/metric") from None
 
     def rows(self, outputs: Any, targets: Any) -> np.ndarray | None:
         """(blocks,) float32 pseudo-values, see ``jackknife``; None where a block's is not finite."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,10 +40,18 @@ class Workers:
 class ReadSamples:
     """A map-style data set of ``count`` samples, read when asked. See ``Samples``."""
 
-    def __init__(self, reader: Reader, count: int, workers: Workers, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        count: int,
+        workers: Workers,
+        device: torch.device,
+        dtype: torch.dtype,
+        hint: Tensor | None = None,
+    ) -> None:
         """Reads a few samples to see whether they are drawn anew each time. Raises DataError and UserCodeError."""
         self._reader, self._count, self._workers = reader, count, workers
-        self._device, self._dtype = device, dtype
+        self._device, self._dtype, self._hint = device, dtype, hint
         tried = (0, [some_rows(count, TRIED).tolist()])
         with seeded(1):
             drawn = Drawn()
@@ -64,7 +72,7 @@ class ReadSamples:
     def batch(self, rows: Tensor, step: int = 0) -> Any:
         """See ``Samples``."""
         request, spread = _request(rows, step)
-        return self._placed(self._reader.read(request), spread)
+        return self.placed(self._reader.read(request), spread)
 
     def batches(self, rows: Iterable[Tensor], first: int = 0) -> Iterator[Any]:
         """See ``Samples``. What draws is read between the steps unless worker processes read it: its streams are the steps'."""
@@ -77,7 +85,7 @@ class ReadSamples:
                 yield request
 
         for tree in self.ahead(requests()):
-            yield self._placed(tree, spreads.popleft())
+            yield self.placed(tree, spreads.popleft())
 
     def ahead(self, requests: Iterator[Request]) -> Iterator[Any]:
         """What the reader makes of each request, on the CPU; requests are taken in the caller's own thread."""
@@ -123,7 +131,7 @@ class ReadSamples:
 
     def hint(self) -> Tensor | None:
         """See ``Samples``."""
-        return None
+        return self._hint
 
     def digest(self) -> str:
         """See ``Samples``. Of samples that no seed repeats the shapes have to do."""
@@ -134,7 +142,8 @@ class ReadSamples:
         parts = [self._reader.read((0, [[row]])) for row in rows.tolist()]
         return content_hash([self._count, *map(tree_digest, parts)])
 
-    def _placed(self, tree: Any, spread: Tensor | None) -> Any:
+    def placed(self, tree: Any, spread: Tensor | None = None) -> Any:
+        """What the reader gave, on the device; ``spread``: which of its groups each trial gets."""
         tree = put(tree, self._device, self._dtype)
         if spread is None:
             return tree
@@ -147,11 +156,10 @@ class KeptSamples:
 
     random = False
 
-    def __init__(self, source: ReadSamples, device: torch.device, dtype: torch.dtype) -> None:
-        count = len(source)
-        self._source, self._device, self._dtype = source, device, dtype
-        sample = put(source.example, device, dtype)
-        self._kept = map_tree(lambda t: torch.empty(count, *t.shape[1:], dtype=t.dtype, device=device), sample)
+    def __init__(self, source: ReadSamples) -> None:
+        self._source, count = source, len(source)
+        self._kept = map_tree(lambda t: t.new_empty(count, *t.shape[1:]), source.placed(source.example))
+        self._device = next(leaves(self._kept)).device
         self._have = torch.zeros(count, dtype=torch.bool)
         self._missing = count
 
@@ -181,7 +189,7 @@ class KeptSamples:
         for tree in self._source.ahead(requests()):
             some, lacking = coming.popleft()
             if tree is not None:
-                self._keep(lacking, put(tree, self._device, self._dtype))
+                self._keep(lacking, self._source.placed(tree))
             yield self.batch(some)
         yield from map(self.batch, pending)
 
@@ -247,23 +255,10 @@ def _equal(a: Any, b: Any) -> bool:
     return all(torch.equal(x, y) or torch.allclose(x, y, rtol=0, atol=0, equal_nan=True) for x, y in pairs)
 
 
-def read_samples(
-    data: Any,
-    count: int,
-    collate: Callable[[list], Any] | None,
-    workers: Workers,
-    seed: int,
-    device: torch.device,
-    dtype: torch.dtype,
-    most_bytes: int,
-) -> ReadSamples | KeptSamples:
-    """A map-style data set; kept once read where its samples repeat, look alike and take at most ``most_bytes`` together."""
-    source = ReadSamples(Reader(data, collate, seed), count, workers, device, dtype)
-    if source.random:
-        return source
-    each = put(source.example, torch.device("cpu"), dtype)
-    size = sum(t[0].nbytes for t in leaves(each)) * count
-    if size > most_bytes or collate is not None:
-        # A collate_fn may do more than put samples side by side: pad to the longest, draw masks, mix.
-        return source
-    return KeptSamples(source, device, dtype)
+def kept_once_read(source: ReadSamples, most_bytes: int) -> ReadSamples | KeptSamples:
+    """The same samples, kept where they repeat themselves and take at most so many bytes together.
+
+    Not for samples with a collate_fn: it may do more than put them side by side, pad to the longest or draw masks.
+    """
+    size = sum(t[0].nbytes for t in leaves(source.placed(source.example))) * len(source)
+    return source if source.random or size > most_bytes else KeptSamples(source)

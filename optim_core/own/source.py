@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from optim_core.minimizers.limits import check_size
 from optim_core.own.calls import LABELS, Call
@@ -20,6 +21,7 @@ from optim_core.own.measures import Measure, find_measure
 from optim_core.own.models import Models, widest_layer
 from optim_core.own.own_metric import OwnMetric
 from optim_core.own.precision import autocast
+from optim_core.own.reading import ReadSamples
 from optim_core.own.samples import Samples, some_rows
 from optim_core.own.splits import Splits, parts_of, split_samples
 from optim_core.own.task import EXAMPLE_ROWS, OwnTask, smoothes
@@ -60,9 +62,9 @@ class OwnSource:
         self._spec, self._source_hash = spec, source_hash
         self._dtype, self._device = dtype, torch.device(device)
         seed = derive_seed("data", spec.seed)
-        self._given: list[Samples | None] = [
-            None if part is None else samples_of(part, seed, self._device, dtype) for part in parts_of(data)
-        ]
+        parts = parts_of(data)
+        self._given = [None if part is None else samples_of(part, seed, self._device, dtype) for part in parts]
+        self._loaders = any(isinstance(part, DataLoader) for part in parts)
         first = self._given[0]
         assert first is not None
         few = first.batch(some_rows(len(first), EXAMPLE_ROWS))
@@ -105,6 +107,7 @@ class OwnSource:
             loss=self._scoring,
             measure=self._measure,
             samples={"validation": splits.validation, "test": splits.test},
+            largest=self._largest(splits),
             widest=self._widest,
             constant=constant_answer(self.reading, self._measure.shown, seen),
             minority=self._minority(splits),
@@ -132,6 +135,11 @@ class OwnSource:
             # What it cannot order is refused now, not when training asks.
             task.ranking(curriculum.order, 0)
         return task
+
+    def _largest(self, splits: Splits) -> int:
+        first = self._given[0]
+        assert first is not None
+        return -(-len(first) // FOLDS) if splits.folds > 1 else max(len(splits.validation), len(splits.test))
 
     def _find_measure(self, metric: Any, outputs: Any, batch: Any) -> Measure | OwnMetric:
         if metric is None and self.reading.kind == "tokens" and _models_language(self.call, batch, self.reading):
@@ -195,6 +203,13 @@ class OwnSource:
             said.append(
                 "The loss is one number for a batch, so on held-out samples it is the mean over small blocks of them."
             )
+        if self._loaders:
+            size = self._spec.training.batch_size
+            said.append(
+                f"Of DataLoaders the order and the batch size are not used: batches of {size} in the study's own order."
+            )
+        if any(isinstance(samples, ReadSamples) for samples in self._given):
+            said.append("Samples are read while training, once for all trials of a pack.")
         frozen = [p for p in self._network.parameters() if not p.requires_grad]
         if frozen:
             count = sum(p.numel() for p in frozen)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections import UserDict
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -231,6 +232,17 @@ class _Scored(nn.Module):
         return out, (out - target).abs().pow(1.5).mean()
 
 
+def test_a_fold_is_cut_into_the_same_blocks_in_both_its_turns() -> None:
+    # Folds of 257 and of 256 rows: a row each or two, if each run cut by its own.
+    x, _ = blobs(1283)
+    source = OwnSource(study(), _Variational, x, loss=_elbo)
+    tasks = [source.problem(fold) for fold in range(5)]
+    for fold in range(5):
+        turns = ((tasks[fold], "test"), (tasks[fold - 1], "validation"))
+        kept = [task.judge.rows(split, looped(task, [task.make_model(0)]), [0])[0] for task, split in turns]
+        assert kept[0] == pytest.approx(kept[1])
+
+
 def test_a_loss_of_the_models_own_that_is_no_usual_one_runs_for_each_block() -> None:
     x, _ = blobs(700)
     task = task_of(_Scored, (x, x.sum(1)))
@@ -264,6 +276,54 @@ def test_a_metric_of_their_own(metric: Any, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(judging, "MOST_KEPT", 1)
     models = [task.make_model(seed) for seed in range(K)]
     assert task.judge.score("validation", looped(task, models), K)[1].tolist() == values.tolist()
+
+
+class _Named(NamedTuple):
+    scores: Tensor
+    width: Tensor
+    nothing: None = None
+
+
+class _Object:
+    def __init__(self, scores: Tensor) -> None:
+        self.scores, self.name = scores, "mine"
+
+
+class _Any(nn.Module):
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self.line, self.form = nn.Linear(4, 3), form
+
+    def forward(self, x: Tensor) -> Any:
+        scores = self.line(x)
+        return {
+            "pair": lambda: (scores.mean(), scores),
+            "named": lambda: _Named(scores, scores.norm()),
+            "mapping": lambda: UserDict(scores=scores, width=scores.norm(), text="a"),
+            "object": lambda: _Object(scores),
+        }[self.form]()
+
+
+@pytest.mark.parametrize(
+    ("form", "scores"),
+    [
+        ("pair", lambda o: o[1]),
+        ("named", lambda o: o.scores),
+        ("mapping", lambda o: o["scores"]),
+        ("object", lambda o: o.scores),
+    ],
+)
+def test_functions_of_their_own_see_outputs_as_the_module_gives_them(form: str, scores: Any) -> None:
+    def loss(outputs: Any, y: Tensor) -> Tensor:
+        return F.cross_entropy(scores(outputs), y)
+
+    def metric(outputs: Any, y: Tensor) -> float:
+        return _hits(scores(outputs), y)
+
+    task = task_of(lambda: _Any(form), blobs(700), loss=loss, metric=(metric, "max"))
+    losses, values, outputs, y, _ = _scored(task)
+    assert losses.tolist() == pytest.approx([float(loss(o, y)) for o in outputs], rel=1e-5)
+    assert values.tolist() == pytest.approx([metric(o, y) for o in outputs])
 
 
 def test_a_metric_that_cannot_be_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
