@@ -39,7 +39,7 @@ class UserCodeError(TrainingError):
 def user_code(what: str, roots: Sequence[Path] = ()) -> Iterator[None]:
     """Around each call of a person's code. What it prints goes to standard error: standard output carries the answer alone.
 
-    ``what``: what is done, in words, for an error that shows no line of theirs; ``roots``: the folders of their files. Raises
+    ``what``: what is done, in words, for an error that shows no line of theirs; ``roots``: their folders or files. Raises
     UserCodeError for every exception and for ``exit()``. Ctrl-C, and errors that we raised on purpose, pass.
     """
     try:
@@ -97,7 +97,8 @@ def _shown(file: str, roots: Sequence[Path]) -> str:
     """A file's name as seen from the folder it belongs to."""
     path = Path(file).resolve()
     inside = [path.relative_to(root.resolve()) for root in roots if path.is_relative_to(root.resolve())]
-    return min(inside, key=lambda name: len(name.parts), default=Path(path.name)).as_posix()
+    shortest = min(inside, key=lambda name: len(name.parts), default=Path())
+    return shortest.as_posix() if shortest.parts else path.name
 
 
 def _reason(error: BaseException) -> str:

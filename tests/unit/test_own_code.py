@@ -188,7 +188,24 @@ def test_an_installed_module_needs_no_folder() -> None:
             "dataset": {"kind": "python", "entrypoint": "string:digits"},
         }
     )
-    assert load_task_objects(spec).data == "0123456789"
+    first = load_task_objects(spec)
+    assert first.data == "0123456789"
+    # It is not imported a second time, and counts by its own file.
+    assert load_task_objects(spec).make_model is first.make_model
+    assert load_task_objects(spec).source_hash == first.source_hash
+
+
+def test_of_installed_code_the_named_package_is_theirs(folder: Path) -> None:
+    modules = UserModules()
+    modules.load("colorsys:rgb_to_hsv")
+    modules.load("json.decoder:JSONDecoder")
+    with pytest.raises(UserCodeError) as caught, user_code("asking", modules.roots):
+        sys.modules["colorsys"].rgb_to_hsv("a", 1, 1)
+    assert str(caught.value).startswith("colorsys.py, line ")
+    with pytest.raises(UserCodeError, match=r"^decoder.py, line .*JSONDecodeError"), user_code("asking", modules.roots):
+        sys.modules["json"].loads("{")
+    with pytest.raises(UserCodeError, match=r"^asking: "), user_code("asking", modules.roots):
+        random.sample([], 3)
 
 
 def test_user_code_lets_ctrl_c_and_our_own_errors_pass() -> None:
