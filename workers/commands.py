@@ -116,7 +116,8 @@ def replay(study: StudyId, as_json: AsJson = False, server: Server = None) -> No
     try:
         result = run(spec, answer, lambda text: print(text, file=sys.stderr))
     except WhichoptError as error:
-        raise CommandError(f"{error.pointer or '/'}: {one_line(str(error))}", STUDY_FAILED) from None
+        where = f"{error.pointer}: " if error.pointer else ""
+        raise CommandError(f"{where}{one_line(str(error))}", STUDY_FAILED) from None
     if as_json:
         emit(result.document())
     elif not result.data_changed:

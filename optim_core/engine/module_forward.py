@@ -27,13 +27,10 @@ class ModuleForward:
         self._task, self._skeleton, self._shared = task, skeleton, shared
         self._seeds = [trial.seed for trial in trials]
 
-        def another() -> nn.Module:
-            return task.make_model(0)
-
         self._form: ModuleForm = (
-            task.proof.form(skeleton, task.loss_on, another, shared=shared)
+            task.proof.form(skeleton, task.loss_on, task.make_model, shared=shared)
             if form.engine == "batched"
-            else Looped(skeleton, task.loss_on, another)
+            else Looped(skeleton, task.loss_on, task.make_model)
         )
         self._frozen = {name for name, p in skeleton.named_parameters() if not p.requires_grad}
         self._step = 0

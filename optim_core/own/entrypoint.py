@@ -26,9 +26,10 @@ class _Loader(SourceFileLoader):
 
 
 class UserModules:
-    """The modules of one study that are the person's. A new one imports their files again: they may have changed since.
+    """The modules of one study that are the person's. A new one imports what lies in their folders again: it may have changed
+    since. Installed packages stay: few can be imported twice.
 
-    ``roots``: the folders in which files are theirs.
+    ``roots``: the folders in which lines of code are theirs.
     """
 
     # What the last study imported, by name, and the folders it looked in.
@@ -38,7 +39,9 @@ class UserModules:
     def __init__(self) -> None:
         self.roots = theirs.roots
         self.roots.clear()
+        self._folders: list[Path] = []
         self._files: dict[Path, ModuleType] = {}
+        self._installed: dict[str, ModuleType] = {}
         for name, module in self._last.items():
             if sys.modules.get(name) is module:
                 del sys.modules[name]
@@ -72,8 +75,8 @@ class UserModules:
 
     @property
     def modules(self) -> list[ModuleType]:
-        """All modules of theirs that were imported so far, by name."""
-        return [self._last[name] for name in sorted(self._last)]
+        """All modules in their folders that were imported so far, and the installed ones that were named; by name."""
+        return [module for _, module in sorted({**self._installed, **self._last}.items())]
 
     def _file(self, path: Path) -> ModuleType:
         path = path.expanduser().resolve()
@@ -108,12 +111,15 @@ class UserModules:
         with user_code(f"importing {place}"):
             module = importlib.import_module(place)
         top = getattr(sys.modules[place.partition(".")[0]], "__file__", None)
-        if top is not None and place != live.__name__ and not any(is_theirs(top, [root]) for root in self.roots):
-            self.roots.append(Path(top).parent)
+        if top is not None and place != live.__name__ and not is_theirs(top, self._folders):
+            self._installed[place] = module
+            # Beside a module that is one file lies everything else that is installed.
+            self.roots.append(Path(top).parent if Path(top).stem == "__init__" else Path(top))
         return module
 
     def _look_in(self, folder: Path) -> None:
-        if folder not in self.roots:
+        if folder not in self._folders:
+            self._folders.append(folder)
             self.roots.append(folder)
         if str(folder) not in sys.path:
             sys.path.insert(0, str(folder))
@@ -123,5 +129,5 @@ class UserModules:
     def _remember(self, before: dict[str, ModuleType]) -> None:
         for name, module in list(sys.modules.items()):
             file = getattr(module, "__file__", None)
-            if before.get(name) is not module and isinstance(file, str) and is_theirs(file, self.roots):
+            if before.get(name) is not module and isinstance(file, str) and is_theirs(file, self._folders):
                 self._last[name] = module

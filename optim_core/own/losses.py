@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from optim_core.own.outputs import main_output, own_loss
-from optim_core.own.user_code import user_code
+from optim_core.own.user_code import calling_user_code
 from optim_core.spec.errors import SpecError
 
 LOSSES = ("cross_entropy", "mse", "l1", "smooth_l1", "bce", "nll")
@@ -103,9 +103,8 @@ class FunctionLoss:
     name: str = "function"
 
     def __call__(self, outputs: Any, targets: Any, smoothing: float | Tensor | None = None) -> Tensor:
-        """Raises UserCodeError, and SpecError for anything but one number."""
-        with user_code("in the loss"):
-            loss = self.function(outputs, targets)
+        """Raises what the function raises, and SpecError for anything but one number."""
+        loss = self.function(outputs, targets)
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             found = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
             message = f"the loss gives {found}; give one number as a tensor, such as the mean over the batch"
@@ -150,7 +149,8 @@ def find_loss(loss: Any, outputs: Any, targets: Any, shown: Any = None) -> tuple
         return OutputLoss(), "the model's own"
     if loss is not None:
         function = FunctionLoss(loss)
-        function(outputs, targets)
+        with calling_user_code():
+            function(outputs, targets)
         return function, "a function of yours"
     found, why = _inferred(outputs, targets, shown)
     _check_codes(found, outputs, targets, shown)

@@ -63,9 +63,9 @@ def find_measure(metric: str | None, reading: Reading) -> Measure:
         )
         raise SpecError(message, code="metric_not_applicable", pointer="/metric")
     if name == "loss":
-        return Measure("loss", name, _nothing, _loss, lambda parts, _: _blocked(_loss_rows(parts)))
+        return Measure("loss", name, _nothing, _loss, _loss_values)
     if name == "perplexity":
-        return Measure(name, name, _nothing, lambda parts, _: _loss(parts, None).exp(), _perplexity_rows)
+        return Measure(name, name, _nothing, lambda parts, _: _loss(parts, None).exp(), _loss_values)
     if name == "f1" and reading.kind == "labels":
         return Measure("score", name, lambda o, t: _pairs(reading, o, t), _label_f1, _label_f1_rows)
     return _MAKERS[name](reading)
@@ -87,10 +87,8 @@ def _loss_rows(parts: Parts) -> Tensor:
     return influence_of_ratio(parts["loss"], parts["weight"])
 
 
-def _perplexity_rows(parts: Parts, _: Tensor | None) -> Tensor:
-    """exp(L) to the first order: P + P(l − L), with the influence values l of the mean loss L."""
-    whole = _loss(parts, None)[:, None]
-    return _blocked(whole.exp() * (1 + _loss_rows(parts) - whole))
+def _loss_values(parts: Parts, _: Tensor | None) -> Tensor:
+    return _blocked(_loss_rows(parts))
 
 
 def _accuracy(reading: Reading) -> Measure:

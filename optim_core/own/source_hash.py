@@ -14,8 +14,8 @@ def source_hash(modules: Sequence[ModuleType]) -> str:
     Folders do not count: the same code in another place is the same code.
     """
     digest = hashlib.sha256()
-    files = {(module.__name__, module.__file__) for module in modules if module.__file__ is not None}
-    for name, file in sorted(files):
+    files = {(module.__name__, getattr(module, "__file__", None)) for module in modules}
+    for name, file in sorted((name, file) for name, file in files if file is not None):
         content = hashlib.sha256(Path(file).read_bytes()).hexdigest()
         digest.update(f"{name} {content}\n".encode())
     return digest.hexdigest()

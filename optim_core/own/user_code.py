@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import linecache
-import sys
 import sysconfig
 import traceback
 from collections.abc import Iterator, Sequence
@@ -39,14 +38,12 @@ class UserCodeError(TrainingError):
 
 @contextlib.contextmanager
 def user_code(what: str) -> Iterator[None]:
-    """Around each call of a person's code. What it prints goes to standard error: standard output carries the answer alone.
+    """Around each call of a person's code. ``what``: what is done, in words, for an error that shows no line of theirs.
 
-    ``what``: what is done, in words, for an error that shows no line of theirs. Raises UserCodeError for every exception and
-    for ``exit()``. Ctrl-C, and errors that we raised on purpose, pass.
+    Raises UserCodeError for every exception and for ``exit()``. Ctrl-C, and errors that we raised on purpose, pass.
     """
     try:
-        with contextlib.redirect_stdout(sys.stderr):
-            yield
+        yield
     except WhichoptError:
         raise
     except (Exception, SystemExit) as error:
@@ -57,8 +54,7 @@ def user_code(what: str) -> Iterator[None]:
 def calling_user_code() -> Iterator[None]:
     """Around code of ours that calls theirs: an error on the way through theirs is a UserCodeError, any other passes."""
     try:
-        with contextlib.redirect_stdout(sys.stderr):
-            yield
+        yield
     except (WhichoptError, MemoryError):
         raise
     except (Exception, SystemExit) as error:
@@ -116,7 +112,8 @@ def _shown(file: str) -> str:
     """A file's name as seen from the folder it belongs to."""
     path = Path(file).resolve()
     inside = [path.relative_to(root.resolve()) for root in roots if path.is_relative_to(root.resolve())]
-    return min(inside, key=lambda name: len(name.parts), default=Path(path.name)).as_posix()
+    shortest = min(inside, key=lambda name: len(name.parts), default=Path())
+    return shortest.as_posix() if shortest.parts else path.name
 
 
 def _reason(error: BaseException) -> str:

@@ -16,7 +16,7 @@ import torch
 from optim_core.own.entrypoint import UserModules
 from optim_core.own.load import LoadedTask, load_task_objects
 from optim_core.own.source_hash import source_hash
-from optim_core.own.user_code import UserCodeError, from_exception, is_theirs, user_code
+from optim_core.own.user_code import UserCodeError, from_exception, is_theirs, roots, user_code
 from optim_core.spec.errors import TrainingError, WhichoptError
 from optim_core.spec.problem import StudySpec
 
@@ -78,7 +78,7 @@ def test_objects_are_what_the_names_say(folder: Path) -> None:
     assert [part.shape[0] for part in task.data] == [20, 20]
     assert (task.loss.__name__, task.metric.__name__, task.direction) == ("loss", "dice", "max")
     assert task.label == "my_net.py:Net"
-    assert folder.resolve() in task.roots
+    assert folder.resolve() in roots
     named = loaded(folder, loss="mse", metric="accuracy")
     assert (named.loss, named.metric, named.direction) == ("mse", "accuracy", None)
 
@@ -157,16 +157,13 @@ ERRORS = [
 
 
 @pytest.mark.parametrize(("source", "name", "expected"), ERRORS, ids=[e[2] for e in ERRORS])
-def test_an_error_at_import_is_a_line_of_theirs(
-    folder: Path, capsys: pytest.CaptureFixture[str], source: str, name: str, expected: str
-) -> None:
+def test_an_error_at_import_is_a_line_of_theirs(folder: Path, source: str, name: str, expected: str) -> None:
     (folder / "user.py").write_text(source)
     (folder / "other.py").write_text("1 / 0\n")
     error = refused(folder, model=f"user.py:{name}")
     assert str(error).startswith(expected)
     assert "\n" not in str(error)
     assert name == "modell" or "user" not in sys.modules
-    assert capsys.readouterr().out == ""
 
 
 def test_the_last_line_of_theirs_is_named_not_torchs(folder: Path) -> None:
@@ -188,7 +185,24 @@ def test_an_installed_module_needs_no_folder() -> None:
             "dataset": {"kind": "python", "entrypoint": "string:digits"},
         }
     )
-    assert load_task_objects(spec).data == "0123456789"
+    first = load_task_objects(spec)
+    assert first.data == "0123456789"
+    # It is not imported a second time, and counts by its own file.
+    assert load_task_objects(spec).make_model is first.make_model
+    assert load_task_objects(spec).source_hash == first.source_hash
+
+
+def test_of_installed_code_the_named_package_is_theirs(folder: Path) -> None:
+    modules = UserModules()
+    modules.load("colorsys:rgb_to_hsv")
+    modules.load("json.decoder:JSONDecoder")
+    with pytest.raises(UserCodeError) as caught, user_code("asking"):
+        sys.modules["colorsys"].rgb_to_hsv("a", 1, 1)
+    assert str(caught.value).startswith("colorsys.py, line ")
+    with pytest.raises(UserCodeError, match=r"^decoder.py, line .*JSONDecodeError"), user_code("asking"):
+        sys.modules["json"].loads("{")
+    with pytest.raises(UserCodeError, match=r"^asking: "), user_code("asking"):
+        random.sample([], 3)
 
 
 def test_user_code_lets_ctrl_c_and_our_own_errors_pass() -> None:
@@ -200,8 +214,9 @@ def test_user_code_lets_ctrl_c_and_our_own_errors_pass() -> None:
     assert caught.value is given
 
 
-def test_without_a_line_of_theirs_it_says_what_was_done(tmp_path: Path) -> None:
-    error = from_exception(ValueError("no"), [tmp_path], "collating a batch")
+def test_without_a_line_of_theirs_it_says_what_was_done(folder: Path) -> None:
+    roots[:] = [folder]
+    error = from_exception(ValueError("no"), "collating a batch")
     assert str(error) == "collating a batch: ValueError: no"
     assert isinstance(error, TrainingError)
     assert isinstance(error, WhichoptError)

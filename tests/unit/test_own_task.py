@@ -288,7 +288,7 @@ def test_what_was_found_is_said() -> None:
         in report
     )
     task = task_of(line, (X, Y))
-    assert task.minority == pytest.approx(np.bincount(Y).min() / 100)
+    assert task.judge.minority == pytest.approx(np.bincount(Y).min() / 100)
 
 
 class _Bert(nn.Module):
@@ -332,7 +332,7 @@ def test_a_text_classifier_with_a_collate_fn_from_end_to_end() -> None:
     losses, values = task.judge.score("test", run, 1)
     assert losses.isfinite().all()
     assert 0 <= float(values) <= 1
-    assert task.judge.rows("test", run, [0])[0].dtype == np.uint8
+    assert task.judge.rows("test", run, [0], 1)[0].dtype == np.uint8
 
 
 def test_augmented_data_train_by_step_and_score_alike() -> None:
