@@ -85,7 +85,7 @@ class Vmapped:
         trained = set(names)
         leaves = {name: w.detach().requires_grad_(name in trained) for name, w in weights.items()}
         draws = Draws(seeds, step, next(iter(weights.values())).device)
-        self._binding.module.train()
+        self._binding.train()
         with torch.enable_grad(), streams_kept() as streams:
             losses, replaced = self._run(self._scalar_loss, leaves, buffers, batch, draws, shared)
             _check_streams(streams)
