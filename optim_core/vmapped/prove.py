@@ -99,6 +99,9 @@ class _Case:
         self._start = stacked(modules)
         self._trained = [name for name, p in modules[0].named_parameters() if p.requires_grad]
         self._plain = plain_course(modules, loss_of, self._batches, seeds)
+        # What is trained and compared from here on has the weights of the start put in.
+        self._skeleton = modules[0]
+        self._one_by_one = Looped(self._skeleton, loss_of, self._build)
         found = {w.dtype for w in self._start[0].values()} | {self._plain.lowest, self._plain.moments[0].losses.dtype}
         lowest = [d for d in (torch.bfloat16, torch.float16, torch.float32) if d in found]
         self.dtype = lowest[0] if lowest else torch.float64
@@ -137,7 +140,7 @@ class _Case:
         return ""
 
     def _attempt(self, widened: bool, outputs_of: OutputsOf | None, facts: dict[str, Any]) -> Proof:
-        form = Vmapped(self._build(self._seeds[0]), self.loss_of, widened=widened)
+        form = Vmapped(self._skeleton, self.loss_of, widened=widened)
         try:
             course = self._at_once(form, self._batches)
             difference = compared(course, self._plain, _TOLERANCE[self.dtype])
@@ -211,8 +214,7 @@ class _Case:
         return form_course(form.at_once, form, begin, self._trained, batches, self._seeds, shared=shared)
 
     def _looped(self, batches: Sequence[Any] | None = None, *, shared: bool = True) -> Course:
-        form = Looped(self._build(self._seeds[0]), self.loss_of, self._build)
-        given = self._batches if batches is None else batches
+        form, given = self._one_by_one, self._batches if batches is None else batches
         return form_course(form.losses, form, self._start, self._trained, given, self._seeds, shared=shared)
 
     def _unused(self) -> tuple[str, ...]:
