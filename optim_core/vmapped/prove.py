@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -26,6 +26,8 @@ SPOILED = 1
 # Relative to the largest number of each tensor. What passes through narrower floats on the way is rounded there, and a last bit
 # that differs before may be a whole one after.
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
+# For a step in the module's own precision, which a proof in float64 says nothing of: autocast does not touch float64.
+_ROUGHLY = {torch.float64: 1e-9, torch.float32: 1e-3, torch.float16: 5e-2, torch.bfloat16: 1e-1}
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,9 @@ def prove(
     with streams_kept():
         case = _case(skeleton_of, loss_of, batches, seeds)
         case.check_one_by_one()
-        return case.proof(outputs_of)
+        found = case.proof(outputs_of)
+        reason = _differs_as_given(skeleton_of, loss_of, batches, seeds, found) if found.equal else ""
+        return replace(found, equal=False, own_batches=False, reason=reason) if reason else found
 
 
 class _Case:
@@ -91,9 +95,10 @@ class _Case:
         batches: Sequence[Any],
         seeds: Sequence[int],
         dtype: torch.dtype | None,
+        steps: int = STEPS,
     ) -> None:
         self._build, self.loss_of, self._seeds = _in(skeleton_of, dtype), loss_of, seeds
-        self._batches = [batches[t % len(batches)] for t in range(STEPS)]
+        self._batches = [batches[t % len(batches)] for t in range(steps)]
         modules = [self._build(seed) for seed in seeds]
         self._constants = unlike(modules[0], modules[1]) if len(modules) > 1 else []
         self._start = stacked(modules)
@@ -111,6 +116,17 @@ class _Case:
         difference = compared(self._looped(), self._plain, _TOLERANCE[self.dtype])
         if difference.too_large:
             raise Refused(f"the model does not train the same on a copy of itself: {difference.what}")
+
+    def differs(self, widened: bool) -> str:
+        """What differs K at a time, measured roughly; empty for nothing."""
+        form = Vmapped(self._skeleton, self.loss_of, widened=widened)
+        try:
+            difference = compared(self._at_once(form, self._batches), self._plain, _ROUGHLY[self.dtype])
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            return reason_of(error)
+        return f"it trains otherwise K at a time: {difference.what}" if difference.too_large else ""
 
     def proof(self, outputs_of: OutputsOf | None) -> Proof:
         """The answer of the first way that is equal, or why none is."""
@@ -242,6 +258,27 @@ def _case(
             error = raised
     assert error is not None
     raise error
+
+
+def _differs_as_given(
+    skeleton_of: Callable[[int], nn.Module],
+    loss_of: LossOf,
+    batches: Sequence[Any],
+    seeds: Sequence[int],
+    proof: Proof,
+) -> str:
+    """One step in the module's own precision: what differs. Where it does not train so plainly, the caller's first step will
+    say why.
+    """
+    for rows in (_few(batches[0]), batches[0]):
+        try:
+            case = _Case(skeleton_of, loss_of, [rows], seeds, None, steps=1)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            continue
+        return case.differs(proof.widened)
+    return ""
 
 
 def _in(skeleton_of: Callable[[int], nn.Module], dtype: torch.dtype | None) -> Callable[[int], nn.Module]:

@@ -212,7 +212,7 @@ _MEANINGS = (
     ("inplace arithmetic", "its forward writes what depends on weights into memory that trials share"),
     ("numpy", "its forward leaves torch (.numpy())"),
     ("Cannot access data pointer", "its forward leaves torch (.numpy())"),
-    ("Tensor.requires_grad_()", "its loss takes gradients itself"),
+    ("Tensor.requires_grad_()", "it takes gradients inside its loss, or turns them on and off"),
     ("accessing `data`", "its forward reaches behind autograd (.data)"),
 )
 

@@ -75,6 +75,31 @@ def test_narrower_floats_are_noticed(make: Any) -> None:
     assert proof.dtype == torch.float32
 
 
+def half_precision(model: nn.Module, batch: Any) -> torch.Tensor:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        return classify(model, batch)
+
+
+def test_autocast_is_proven_in_the_model_s_own_precision() -> None:
+    assert proof_of(Own(Net, rows_and_classes(12, 4), half_precision)).equal
+
+    class OnlyThere(Net):
+        """Reaches a weight behind our back, but only where autocast casts."""
+
+        def __init__(self):
+            super().__init__()
+            self.hidden = [self.fc2.weight]
+
+        def forward(self, x):
+            h = self.fc1(x)
+            return F.linear(h, self.hidden[0]) if h.dtype == torch.bfloat16 else self.fc2(h)
+
+    proof = proof_of(Own(OnlyThere, rows_and_classes(12, 4), half_precision))
+    assert not proof.equal
+    assert not proof.own_batches
+    assert "otherwise K at a time" in proof.reason
+
+
 def test_a_model_that_needs_all_rows_gets_them() -> None:
     class Whole(Net):
         def forward(self, x):
