@@ -29,8 +29,17 @@ class Binding:
         parameters, buffers = dict(module.named_parameters()), dict(module.named_buffers())
         self.weights, self.buffers = list(parameters), list(buffers)
         self.trained = [name for name, p in parameters.items() if p.requires_grad]
+        self._parts = list(module.modules())
+        # Which parts are in training mode while the module is.
+        self._training: list[bool] = []
         self._weight_places = _places(module, "_parameters", parameters)
         self._buffer_places = _places(module, "_buffers", buffers)
+
+    def train(self) -> None:
+        """Training mode, with what the module itself makes of it. Asking every part is much cheaper than telling it."""
+        if [part.training for part in self._parts] != self._training:
+            self.module.train()
+            self._training = [part.training for part in self._parts]
 
     def call(self, weights: Mapping[str, Tensor], buffers: Mapping[str, Tensor], function: Callable[[], Any]) -> Any:
         """``function()`` while the module has these tensors, and what it put in place of buffers: (result, name → tensor)."""

@@ -174,7 +174,7 @@ class _Alone:
 
     def loss(self, loss_of: LossOf, batch: Any, streams: Streams, draws: Draws) -> Tensor:
         """The loss, with its graph."""
-        self.module.train()
+        self.binding.train()
         with torch.enable_grad(), trial_among(streams, draws):
             return scalar(loss_of(self.module, batch))
 

@@ -1,7 +1,7 @@
 """Functions of ``torch.nn.functional`` that are written in Python around what we have rules for.
 
 A function mode sees the outermost call only: inside ``F.multi_head_attention_forward`` neither the linear layers nor the
-dropout would be seen. Opened, the function's own code runs in sight of the mode.
+dropout would be seen, and ``F.gaussian_nll_loss`` asks for values. Opened, the function's own code runs in sight of the mode.
 """
 
 from __future__ import annotations
@@ -14,7 +14,14 @@ from typing import Any
 import torch.nn.functional as F
 
 OPENED: frozenset[Callable[..., Any]] = frozenset(
-    (F.multi_head_attention_forward, F.gumbel_softmax, F.dropout1d, F.dropout2d, F.dropout3d)
+    (
+        F.multi_head_attention_forward,
+        F.gumbel_softmax,
+        F.dropout1d,
+        F.dropout2d,
+        F.dropout3d,
+        F.gaussian_nll_loss,
+    )
 )
 
 

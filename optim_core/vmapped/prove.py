@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -26,6 +26,8 @@ SPOILED = 1
 # Relative to the largest number of each tensor. What passes through narrower floats on the way is rounded there, and a last bit
 # that differs before may be a whole one after.
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
+# For a step in the module's own precision, which a proof in float64 says nothing of: autocast does not touch float64.
+_ROUGHLY = {torch.float64: 1e-9, torch.float32: 1e-3, torch.float16: 5e-2, torch.bfloat16: 1e-1}
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,9 @@ def prove(
     with streams_kept():
         case = _case(skeleton_of, loss_of, batches, seeds)
         case.check_one_by_one()
-        return case.proof(outputs_of)
+        found = case.proof(outputs_of)
+        reason = _differs_as_given(skeleton_of, loss_of, batches, seeds, found) if found.equal else ""
+        return replace(found, equal=False, own_batches=False, reason=reason) if reason else found
 
 
 class _Case:
@@ -91,14 +95,18 @@ class _Case:
         batches: Sequence[Any],
         seeds: Sequence[int],
         dtype: torch.dtype | None,
+        steps: int = STEPS,
     ) -> None:
         self._build, self.loss_of, self._seeds = _in(skeleton_of, dtype), loss_of, seeds
-        self._batches = [batches[t % len(batches)] for t in range(STEPS)]
+        self._batches = [batches[t % len(batches)] for t in range(steps)]
         modules = [self._build(seed) for seed in seeds]
         self._constants = unlike(modules[0], modules[1]) if len(modules) > 1 else []
         self._start = stacked(modules)
         self._trained = [name for name, p in modules[0].named_parameters() if p.requires_grad]
         self._plain = plain_course(modules, loss_of, self._batches, seeds)
+        # What is trained and compared from here on has the weights of the start put in.
+        self._skeleton = modules[0]
+        self._one_by_one = Looped(self._skeleton, loss_of, self._build)
         found = {w.dtype for w in self._start[0].values()} | {self._plain.lowest, self._plain.moments[0].losses.dtype}
         lowest = [d for d in (torch.bfloat16, torch.float16, torch.float32) if d in found]
         self.dtype = lowest[0] if lowest else torch.float64
@@ -108,6 +116,17 @@ class _Case:
         difference = compared(self._looped(), self._plain, _TOLERANCE[self.dtype])
         if difference.too_large:
             raise Refused(f"the model does not train the same on a copy of itself: {difference.what}")
+
+    def differs(self, widened: bool) -> str:
+        """What differs K at a time, measured roughly; empty for nothing."""
+        form = Vmapped(self._skeleton, self.loss_of, widened=widened)
+        try:
+            difference = compared(self._at_once(form, self._batches), self._plain, _ROUGHLY[self.dtype])
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            return reason_of(error)
+        return f"it trains otherwise K at a time: {difference.what}" if difference.too_large else ""
 
     def proof(self, outputs_of: OutputsOf | None) -> Proof:
         """The answer of the first way that is equal, or why none is."""
@@ -137,7 +156,7 @@ class _Case:
         return ""
 
     def _attempt(self, widened: bool, outputs_of: OutputsOf | None, facts: dict[str, Any]) -> Proof:
-        form = Vmapped(self._build(self._seeds[0]), self.loss_of, widened=widened)
+        form = Vmapped(self._skeleton, self.loss_of, widened=widened)
         try:
             course = self._at_once(form, self._batches)
             difference = compared(course, self._plain, _TOLERANCE[self.dtype])
@@ -211,8 +230,7 @@ class _Case:
         return form_course(form.at_once, form, begin, self._trained, batches, self._seeds, shared=shared)
 
     def _looped(self, batches: Sequence[Any] | None = None, *, shared: bool = True) -> Course:
-        form = Looped(self._build(self._seeds[0]), self.loss_of, self._build)
-        given = self._batches if batches is None else batches
+        form, given = self._one_by_one, self._batches if batches is None else batches
         return form_course(form.losses, form, self._start, self._trained, given, self._seeds, shared=shared)
 
     def _unused(self) -> tuple[str, ...]:
@@ -240,6 +258,27 @@ def _case(
             error = raised
     assert error is not None
     raise error
+
+
+def _differs_as_given(
+    skeleton_of: Callable[[int], nn.Module],
+    loss_of: LossOf,
+    batches: Sequence[Any],
+    seeds: Sequence[int],
+    proof: Proof,
+) -> str:
+    """One step in the module's own precision: what differs. Where it does not train so plainly, the caller's first step will
+    say why.
+    """
+    for rows in (_few(batches[0]), batches[0]):
+        try:
+            case = _Case(skeleton_of, loss_of, [rows], seeds, None, steps=1)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            continue
+        return case.differs(proof.widened)
+    return ""
 
 
 def _in(skeleton_of: Callable[[int], nn.Module], dtype: torch.dtype | None) -> Callable[[int], nn.Module]:

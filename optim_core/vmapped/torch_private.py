@@ -103,16 +103,6 @@ def version(x: Tensor) -> int:
     return x._version
 
 
-class _Plain:
-    """What stands for the reentrant checkpoint's autograd function: calls it where we train, and checkpoints elsewhere."""
-
-    def __init__(self, own: Any, is_ours: Any) -> None:
-        self._own, self._is_ours = own, is_ours
-
-    def apply(self, function: Any, preserve: bool, *args: Any) -> Any:
-        return function(*args) if self._is_ours() else self._own.apply(function, preserve, *args)
-
-
 def checkpoint_plainly(is_ours: Any) -> None:
     """Make ``torch.utils.checkpoint.checkpoint`` a plain call wherever ``is_ours()``, however it was imported. Once is enough.
 
@@ -125,5 +115,10 @@ def checkpoint_plainly(is_ours: Any) -> None:
     def steps(function: Any, *args: Any, **kwargs: Any) -> Iterator[None]:
         return iter((None,)) if is_ours() else own_steps(function, *args, **kwargs)
 
-    setattr(torch_checkpoint, _NAMES["checkpoint_function"][1], _Plain(own_function, is_ours))
+    def apply(cls: Any, function: Any, preserve: bool, *args: Any) -> Any:
+        return function(*args) if is_ours() else own_function.apply(function, preserve, *args)
+
+    # A class like the one it stands for, to be subclassed and asked as that one.
+    plain = type(own_function.__name__, (own_function,), {"apply": classmethod(apply), "__doc__": own_function.__doc__})
+    setattr(torch_checkpoint, _NAMES["checkpoint_function"][1], plain)
     setattr(torch_checkpoint, _NAMES["checkpoint_steps"][1], steps)

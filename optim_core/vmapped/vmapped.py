@@ -85,7 +85,7 @@ class Vmapped:
         trained = set(names)
         leaves = {name: w.detach().requires_grad_(name in trained) for name, w in weights.items()}
         draws = Draws(seeds, step, next(iter(weights.values())).device)
-        self._binding.module.train()
+        self._binding.train()
         with torch.enable_grad(), streams_kept() as streams:
             losses, replaced = self._run(self._scalar_loss, leaves, buffers, batch, draws, shared)
             _check_streams(streams)
@@ -212,7 +212,7 @@ _MEANINGS = (
     ("inplace arithmetic", "its forward writes what depends on weights into memory that trials share"),
     ("numpy", "its forward leaves torch (.numpy())"),
     ("Cannot access data pointer", "its forward leaves torch (.numpy())"),
-    ("Tensor.requires_grad_()", "its loss takes gradients itself"),
+    ("Tensor.requires_grad_()", "it takes gradients inside its loss, or turns them on and off"),
     ("accessing `data`", "its forward reaches behind autograd (.data)"),
 )
 

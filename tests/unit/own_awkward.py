@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.utils import parametrizations, parametrize
 from torch.utils.checkpoint import checkpoint
 
-from tests.unit.own_models import Own, classify, rows_and_classes
+from benchmarks.own_models import Own, classify, rows_and_classes
 
 
 class Net(nn.Module):
@@ -376,6 +376,35 @@ def gradient_penalty(model: nn.Module, batch) -> Tensor:
     return F.cross_entropy(score, y) + 0.1 * (slope.norm(dim=-1) - 1).pow(2).mean()
 
 
+class GAN(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.generator = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 12))
+        self.critic = nn.Sequential(nn.Linear(12, 16), nn.LeakyReLU(0.2), nn.Dropout(0.3), nn.Linear(16, 1))
+
+
+def both_sides(model, batch) -> Tensor:
+    """Generator and critic in one step, the critic's weights held still for the generator's part."""
+    x, _ = batch
+    fake = model.generator(torch.randn(len(x), 4, dtype=x.dtype))
+    critic = F.softplus(-model.critic(x)).mean() + F.softplus(model.critic(fake.detach())).mean()
+    still = {name: p.detach() for name, p in model.critic.named_parameters()}
+    return critic + F.softplus(-torch.func.functional_call(model.critic, still, (fake,))).mean()
+
+
+def switching(model, batch) -> Tensor:
+    """The same with requires_grad turned off and on."""
+    x, _ = batch
+    fake = model.generator(torch.randn(len(x), 4, dtype=x.dtype))
+    critic = F.softplus(-model.critic(x)).mean() + F.softplus(model.critic(fake.detach())).mean()
+    for p in model.critic.parameters():
+        p.requires_grad_(False)
+    generator = F.softplus(-model.critic(fake)).mean()
+    for p in model.critic.parameters():
+        p.requires_grad_(True)
+    return critic + generator
+
+
 def with_l2(model: nn.Module, batch) -> Tensor:
     return classify(model, batch) + 1e-2 * sum(p.pow(2).sum() for p in model.parameters())
 
@@ -418,5 +447,7 @@ AWKWARD: dict[str, Own] = {
     "top_k": _own(SoftThenHard),
     "autocast_off": _own(WithAutocast),
     "gradient_penalty": _own(Net, loss=gradient_penalty, at_once=False),
+    "gan": _own(GAN, loss=both_sides, is_random=True),
+    "gan_switching": _own(GAN, loss=switching, at_once=False, reason="turns them on and off", is_random=True),
     "l2": _own(Net, loss=with_l2),
 }

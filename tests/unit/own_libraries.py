@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import torch.nn as nn
 
-from tests.unit.own_models import Own, classify, images_and_classes
+from benchmarks.own_models import Own, classify, images_and_classes
 
 
 class _Anything(type):
@@ -116,7 +116,9 @@ def one_of_three(ids: torch.Tensor, g: torch.Generator) -> torch.Tensor:
 
 
 LIBRARIES: dict[str, Own] = {
-    "timm_resnet10t": Own(from_timm("resnet10t"), images_and_classes(32), classify),
+    "timm_resnet10t": Own(
+        from_timm("resnet10t", channels=(8, 16, 24, 32), stem_width=8), images_and_classes(32), classify
+    ),
     "timm_vit_tiny": Own(
         from_timm(
             "vit_tiny_patch16_224",

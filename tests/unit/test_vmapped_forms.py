@@ -11,10 +11,10 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.own_models import OWN, Own, classify, rows_and_classes
 from optim_core.vmapped import Looped, Refused, Vmapped, one_trial, prove
 from optim_core.vmapped.batch_tree import rebuilt
 from tests.unit.own_awkward import AWKWARD, Net, RunningScale
-from tests.unit.own_models import OWN, Own, classify, rows_and_classes
 from tests.unit.vmapped_runs import SEEDS, built, cast, in_form, proof_of, stacked
 
 FORMS = [Looped, Vmapped]

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import random
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
 import torch
 
+from benchmarks.own_models import OWN, Own
 from optim_core.vmapped import Looped, Vmapped
 from tests.unit.own_awkward import AWKWARD
 from tests.unit.own_libraries import LIBRARIES
-from tests.unit.own_models import OWN, Own
 from tests.unit.vmapped_runs import K, in_form, plainly, proof_of
 
 HERE = {**OWN, **AWKWARD}
@@ -51,4 +52,7 @@ def test_a_model_trains_as_alone(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", LIBRARIES)
 def test_a_library_s_model_trains_as_alone(name: str) -> None:
+    library = {"timm": "timm", "hf": "transformers"}[name.partition("_")[0]]
+    if find_spec(library) is None:
+        pytest.skip(f"{library} is not installed")
     check(LIBRARIES[name])

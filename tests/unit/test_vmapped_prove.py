@@ -14,11 +14,11 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+from benchmarks.own_models import OWN, Own, classify, rows_and_classes
 from optim_core.vmapped import Looped, Vmapped, prove, torch_private
 from optim_core.vmapped.batch_tree import of_trial, tensors_of, with_tensors
 from optim_core.vmapped.python_state import PythonState
 from tests.unit.own_awkward import AWKWARD, Net
-from tests.unit.own_models import OWN, Own, classify, rows_and_classes
 from tests.unit.vmapped_runs import built, proof_of
 
 
@@ -73,6 +73,31 @@ def test_narrower_floats_are_noticed(make: Any) -> None:
     proof = proof_of(Own(make, rows_and_classes(12, 4), classify))
     assert proof.equal, proof.reason
     assert proof.dtype == torch.float32
+
+
+def half_precision(model: nn.Module, batch: Any) -> torch.Tensor:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        return classify(model, batch)
+
+
+def test_autocast_is_proven_in_the_model_s_own_precision() -> None:
+    assert proof_of(Own(Net, rows_and_classes(12, 4), half_precision)).equal
+
+    class OnlyThere(Net):
+        """Reaches a weight behind our back, but only where autocast casts."""
+
+        def __init__(self):
+            super().__init__()
+            self.hidden = [self.fc2.weight]
+
+        def forward(self, x):
+            h = self.fc1(x)
+            return F.linear(h, self.hidden[0]) if h.dtype == torch.bfloat16 else self.fc2(h)
+
+    proof = proof_of(Own(OnlyThere, rows_and_classes(12, 4), half_precision))
+    assert not proof.equal
+    assert not proof.own_batches
+    assert "otherwise K at a time" in proof.reason
 
 
 def test_a_model_that_needs_all_rows_gets_them() -> None:

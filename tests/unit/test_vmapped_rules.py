@@ -126,6 +126,14 @@ CASES: dict[str, tuple[Callable[..., Any], list[Any]]] = {
     "cross_entropy_smooth": (lambda x, y: F.cross_entropy(x, y, label_smoothing=0.1), [Own(4, 6), Y]),
     "cross_entropy_none": (lambda x, y: F.cross_entropy(x, y, reduction="none"), [Own(4, 6), Y]),
     "cross_entropy_weight": (lambda x, y: F.cross_entropy(x, y, torch.arange(6.0).double() + 1), [Own(4, 6), Y]),
+    "cross_entropy_weight_own_target": (
+        lambda x, z: F.cross_entropy(x, z.argmax(-1), torch.arange(6.0).double() + 1, ignore_index=1, label_smoothing=0.1),
+        [Own(4, 6), Own(4, 6)],
+    ),
+    "cross_entropy_weight_ignored": (
+        lambda x, y: F.cross_entropy(x, y, torch.arange(6.0).double() + 1, ignore_index=-100),
+        [Own(4, 6), torch.tensor([0, -100, 1, 2])],
+    ),
     "cross_entropy_pixels": (F.cross_entropy, [Own(2, 6, 3), IDS]),
     "cross_entropy_soft": (lambda x, z: F.cross_entropy(x, z.softmax(-1)), [Own(4, 6), Own(4, 6)]),
     "cross_entropy_own_target": (lambda x, z: F.cross_entropy(x, z.argmax(-1), ignore_index=0), [Own(4, 6), Own(4, 6)]),
@@ -168,13 +176,15 @@ CASES: dict[str, tuple[Callable[..., Any], list[Any]]] = {
     ),
     "asks": (lambda x: x * (2 if (x.shape[0] == 4 and bool((x * 0 == 0).all())) else 1), [Own(4, 6)]),
     "item": (lambda x: x * (x * 0 + 3).sum().detach().item() + int((x > -99).sum()), [Own(4, 6)]),
+    "requires_grad": (lambda x: x * (3 if x.requires_grad and not x.detach().requires_grad else 1), [Own(4, 6)]),
+    "opened": (lambda x, v: F.gaussian_nll_loss(x, x * 2, v.exp()), [Own(4), Own(4)]),
     "no_rule": (lambda x: x + torch.special.bessel_j0(x.detach()), [Own(4, 6)]),
 }  # fmt: skip
 
 
 LEFT_TO_VMAP = {
     "linear_shared_weight", "linear_one_output", "layer_norm_plain", "layer_norm_shared_input", "rms_norm", "embedding_bag",
-    "cross_entropy_weight", "cross_entropy_soft", "cross_entropy_one_row", "conv2d_shared_weight", "conv2d_one_image",
+    "cross_entropy_soft", "cross_entropy_one_row", "conv2d_shared_weight", "conv2d_one_image",
     "conv_transpose", "group_norm", "attention_three_axes", "attention_broadcast", "no_rule",
 }  # fmt: skip
 
@@ -259,6 +269,10 @@ def test_trials_that_disagree_are_refused() -> None:
     for ask in (lambda x: x > 0 and x, lambda x: x * float(x), lambda x: x * int(x), lambda x: x * x.item()):
         with pytest.raises(RuntimeError, match="differs between trials"):
             run(ask, x)
+    same, other = torch.ones(K, 4), torch.arange(4.0 * K).view(K, 4)
+    assert run(lambda x: x * (2 if torch.equal(x, x) else 1), same).eq(2).all()
+    with pytest.raises(RuntimeError, match=r"differs between trials \(equal\)"):
+        run(lambda x: x * (2 if torch.equal(x, torch.arange(4.0)) else 1), other)
     nan = torch.full((K,), torch.nan)
     assert run(lambda x: x * 0 + (1.0 if x != x else 2.0), nan).isnan().all()
 

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarks.own_models import Own
 from optim_core.vmapped import ModuleForm, Proof, Weights, one_trial, prove
 from optim_core.vmapped.batch_tree import rebuilt
-from tests.unit.own_models import Own
 
 K, STEPS = 5, 20
 SEEDS = [100 + k for k in range(K)]

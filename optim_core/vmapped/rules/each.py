@@ -26,8 +26,9 @@ def run_each(trials: Trials, func: Callable[..., Any], args: Sequence[Any], kwar
     if any(version(x) != before for x, before in shared):
         raise Refused(f"{name} writes what differs between trials into a tensor that they share")
     columns = [tensors_of(one) for one in results]
-    if any(len(column) != len(columns[0]) for column in columns):
-        raise Refused(f"{name} gives trials different results")
+    rest = [rebuilt(one, lambda _: None) for one in results]
+    if any(one != rest[0] for one in rest) or any(len(column) != len(columns[0]) for column in columns):
+        raise Refused(f"its forward asks for what differs between trials ({name})")
     if any(x.shape != y.shape for column in columns for x, y in zip(column, columns[0], strict=True)):
         raise Refused(f"{name} gives trials results of different shapes")
     stacked = [torch.stack(list(column)) for column in zip(*columns, strict=True)]

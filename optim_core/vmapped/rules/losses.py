@@ -23,7 +23,7 @@ def cross_entropy(
 ) -> Any:
     x, own = trials.raw(input)
     labels = trials.wide(target)
-    usual = weight is None and size_average is None and reduce is None
+    usual = not trials.raw(weight)[1] and size_average is None and reduce is None
     if not own or not usual or x.ndim < 3 or labels.is_floating_point():
         return NotImplemented
     if labels.shape[1:] != (*x.shape[1:2], *x.shape[3:]):
@@ -31,6 +31,7 @@ def cross_entropy(
     each = F.cross_entropy(
         x.flatten(0, 1),
         labels.flatten(0, 1),
+        weight,
         ignore_index=ignore_index,
         reduction="none",
         label_smoothing=label_smoothing,
@@ -41,7 +42,9 @@ def cross_entropy(
     if reduction == "sum":
         return trials.wrap(total)
     counted, own_target = trials.raw(target)
-    seen = counted != ignore_index
+    seen: Tensor = counted != ignore_index
+    if weight is not None:
+        seen = weight[counted.where(seen, 0)] * seen
     return trials.wrap(total / (seen.flatten(1).sum(1) if own_target else seen.sum()))
 
 

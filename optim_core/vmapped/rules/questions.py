@@ -35,7 +35,14 @@ def _question(ask: Any, what: str) -> Rule:
     return rule
 
 
+def requires_grad(trials: Trials, x: Tensor) -> Any:
+    """vmap says no for whatever it carries."""
+    inner, own = trials.raw(x)
+    return inner.requires_grad if own else NotImplemented
+
+
 RULES: dict[Any, Rule] = {
+    Tensor.requires_grad.__get__: requires_grad,  # pyright: ignore[reportAttributeAccessIssue]
     Tensor.__bool__: _question(bool, "if …"),
     Tensor.item: _question(Tensor.item, ".item()"),
     Tensor.tolist: _question(Tensor.tolist, ".tolist()"),
