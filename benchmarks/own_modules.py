@@ -33,26 +33,26 @@ KS = (1, 4, 16, 64)
 class WithLoss(nn.Module):
     """A model with a loss of its own, as one module that takes a batch's tensors by name."""
 
-    def __init__(self, own: Own, structure: Any) -> None:
+    def __init__(self, own: Own, leaves: list[Any], structure: Any) -> None:
         super().__init__()
-        self.model, self._loss, self._structure = own.make(), own.loss, structure
+        self.model, self._loss, self._leaves, self._structure = own.make(), own.loss, leaves, structure
 
     def forward(self, **parts: Tensor) -> dict[str, Tensor]:
-        """``part_0`` …: the leaves of a batch."""
-        leaves = [parts[f"part_{i}"] for i in range(len(parts))]
+        """``part_0`` …: the tensors of a batch; what is none is the same in all."""
+        leaves = [parts.get(f"part_{i}", leaf) for i, leaf in enumerate(self._leaves)]
         return {"loss": self._loss(self.model, tree_unflatten(leaves, self._structure))}
 
 
 def task_of(own: Own, on: str) -> OwnTask:
     """The task that a study would train."""
     leaves, structure = tree_flatten(own.batch(ROWS, torch.Generator().manual_seed(7)))
-    data = {f"part_{i}": leaf for i, leaf in enumerate(leaves)}
+    data = {f"part_{i}": leaf for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)}
     spec = StudySpec(
         model=PythonModel(kind="python", entrypoint="benchmarks.own_models:OWN"),
         dataset=PythonDataset(kind="python", entrypoint="benchmarks.own_models:OWN"),
         search=Search(optimizers=["adamw"]), training=Training(steps=HORIZON, batch_size=BATCH), budget=Budget(trials=1),
     )  # fmt: skip
-    return OwnSource(spec, lambda: WithLoss(own, structure), data, device=on).problem()
+    return OwnSource(spec, lambda: WithLoss(own, leaves, structure), data, device=on).problem()
 
 
 class TheirLoop:

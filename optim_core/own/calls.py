@@ -50,7 +50,7 @@ class Call:
                 continue
             tried.append(call.said)
             try:
-                with torch.no_grad():
+                with torch.no_grad(), user_code("in forward"):
                     # A module that writes into its input must not spoil the next attempt.
                     outputs = call(model, map_tree(lambda t: t.clone(), batch))
             except UserCodeError as error:
@@ -80,10 +80,9 @@ class Call:
         return _at(batch, self.target)
 
     def __call__(self, model: nn.Module, batch: Any) -> Any:
-        """The module's outputs. Raises UserCodeError."""
+        """The module's outputs. Raises what its code raises: whoever runs it wraps the whole step (``calling_user_code``)."""
         args, kwargs = self.inputs(batch)
-        with user_code("in forward"):
-            return model(*args, **kwargs)
+        return model(*args, **kwargs)
 
 
 def _at(batch: Any, path: Path) -> Any:
