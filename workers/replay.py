@@ -16,6 +16,7 @@ from optim_core.spec.rowscores import unpack
 from optim_core.spec.trial import Configuration, Split, TrialParams, UnitResult, UnitSpec
 
 if TYPE_CHECKING:
+    from optim_core.own.task import OwnTask
     from optim_core.tasks import Problem
 
 # Another number of threads, library version or device adds up floats in another order.
@@ -48,9 +49,9 @@ def replay(spec: dict[str, Any], answer: dict[str, Any], progress: Callable[[str
     """Run the recommendation's seeds on each of its folds to the full horizon, where the data are those of the study. Raises
     SpecError or TrainingError as the study would.
     """
-    from optim_core.tasks import ProblemSource
+    from workers.training import source_of
 
-    source, asked = ProblemSource(StudySpec.model_validate_json(canonical_json(spec))), answer["replay"]
+    source, asked = source_of(StudySpec.model_validate_json(canonical_json(spec)), "cpu"), answer["replay"]
     recommended = {key: answer["recommended"][key] for key in Configuration.model_fields}
     configuration = Configuration.model_validate_json(canonical_json(recommended))
     trials = [
@@ -81,7 +82,7 @@ def replay(spec: dict[str, Any], answer: dict[str, Any], progress: Callable[[str
     )
 
 
-def _run(problem: Problem, unit: UnitSpec, where: str, progress: Callable[[str], None]) -> UnitResult:
+def _run(problem: Problem | OwnTask, unit: UnitSpec, where: str, progress: Callable[[str], None]) -> UnitResult:
     from optim_core.engine import Chunk, run_pack
 
     def show(chunk: Chunk) -> bool:

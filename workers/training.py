@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from optim_core import engine
 from optim_core.engine import Chunk, Interrupted, PackTooLarge
+from optim_core.own.source import OwnSource
+from optim_core.own.task import OwnTask
+from optim_core.own.text_source import text_source
 from optim_core.spec.errors import TrainingError
 from optim_core.spec.problem import BuiltinDataset, CatalogueModel, StudySpec
 from optim_core.spec.trial import CurvePoint, UnitResult, UnitSpec
@@ -35,15 +38,15 @@ class ProblemCache:
 
     def __init__(self) -> None:
         self._study_id: str | None = None
-        self._source: ProblemSource | None = None
-        self._folds: dict[int, Problem] = {}
+        self._source: ProblemSource | OwnSource | None = None
+        self._folds: dict[int, Problem | OwnTask] = {}
 
-    def get(self, study_id: str, spec: StudySpec, fold: int | None = None) -> Problem:
+    def get(self, study_id: str, spec: StudySpec, fold: int | None = None) -> Problem | OwnTask:
         """A study's problem of a fold. Raises DataError, SpecError or TrainingError when it cannot be built."""
         # First let go of what is no longer needed: two at once may not fit into memory.
         if self._source is None or self._study_id != study_id:
             self._source, self._folds = None, {}
-            self._source, self._study_id = ProblemSource(spec, device=default_device()), study_id
+            self._source, self._study_id = source_of(spec, default_device()), study_id
         own = fold or 0
         if own not in self._folds:
             self._folds = {0: self._folds[0]} if 0 in self._folds else {}
@@ -52,6 +55,13 @@ class ProblemCache:
 
 
 _problems = ProblemCache()
+
+
+def source_of(spec: StudySpec, device: str, roots: Sequence[str] | None = None) -> ProblemSource | OwnSource:
+    """What the problems of a study's folds are made from. ``roots``: see ``ProblemSource``. Raises what reading raises."""
+    if spec.is_text:
+        return text_source(spec, device=device, roots=roots)
+    return ProblemSource(spec, device=device, roots=roots)
 
 
 def default_device() -> str:
@@ -89,7 +99,7 @@ def train(claim: Claim, on_chunk: OnChunk) -> UnitResult:
         return _in_halves(problem, claim.unit, on_chunk)
 
 
-def _whole(problem: Problem, unit: UnitSpec, checkpoint: bytes | None, on_chunk: OnChunk) -> UnitResult:
+def _whole(problem: Problem | OwnTask, unit: UnitSpec, checkpoint: bytes | None, on_chunk: OnChunk) -> UnitResult:
     def forward(chunk: Chunk) -> bool:
         return on_chunk(chunk.step, chunk.points, chunk.checkpoint)
 
@@ -99,7 +109,7 @@ def _whole(problem: Problem, unit: UnitSpec, checkpoint: bytes | None, on_chunk:
         raise Stopped(interrupted.checkpoint) from interrupted
 
 
-def _in_halves(problem: Problem, unit: UnitSpec, on_chunk: OnChunk) -> UnitResult:
+def _in_halves(problem: Problem | OwnTask, unit: UnitSpec, on_chunk: OnChunk) -> UnitResult:
     """Train the pack in two parts, each split again when it has to be. Trials never depend on their pack.
 
     A part has no checkpoint of its own: a stop repeats the unit. Raises TrainingError when one trial alone is too much.

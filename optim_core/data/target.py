@@ -13,7 +13,7 @@ from optim_core.data.limits import MAX_CLASSES, MAX_MAGNITUDE, MIN_ROWS
 from optim_core.data.source import Source
 from optim_core.data.text import plural, show, show_some
 from optim_core.spec.errors import DataError
-from optim_core.spec.problem import BUILTIN_TASKS, METRICS_OF_TASK, BuiltinDataset, StudySpec, Task
+from optim_core.spec.problem import BUILTIN_TASKS, METRICS_OF_TASK, TABLE_TASKS, BuiltinDataset, StudySpec, Task
 
 POINTER = "/dataset/target"
 # An integer target with at most this many values, each seen often enough, names classes rather than quantities.
@@ -94,7 +94,7 @@ def _task(spec: StudySpec, text: pd.Series | None, numbers: np.ndarray) -> tuple
         return BUILTIN_TASKS[spec.dataset.name], "by its definition"
     if text is not None:
         return "classification", "its values are names"
-    fitting: list[Task] = [task for task, metrics in METRICS_OF_TASK.items() if spec.metric in metrics]  # type: ignore[misc]
+    fitting: list[Task] = [task for task in TABLE_TASKS if spec.metric in METRICS_OF_TASK[task]]
     if len(fitting) == 1:
         return fitting[0], f"the metric {spec.metric} asks for it"
     distinct = np.unique(numbers)

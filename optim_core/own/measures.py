@@ -65,7 +65,14 @@ def find_measure(metric: str | None, reading: Reading) -> Measure:
     if name == "loss":
         return Measure("loss", name, _nothing, _loss, lambda parts, _: _blocked(_loss_rows(parts)))
     if name == "perplexity":
-        return Measure(name, name, _nothing, lambda parts, _: _loss(parts, None).exp(), _perplexity_rows)
+        # Rows keep their losses, of which ``recommend.row_scores`` takes the pooled mean before the exponential.
+        return Measure(
+            name,
+            name,
+            _nothing,
+            lambda parts, _: _loss(parts, None).exp(),
+            lambda parts, _: _blocked(_loss_rows(parts)),
+        )
     if name == "f1" and reading.kind == "labels":
         return Measure("score", name, lambda o, t: _pairs(reading, o, t), _label_f1, _label_f1_rows)
     return _MAKERS[name](reading)
@@ -85,12 +92,6 @@ def _loss(parts: Parts, _: Tensor | None) -> Tensor:
 
 def _loss_rows(parts: Parts) -> Tensor:
     return influence_of_ratio(parts["loss"], parts["weight"])
-
-
-def _perplexity_rows(parts: Parts, _: Tensor | None) -> Tensor:
-    """exp(L) to the first order: P + P(l − L), with the influence values l of the mean loss L."""
-    whole = _loss(parts, None)[:, None]
-    return _blocked(whole.exp() * (1 + _loss_rows(parts) - whole))
 
 
 def _accuracy(reading: Reading) -> Measure:

@@ -15,8 +15,8 @@ def margin_of(metric: str, value: float, spec: StudySpec, trivial: float | None 
     of always answering the mean.
 
     As the person set it, relative or absolute; else the smaller of 1 % of the metric and, for metrics with a perfect score
-    of 1, 20 % of the distance to it; for errors at least a thousandth of the trivial one. Never widened to what the rows
-    resolve.
+    that is not 0, 20 % of the distance to it; for errors at least a thousandth of the trivial one. Never widened to what the
+    rows resolve.
     """
     if spec.absolute_margin is not None:
         return spec.absolute_margin
@@ -25,4 +25,4 @@ def margin_of(metric: str, value: float, spec: StudySpec, trivial: float | None 
     usual = OF_VALUE * abs(value)
     if metric in ("rmse", "mae") and trivial is not None:
         return max(usual, OF_TRIVIAL * trivial)
-    return min(usual, OF_DISTANCE * max(0.0, PERFECT[metric] - value)) if metric in PERFECT else usual
+    return min(usual, OF_DISTANCE * abs(PERFECT[metric] - value)) if metric in PERFECT else usual

@@ -2,9 +2,10 @@
 
 A configuration is a list over the folds k (five, or one for a declared split) of arrays (w, S, n_k): what was stored for each
 row of fold k, always in the same order. Axis 0: the run (k, s), which had fold k as its test split, and with w = 2 the run
-(k − 1, s), for which fold k was the unused validation split. Axis 1: the seeds. What is stored: accuracy 1 or 0; loss the
-row's loss; mae its absolute, rmse and r2 its squared error; f1 the predicted code; auroc the row's influence value in its own
-run's block (DeLong et al. 1988), whose mean over the block is the run's area. A run that diverged is NaN throughout.
+(k − 1, s), for which fold k was the unused validation split. Axis 1: the seeds. What is stored: accuracy 1 or 0; loss and
+perplexity the row's loss; mae its absolute, rmse and r2 its squared error; score and error what the person's function gives
+for it; f1 the predicted code; auroc the row's influence value in its own run's block (DeLong et al. 1988), whose mean over the
+block is the run's area. A run that diverged is NaN throughout.
 
 The score u of a row is such that the mean of all scores is the pooled estimate and their spread is its sampling error: for a
 mean the stored value itself, for other metrics estimate + influence of the row (delta method, Efron & Tibshirani 1993, §21).
@@ -24,6 +25,8 @@ Values = NDArray[np.float64]
 Folds = Sequence[Values]
 # Metrics whose targets have to be given: class codes or true values, one array (n_k,) per fold.
 NEEDS_TARGETS = frozenset({"f1", "auroc", "r2"})
+# A loss above it has a perplexity that no float holds.
+MOST_NATS = 700.0
 # What a diverged run is given on every row where the metric has a worst value: wrong, no class at all, nothing ranked.
 _WORST = {"accuracy": 0.0, "auroc": 0.0, "f1": -1.0}
 
@@ -145,6 +148,13 @@ def _rmse(configuration: Folds, _targets: Folds) -> RowScores:
     return RowScores(root, [root + (fold - m) / (2 * root) for fold in configuration])
 
 
+def _perplexity(configuration: Folds, _targets: Folds) -> RowScores:
+    """exp(M) with M the pooled mean loss; u = exp(M)·(1 + loss − M)."""
+    m = _pooled(configuration)
+    value = float(np.exp(min(m, MOST_NATS)))
+    return RowScores(value, [value * (1 + fold - m) for fold in configuration])
+
+
 def _r2(configuration: Folds, targets: Folds) -> RowScores:
     """1 − M/V with V the variance of all targets; influence −(e² − M)/V + (M/V²)((y − ȳ)² − V). A constant target gives 1
     when hit exactly, else 0, as in ``tasks.metrics``."""
@@ -180,7 +190,9 @@ def _f1(configuration: Folds, targets: Folds) -> RowScores:
     return RowScores(value, rows)
 
 
-_METRICS: dict[str, Callable[[Folds, Folds], RowScores]] = {"rmse": _rmse, "r2": _r2, "f1": _f1}
+_METRICS: dict[str, Callable[[Folds, Folds], RowScores]] = {
+    "rmse": _rmse, "perplexity": _perplexity, "r2": _r2, "f1": _f1,
+}  # fmt: skip
 
 
 def _float(values: NDArray) -> Values:

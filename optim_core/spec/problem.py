@@ -15,22 +15,31 @@ from optim_core.spec.names import find_row, unknown_name
 from optim_core.spec.optimizers import OPTIMIZERS, find_optimizer
 from optim_core.spec.schedules import SCHEDULES
 from optim_core.spec.techniques import TECHNIQUES, complete_techniques
+from optim_core.spec.text import TEXT_METRICS, check_dataset, check_text
 
-Task = Literal["classification", "regression"]
-Metric = Literal["accuracy", "loss", "f1", "auroc", "rmse", "mae", "r2"]
-MAXIMISED: frozenset[str] = frozenset({"accuracy", "f1", "auroc", "r2"})
-# Metrics with a perfect score that is not 0.
-PERFECT: dict[str, float] = {"accuracy": 1.0, "f1": 1.0, "auroc": 1.0, "r2": 1.0}
+TableTask = Literal["classification", "regression"]
+# ``own``: neither of the others, as the learning of a text.
+Task = Literal[TableTask, "own"]
+# ``score`` and ``error``: a function of the person's own, of which more or less is better.
+Metric = Literal["accuracy", "loss", "f1", "auroc", "rmse", "mae", "r2", "perplexity", "score", "error"]
+MAXIMISED: frozenset[str] = frozenset({"accuracy", "f1", "auroc", "r2", "score"})
+# Metrics with a perfect score that is not 0. What would be perfect for a function of the person's own, nobody knows.
+PERFECT: dict[str, float] = {"accuracy": 1.0, "f1": 1.0, "auroc": 1.0, "r2": 1.0, "perplexity": 1.0}
 # The least and the greatest value that a metric can have; infinite where it has none.
 BOUNDS: dict[str, tuple[float, float]] = {
     "accuracy": (0.0, 1.0), "f1": (0.0, 1.0), "auroc": (0.0, 1.0), "r2": (-math.inf, 1.0),
-    "rmse": (0.0, math.inf), "mae": (0.0, math.inf), "loss": (0.0, math.inf),
+    "rmse": (0.0, math.inf), "mae": (0.0, math.inf), "loss": (0.0, math.inf), "perplexity": (1.0, math.inf),
+    "score": (-math.inf, math.inf), "error": (-math.inf, math.inf),
 }  # fmt: skip
 FOLDS = 5
 METRICS_OF_TASK: dict[str, tuple[str, ...]] = {
     "classification": ("accuracy", "loss", "f1", "auroc"),
     "regression": ("rmse", "loss", "mae", "r2"),
+    "own": ("loss", "perplexity", "score", "error"),
 }
+# Those of tables.
+TABLE_TASKS: tuple[TableTask, ...] = ("classification", "regression")
+TABLE_METRICS = frozenset(name for task in TABLE_TASKS for name in METRICS_OF_TASK[task])
 BUILTIN_TASKS: dict[str, Task] = {
     "digits": "classification",
     "breast_cancer": "classification",
@@ -42,7 +51,10 @@ BUILTIN_TASKS: dict[str, Task] = {
     "sparse_classification": "classification",
     "noisy_labels": "classification",
     "teacher_student": "regression",
+    "python_docs": "own",
 }
+# The bundled texts, which are no tables.
+BUILTIN_TEXTS = frozenset({"python_docs"})
 
 Count = Annotated[int, Field(ge=1, le=10_000_000)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -63,6 +75,8 @@ def sign_of(metric: str) -> int:
 
 class CatalogueModel(Value):
     """A ready-made network. Options left out take the defaults of ``optim_core.tasks.models``.
+
+    Of a text, ``transformer`` is a causal decoder (``optim_core.nn.decoder``).
 
     ``gru`` and ``lstm`` read images row by row and tables feature by feature. ``tabular`` gives each category column of a
     table an embedding of ``width`` numbers, where the other models see one-hot columns.
@@ -89,8 +103,15 @@ class LayersModel(Value):
 Model = Annotated[CatalogueModel | LayersModel, Field(discriminator="kind")]
 
 
+# How many tokens a network sees at once.
+Block = Annotated[int, Field(ge=4, le=1024)]
+Unit = Literal["bytes", "characters"]
+
+
 class BuiltinDataset(Value):
-    """A bundled or synthetic data set. ``samples``, ``features``, ``classes`` and ``noise`` only fit the synthetic ones."""
+    """A bundled or synthetic data set. ``samples``, ``features``, ``classes`` and ``noise`` only fit the synthetic ones,
+    ``unit`` and ``block`` the text ``python_docs``; see ``FileDataset``.
+    """
 
     kind: Literal["builtin"] = "builtin"
     name: Literal[
@@ -104,30 +125,66 @@ class BuiltinDataset(Value):
         "sparse_classification",
         "noisy_labels",
         "teacher_student",
+        "python_docs",
     ]
     samples: Annotated[int, Field(ge=50, le=1_000_000)] | None = None
     features: Annotated[int, Field(ge=1, le=10_000)] | None = None
     classes: Annotated[int, Field(ge=2, le=1000)] | None = None
     noise: Annotated[float, Field(ge=0, le=100)] | None = None
+    unit: Unit | None = None
+    block: Block | None = None
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it is learned as a language."""
+        return self.name in BUILTIN_TEXTS
 
     @model_validator(mode="after")
     def _shape_only_for_synthetic(self) -> BuiltinDataset:
         given = [k for k in ("samples", "features", "classes", "noise") if getattr(self, k) is not None]
-        if given and self.name in {"digits", "breast_cancer", "wine", "iris", "diabetes"}:
+        if given and self.name in {"digits", "breast_cancer", "wine", "iris", "diabetes", "python_docs"}:
             raise ValueError(f"{given[0]} does not fit the fixed data set {self.name}")
+        check_dataset(self.is_text, {"unit": self.unit, "block": self.block}, file=False)
         return self
 
 
 class FileDataset(Value):
-    """A table on disk. ``format`` is taken from the file name when left out; ``features`` from the other columns."""
+    """A table on disk, or with ``format: text`` a text.
+
+    Of a table ``format`` is taken from the file name when left out; ``features`` from the columns other than ``target``. A text
+    is learned token by token, a token being a byte (default) or a character (``unit``), from blocks of ``block`` tokens
+    (default 64); it has no ``target``.
+    """
 
     kind: Literal["file"] = "file"
     path: Annotated[str, Field(min_length=1, max_length=4096)]
-    format: Literal["csv", "parquet", "npz"] | None = None
-    target: Annotated[str, Field(min_length=1, max_length=1024)]
+    format: Literal["csv", "parquet", "npz", "text"] | None = None
+    target: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
     features: Annotated[list[Annotated[str, Field(min_length=1, max_length=1024)]], Field(min_length=1)] | None = None
+    unit: Unit | None = None
+    block: Block | None = None
 
-    _clean = field_validator("path", "target")(clean_text)
+    @field_validator("path", "target")
+    @classmethod
+    def _clean(cls, text: str | None) -> str | None:
+        return None if text is None else clean_text(text)
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it is learned as a language."""
+        return self.format == "text"
+
+    @property
+    def column(self) -> str:
+        """The target of a table."""
+        assert self.target is not None
+        return self.target
+
+    @model_validator(mode="after")
+    def _table_or_text(self) -> FileDataset:
+        given = {"target": self.target, "features": self.features, "unit": self.unit, "block": self.block}
+        check_dataset(self.is_text, given, file=True)
+        return self
 
 
 Dataset = Annotated[BuiltinDataset | FileDataset, Field(discriminator="kind")]
@@ -311,6 +368,17 @@ class StudySpec(Value):
 
     @model_validator(mode="after")
     def _task_and_metric(self) -> StudySpec:
+        if self.is_text:
+            curriculum = self.training.curriculum
+            check_text(
+                self.model.model_dump(), self.task, self.metric, None if curriculum is None else curriculum.order,
+                list(self.search.techniques), self.search.optimizers or (),
+            )  # fmt: skip
+            return self
+        if self.metric is not None and self.metric not in TABLE_METRICS:
+            raise SpecError(f"{self.metric} does not fit a table", code="metric_not_applicable", pointer="/metric")
+        if self.task == "own":
+            raise SpecError("a table is for classification or regression", code="invalid_value", pointer="/task")
         if isinstance(self.dataset, BuiltinDataset):
             own = BUILTIN_TASKS[self.dataset.name]
             if self.task is not None and self.task != own:
@@ -319,6 +387,16 @@ class StudySpec(Value):
         elif self.task is not None:
             check_metric(self.task, self.metric)
         return self
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the data are a text, which the model learns as a language."""
+        return self.dataset.is_text
+
+    @property
+    def text_metric(self) -> str:
+        """The metric of a text: as asked, or the perplexity."""
+        return self.metric or TEXT_METRICS[0]
 
 
 def check_metric(task: Task, metric: Metric | None) -> Metric:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from optim_core.spec.base import Value
-from optim_core.spec.problem import StudySpec
+from optim_core.spec.problem import StudySpec, Task
 from optim_core.spec.states import UnitState
 
 # Divergence is a result: its minimised value is this finite number, so that samplers learn from it.
@@ -109,7 +109,7 @@ class ProbeReport(Value):
     share of the rarest class; null for regression.
     """
 
-    task: Literal["classification", "regression"]
+    task: Task
     metric: str
     direction: Literal["minimize", "maximize"]
     full_horizon: int

@@ -47,8 +47,10 @@ def _add_recommend(app: typer.Typer, open_local: OpenLocal) -> None:
         model: Annotated[
             str | None, typer.Option(help="linear, mlp, cnn, resnet, gru, lstm, transformer or tabular.")
         ] = None,
-        data: Annotated[str | None, typer.Option(help="A CSV, Parquet or NPZ file, or a bundled data set.")] = None,
-        target: Annotated[str | None, typer.Option(help="The column to predict.")] = None,
+        data: Annotated[
+            str | None, typer.Option(help="A CSV, Parquet or NPZ file, a text (.txt), or a bundled data set.")
+        ] = None,
+        target: Annotated[str | None, typer.Option(help="The column to predict; a text has none.")] = None,
         budget: Annotated[str | None, typer.Option(help="40s, 5m, '200 trials', or '5m,200 trials'.")] = None,
         optimizers: Annotated[str | None, typer.Option(help="Compare only these, separated by commas.")] = None,
         seed: Annotated[int | None, typer.Option(help="Seed of the whole study.")] = None,

@@ -13,8 +13,9 @@ from service.db.repositories import TrialRepository, UnitRepository
 from service.operations.errors import NotFound
 from service.operations.views import RunRows, SplitRows
 
-# Metrics that are the mean of what is stored for each row; rmse is the root of it.
-MEANS = frozenset({"accuracy", "loss", "mae", "rmse"})
+# Metrics that are the mean of what is stored for each row, or a function of it.
+MEANS = frozenset({"accuracy", "loss", "mae", "rmse", "perplexity", "score", "error"})
+_OF_MEAN = {"rmse": math.sqrt, "perplexity": lambda nats: math.exp(min(nats, 700.0))}
 
 
 def split_scores(metric: str | None, rows: dict[Split, str]) -> dict[str, dict[str, Any]]:
@@ -26,7 +27,7 @@ def split_scores(metric: str | None, rows: dict[Split, str]) -> dict[str, dict[s
     for split, text in rows.items():
         values = unpack(text)
         mean = float(np.asarray(values).mean(dtype=np.float64)) if metric in MEANS and values else math.nan
-        score = math.sqrt(mean) if metric == "rmse" else mean
+        score = _OF_MEAN[metric](mean) if metric in _OF_MEAN and math.isfinite(mean) else mean
         found[split] = {"metric": score if math.isfinite(score) else None, "rows": len(values)}
     return found
 
