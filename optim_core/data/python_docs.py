@@ -10,8 +10,8 @@ from pathlib import Path
 
 from optim_core.spec.errors import DataError
 
-# Modules written in Python that every installation has and that say much for their length. In this order, so that the same version of Python
-# gives the same bytes.
+# Modules written in Python that every installation has and that say much for their length. In this order, so that the same
+# version of Python gives the same bytes.
 MODULES = (
     "_pydecimal", "_pyio", "asyncio.events", "asyncio.locks", "asyncio.streams", "asyncio.tasks", "base64", "bdb",
     "calendar", "cmd", "code", "codecs", "collections", "concurrent.futures._base", "concurrent.futures.process",
