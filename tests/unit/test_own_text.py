@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from torch.nn import functional as F
 
 from optim_core.engine import run_pack
 from optim_core.own.text_source import text_source
 from optim_core.recommend.row_scores import row_scores
 from optim_core.spec.errors import SpecError
+from optim_core.spec.problem import StudySpec
 from optim_core.spec.rowscores import unpack
 from optim_core.spec.space import default_configuration
 from optim_core.spec.trial import Form, TrialParams, UnitSpec
@@ -137,3 +139,19 @@ def test_the_loss_is_in_nats_over_all_tokens(path: Path) -> None:
     loss, value = task.judge.score("validation", lambda _: parts, 1)
     assert float(loss) == pytest.approx(float(expected), rel=1e-9)
     assert float(value) == pytest.approx(math.exp(float(expected)), rel=1e-9)
+
+
+def test_the_example_can_be_learned() -> None:
+    example = Path(__file__).parents[2] / "examples" / "text.yaml"
+    task = text_source(StudySpec.model_validate(yaml.safe_load(example.read_text()))).problem()
+    model, some = task.make_model(0), task.splits.validation.batch(torch.arange(64))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(100):
+        rows = torch.randint(task.rows["train"], (task.batch_size,), generator=generator)
+        optimizer.zero_grad()
+        task.loss_on(model, task.batch(rows)).backward()
+        optimizer.step()
+    with torch.no_grad():
+        # A constant answer has about 3.45.
+        assert float(task.loss_on(model.eval(), some)) < 3.0
