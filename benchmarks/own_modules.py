@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarks.own_models import OWN, Own
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from benchmarks.device import RESULTS, device, device_slug
 from benchmarks.engine_rivals import Ours, interleaved
+from benchmarks.own_models import OWN, Own
 from optim_core.engine.forms import LARGEST_PACK, fastest_form
 from optim_core.own.source import OwnSource
 from optim_core.own.task import OwnTask

@@ -9,12 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from optim_core.spec.errors import PortableError
 from workers.answer import Answer
 
 POLL_S = 0.1
 
 
-class StudyFailed(RuntimeError):
+class StudyFailed(PortableError):
     """A study ended without an answer. ``code``: of the error, as in the API."""
 
     def __init__(self, code: str, message: str) -> None:

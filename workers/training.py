@@ -9,6 +9,7 @@ from optim_core import engine
 from optim_core.engine import Chunk, Interrupted, PackTooLarge
 from optim_core.own.load import load_task_objects
 from optim_core.own.source import OwnSource
+from optim_core.own.text_source import text_source
 from optim_core.spec.errors import DataError, PortableError, TrainingError
 from optim_core.spec.problem import BuiltinDataset, CatalogueModel, FileDataset, StudySpec
 from optim_core.spec.trial import CurvePoint, UnitResult, UnitSpec
@@ -79,6 +80,8 @@ def source_of(spec: StudySpec, device: str, roots: Sequence[str] | None = None) 
             spec, found.make_model, found.data, loss=found.loss, metric=metric, source_hash=found.source_hash,
             device=device, roots=roots,
         )  # fmt: skip
+    if spec.is_text:
+        return text_source(spec, device=device, roots=roots)
     return ProblemSource(spec, device=device, roots=roots)
 
 

@@ -40,7 +40,7 @@ def file_format(path: Path, declared: str | None) -> str:
     """``csv``, ``parquet`` or ``npz``. Raises DataError ``unsupported_format`` when the name does not tell."""
     found = declared or SUFFIXES.get(path.suffix.lower())
     if found is None:
-        message = f"the name {show(path.name)} does not tell the format; give format: csv, parquet or npz"
+        message = f"the name {show(path.name)} does not tell the format; give format: csv, parquet, npz or text"
         raise DataError(message, code="unsupported_format", pointer="/dataset/format")
     return found
 
@@ -53,7 +53,7 @@ def check_magic(file: BinaryIO, name: str, fmt: str) -> None:
     if wanted and head.startswith(wanted):
         return
     real = next((what for magic, what in _MAGIC if head.startswith(magic)), None)
-    if real is None and head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+    if real is None and fmt != "text" and head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
         real = "an HTML or XML page"
     if real is not None or wanted:
         message = f"{show(name)} is not {fmt}: it is {real or 'something else'}"

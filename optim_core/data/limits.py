@@ -9,6 +9,9 @@ MAX_UNPACKED_BYTES = 1024 * 2**20
 MAX_LINE_BYTES = 8 * 2**20
 MAX_COLUMNS = 10_000
 MAX_CELLS = 100_000_000
+# Of a text: its tokens are held as 64-bit numbers, twice.
+MAX_TEXT_BYTES = 32 * 2**20
+MAX_SYMBOLS = 10_000
 MAX_CLASSES = 1_000
 MAX_ARCHIVE_ENTRIES = 1_000
 # A category column keeps this many of its levels; the rarer ones share one.

@@ -41,6 +41,8 @@ def load(dataset: Dataset, seed: int, roots: Sequence[str] | None) -> Source:
     """Read ``dataset``. ``seed`` draws the synthetic ones; ``roots`` limits where files may lie. Raises DataError."""
     if isinstance(dataset, PythonDataset):
         raise DataError("data of one's own are no table", code="no_table", pointer="/dataset")
+    if dataset.is_text:
+        raise DataError("a text is no table", code="no_table", pointer="/dataset")
     return _builtin(dataset, seed) if isinstance(dataset, BuiltinDataset) else _file(dataset, roots)
 
 
@@ -70,13 +72,13 @@ def _file(dataset: FileDataset, roots: Sequence[str] | None) -> Source:
 
 def _from_frame(frame: pd.DataFrame, dataset: FileDataset, sentence: str, decimal_comma: bool) -> Source:
     names = [str(name) for name in frame.columns]
-    if dataset.target not in names:
-        raise _missing(dataset.target, names, "target_missing", "/dataset/target")
-    features = _chosen(dataset, [name for name in names if name != dataset.target])
+    if dataset.column not in names:
+        raise _missing(dataset.column, names, "target_missing", "/dataset/target")
+    features = _chosen(dataset, [name for name in names if name != dataset.column])
     return Source(
         pd.DataFrame(frame[features]),
-        pd.Series(frame[dataset.target]),
-        dataset.target,
+        pd.Series(frame[dataset.column]),
+        dataset.column,
         [sentence],
         chosen=dataset.features is not None,
         decimal_comma=decimal_comma,
@@ -87,14 +89,14 @@ def _chosen(dataset: FileDataset, others: list[str]) -> list[str]:
     """The feature names to use, checked. Raises DataError ``feature_missing``, ``duplicate_column``."""
     for position, name in enumerate(dataset.features or []):
         pointer = f"/dataset/features/{position}"
-        if name == dataset.target:
+        if name == dataset.column:
             raise DataError(f"{show(name)} is the target and cannot be a feature", code="invalid_spec", pointer=pointer)
         if name not in others:
             raise _missing(name, others, "feature_missing", pointer)
         if name in (dataset.features or [])[:position]:
             raise DataError(f"feature {show(name)} is listed twice", code="duplicate_column", pointer=pointer)
     if not others:
-        message = f"there is no column beside the target {show(dataset.target)}"
+        message = f"there is no column beside the target {show(dataset.column)}"
         raise DataError(message, code="no_usable_feature", pointer="/dataset")
     return list(dataset.features or others)
 
@@ -105,16 +107,16 @@ def _missing(name: str, known: list[str], code: str, pointer: str) -> DataError:
 
 
 def _from_arrays(arrays: dict[str, np.ndarray], dataset: FileDataset, name: str) -> Source:
-    if dataset.target not in arrays:
-        raise _missing(dataset.target, list(arrays), "target_missing", "/dataset/target")
-    target = arrays[dataset.target]
+    if dataset.column not in arrays:
+        raise _missing(dataset.column, list(arrays), "target_missing", "/dataset/target")
+    target = arrays[dataset.column]
     if target.ndim == 2 and target.shape[1] == 1:
         target = target[:, 0]
     if target.ndim != 1:
-        message = f"the target array {show(dataset.target)} has the shape {target.shape}; one value a row is needed"
+        message = f"the target array {show(dataset.column)} has the shape {target.shape}; one value a row is needed"
         raise DataError(message, code="malformed_array", pointer="/dataset/target")
     rows = len(target)
-    others = [key for key, array in arrays.items() if key != dataset.target]
+    others = [key for key, array in arrays.items() if key != dataset.column]
     chosen = _chosen(dataset, others)
     for key in chosen:
         if len(arrays[key]) != rows:
@@ -124,7 +126,7 @@ def _from_arrays(arrays: dict[str, np.ndarray], dataset: FileDataset, name: str)
     values = pd.Series(_plain(target))
     if len(chosen) == 1 and arrays[chosen[0]].ndim in (3, 4):
         images, note = _images(arrays[chosen[0]])
-        return Source(images, values, dataset.target, [sentence, note], chosen=True)
+        return Source(images, values, dataset.column, [sentence, note], chosen=True)
     columns: dict[str, np.ndarray] = {}
     for key in chosen:
         array = arrays[key]
@@ -136,7 +138,7 @@ def _from_arrays(arrays: dict[str, np.ndarray], dataset: FileDataset, name: str)
         else:
             columns.update({f"{key}[{i}]": _plain(array[:, i]) for i in range(array.shape[1])})
     explicit = dataset.features is not None or any(arrays[key].ndim == 2 for key in chosen)
-    return Source(pd.DataFrame(columns), values, dataset.target, [sentence], chosen=explicit)
+    return Source(pd.DataFrame(columns), values, dataset.column, [sentence], chosen=explicit)
 
 
 def _plain(array: np.ndarray) -> np.ndarray:

@@ -22,7 +22,7 @@ PACK = 16
 # A budget of fewer seconds takes the form that is usually the fastest, and times no optimizer.
 HURRIED_S = 10.0
 SHARED = "stacked layers: trials share each forward and backward"
-MODULE = "your module for many trials at once, proven equal to training it alone"
+MODULE = "the whole module for many trials at once, proven equal to training it alone"
 
 
 def probe(problem: Task) -> UnitResult:

@@ -9,7 +9,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "ta
 
 
 class Positions(nn.Module):
-    """Adds a learned vector to each token: (batch, tokens, width) → the same."""
+    """Adds a learned vector to each token: (batch, tokens, width) → the same. Of fewer tokens the first vectors."""
 
     weight_role = "embedding"
 
@@ -18,7 +18,7 @@ class Positions(nn.Module):
         self.weight = nn.Parameter(torch.empty(tokens, width))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.weight
+        return x + self.weight[: x.shape[-2]]
 
 
 class FeatureTokens(nn.Module):

@@ -16,8 +16,9 @@ from optim_core.own.losses import IGNORED
 def constant_answer(reading: Reading, metric: str, seen: Any) -> Callable[[Any], Tensor] | None:
     """Targets of a batch → outputs that the loss and the metric read like the module's; None where targets mean nothing known.
 
-    Codes: the most frequent, and for the loss and the perplexity the shares of each (of one that is never seen the loss is
-    infinite). Columns of yes and no: the same for each column. Numbers: the mean. ``seen``: all training targets.
+    Codes: the most frequent, and for the loss and the perplexity the shares of each (of a class that is never seen the loss is
+    infinite; a token counts as seen at least once). Columns of yes and no: the same for each column. Numbers: the mean.
+    ``seen``: all training targets.
     """
     loss, kind = reading.loss, reading.kind
     if loss is None or kind == "other" or not isinstance(seen, Tensor):
@@ -26,6 +27,9 @@ def constant_answer(reading: Reading, metric: str, seen: Any) -> Callable[[Any],
     if kind in ("classes", "tokens"):
         codes = (seen[:, 1:] if loss.shifted else seen).flatten().long()
         shares = torch.bincount(codes[codes != IGNORED], minlength=reading.classes).double()
+        if kind == "tokens":
+            # A rare token may well be absent, and would make the whole answer infinitely bad.
+            shares = shares.clamp(min=1)
         shares = shares / shares.sum()
         answer = shares.log() if by_shares else F.one_hot(shares.argmax(), reading.classes).double()
         axis = loss.class_axis if kind == "tokens" else -1

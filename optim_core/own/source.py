@@ -48,6 +48,7 @@ class OwnSource:
         loss: Any = None,
         metric: str | tuple[Callable[[Any, Any], Any], str] | None = None,
         source_hash: str = "",
+        split: Callable[[Samples, int | None], Splits] | None = None,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
         roots: Sequence[str] | None = None,
@@ -55,11 +56,12 @@ class OwnSource:
         """``model``: a module, its class, or a function without required arguments but ``in_features`` and ``classes``.
         ``data``: see ``splits.parts_of``. ``loss``: a name, function(outputs, targets), None: inferred. ``metric``: a name,
         or a function(outputs, targets) of all rows with ``"max"`` or ``"min"``. ``source_hash``: of the person's code.
+        ``split``: one data set and a fold → its splits, for samples that are not to be split at random.
         ``dtype``: of all real numbers, in data and weights. ``roots``: where start weights may lie; None means anywhere.
 
         Raises SpecError and DataError for what cannot be used, UserCodeError for what goes wrong in their code.
         """
-        self._spec, self._source_hash = spec, source_hash
+        self._spec, self._source_hash, self._split = spec, source_hash, split
         self._dtype, self._device = dtype, torch.device(device)
         seed = derive_seed("data", spec.seed)
         parts = parts_of(data)
@@ -98,7 +100,7 @@ class OwnSource:
 
         Raises DataError, SpecError; ValueError for a fold of what has none.
         """
-        splits = split_samples(self._given, self._spec, self._codes, fold)
+        splits = self._splits_of(fold)
         if isinstance(self._measure, OwnMetric):
             self._measure.check(max(len(splits.validation), len(splits.test)))
         seen = self._targets_of(splits.train)
@@ -140,6 +142,13 @@ class OwnSource:
         first = self._given[0]
         assert first is not None
         return -(-len(first) // FOLDS) if splits.folds > 1 else max(len(splits.validation), len(splits.test))
+
+    def _splits_of(self, fold: int | None) -> Splits:
+        if self._split is None:
+            return split_samples(self._given, self._spec, self._codes, fold)
+        (samples,) = self._given
+        assert samples is not None
+        return self._split(samples, fold)
 
     def _find_measure(self, metric: Any, outputs: Any, batch: Any) -> Measure | OwnMetric:
         if metric is None and self.reading.kind == "tokens" and _models_language(self.call, batch, self.reading):

@@ -14,13 +14,14 @@ from optim_core.spec.layers import Layer
 from optim_core.spec.names import did_you_mean
 from optim_core.spec.own import LOSSES, OWN_BOTH, check_own, check_table, metric_name
 from optim_core.spec.search import Budget, Search
+from optim_core.spec.text import TEXT_METRICS, check_dataset, check_text
 from optim_core.spec.training import FOLDS as FOLDS
 from optim_core.spec.training import Curriculum as Curriculum
 from optim_core.spec.training import FineTune as FineTune
 from optim_core.spec.training import Training as Training
 
-# ``own``: what a person's own model and data are for, where it is neither of the others.
 TableTask = Literal["classification", "regression"]
+# ``own``: neither of the others, as the learning of a text, or what a person's own model and data are for.
 Task = Literal[TableTask, "own"]
 # ``score`` and ``error``: a function of the person's own, of which more or less is better.
 Metric = Literal["accuracy", "loss", "f1", "auroc", "rmse", "mae", "r2", "perplexity", "score", "error"]
@@ -53,7 +54,10 @@ BUILTIN_TASKS: dict[str, Task] = {
     "sparse_classification": "classification",
     "noisy_labels": "classification",
     "teacher_student": "regression",
+    "python_docs": "own",
 }
+# The bundled texts, which are no tables.
+BUILTIN_TEXTS = frozenset({"python_docs"})
 
 
 def sign_of(metric: str) -> int:
@@ -63,6 +67,8 @@ def sign_of(metric: str) -> int:
 
 class CatalogueModel(Value):
     """A ready-made network. Options left out take the defaults of ``optim_core.tasks.models``.
+
+    Of a text, ``transformer`` is a causal decoder (``optim_core.nn.decoder``).
 
     ``gru`` and ``lstm`` read images row by row and tables feature by feature. ``tabular`` gives each category column of a
     table an embedding of ``width`` numbers, where the other models see one-hot columns.
@@ -104,8 +110,15 @@ TableModel = CatalogueModel | LayersModel
 Model = Annotated[CatalogueModel | LayersModel | PythonModel, Field(discriminator="kind")]
 
 
+# How many tokens a network sees at once.
+Block = Annotated[int, Field(ge=4, le=1024)]
+Unit = Literal["bytes", "characters"]
+
+
 class BuiltinDataset(Value):
-    """A bundled or synthetic data set. ``samples``, ``features``, ``classes`` and ``noise`` only fit the synthetic ones."""
+    """A bundled or synthetic data set. ``samples``, ``features``, ``classes`` and ``noise`` only fit the synthetic ones,
+    ``unit`` and ``block`` the text ``python_docs``; see ``FileDataset``.
+    """
 
     kind: Literal["builtin"] = "builtin"
     name: Literal[
@@ -119,30 +132,66 @@ class BuiltinDataset(Value):
         "sparse_classification",
         "noisy_labels",
         "teacher_student",
+        "python_docs",
     ]
     samples: Annotated[int, Field(ge=50, le=1_000_000)] | None = None
     features: Annotated[int, Field(ge=1, le=10_000)] | None = None
     classes: Annotated[int, Field(ge=2, le=1000)] | None = None
     noise: Annotated[float, Field(ge=0, le=100)] | None = None
+    unit: Unit | None = None
+    block: Block | None = None
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it is learned as a language."""
+        return self.name in BUILTIN_TEXTS
 
     @model_validator(mode="after")
     def _shape_only_for_synthetic(self) -> BuiltinDataset:
         given = [k for k in ("samples", "features", "classes", "noise") if getattr(self, k) is not None]
-        if given and self.name in {"digits", "breast_cancer", "wine", "iris", "diabetes"}:
+        if given and self.name in {"digits", "breast_cancer", "wine", "iris", "diabetes", "python_docs"}:
             raise ValueError(f"{given[0]} does not fit the fixed data set {self.name}")
+        check_dataset(self.is_text, {"unit": self.unit, "block": self.block}, file=False)
         return self
 
 
 class FileDataset(Value):
-    """A table on disk. ``format`` is taken from the file name when left out; ``features`` from the other columns."""
+    """A table on disk, or with ``format: text`` a text.
+
+    Of a table ``format`` is taken from the file name when left out; ``features`` from the columns other than ``target``. A text
+    is learned token by token, a token being a byte (default) or a character (``unit``), from blocks of ``block`` tokens
+    (default 64); it has no ``target``.
+    """
 
     kind: Literal["file"] = "file"
     path: Annotated[str, Field(min_length=1, max_length=4096)]
-    format: Literal["csv", "parquet", "npz"] | None = None
-    target: Annotated[str, Field(min_length=1, max_length=1024)]
+    format: Literal["csv", "parquet", "npz", "text"] | None = None
+    target: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
     features: Annotated[list[Annotated[str, Field(min_length=1, max_length=1024)]], Field(min_length=1)] | None = None
+    unit: Unit | None = None
+    block: Block | None = None
 
-    _clean = field_validator("path", "target")(clean_text)
+    @field_validator("path", "target")
+    @classmethod
+    def _clean(cls, text: str | None) -> str | None:
+        return None if text is None else clean_text(text)
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it is learned as a language."""
+        return self.format == "text"
+
+    @property
+    def column(self) -> str:
+        """The target of a table."""
+        assert self.target is not None
+        return self.target
+
+    @model_validator(mode="after")
+    def _table_or_text(self) -> FileDataset:
+        given = {"target": self.target, "features": self.features, "unit": self.unit, "block": self.block}
+        check_dataset(self.is_text, given, file=True)
+        return self
 
 
 class PythonDataset(Value):
@@ -217,6 +266,9 @@ class StudySpec(Value):
             check_own(self.dataset.kind, self.metric, self.metric_direction, self.training, self.search)
         elif isinstance(self.dataset, PythonDataset):
             raise SpecError(OWN_BOTH, code="option_not_applicable", pointer="/model")
+        elif self.is_text:
+            self._check_text()
+            return self
         else:
             given = {
                 "loss": self.loss,
@@ -236,10 +288,28 @@ class StudySpec(Value):
             raise SpecError("perplexity needs a model of your own", code="metric_not_applicable", pointer="/metric")
         return self
 
+    def _check_text(self) -> None:
+        curriculum = self.training.curriculum
+        given = {"loss": self.loss, "metric_direction": self.metric_direction}
+        check_text(
+            self.model.model_dump(), self.task, self.metric, None if curriculum is None else curriculum.order,
+            list(self.search.techniques), self.search.optimizers or (), given,
+        )  # fmt: skip
+
     @property
     def own(self) -> bool:
         """Whether model and data are the person's own Python."""
         return isinstance(self.model, PythonModel)
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the data are a text, which the model learns as a language."""
+        return not isinstance(self.dataset, PythonDataset) and self.dataset.is_text
+
+    @property
+    def text_metric(self) -> str:
+        """The metric of a text: as asked, or the perplexity."""
+        return self.metric or TEXT_METRICS[0]
 
     @property
     def entrypoints(self) -> dict[str, str]:

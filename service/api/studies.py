@@ -56,13 +56,16 @@ def _create(ctx: ServiceParts, raw: Any, key: str | None) -> StudyDetail:
 
 
 def _check_data(ctx: ServiceParts, spec: StudySpec) -> None:
-    """Read the table as the workers will. Raises DataError or SpecError with the offending field."""
+    """Read the table or text as the workers will. Raises DataError or SpecError with the offending field."""
     # pandas and scikit-learn take a second to import: only when the first study arrives.
-    from optim_core.data import inspect
+    from optim_core.data import check_text_data, inspect
 
     roots = [str(root) for root in ctx.settings.data_roots] if ctx.settings.data_roots is not None else None
     try:
-        inspect(spec.dataset, spec, roots)
+        if spec.is_text:
+            check_text_data(spec, roots)
+        else:
+            inspect(spec.dataset, spec, roots)
     except SpecError as error:
         if not error.pointer and isinstance(spec.dataset, FileDataset):
             error.pointer = "/dataset"

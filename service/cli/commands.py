@@ -57,9 +57,10 @@ def _add_recommend(app: typer.Typer, open_local: OpenLocal) -> None:
             typer.Option(help="FILE.py:NAME, or linear, mlp, cnn, resnet, gru, lstm, transformer or tabular."),
         ] = None,
         data: Annotated[
-            str | None, typer.Option(help="FILE.py:NAME, a CSV, Parquet or NPZ file, or a bundled data set.")
+            str | None,
+            typer.Option(help="FILE.py:NAME, a CSV, Parquet or NPZ file, a text (.txt), or a bundled data set."),
         ] = None,
-        target: Annotated[str | None, typer.Option(help="The column of a table to predict.")] = None,
+        target: Annotated[str | None, typer.Option(help="The column of a table to predict; a text has none.")] = None,
         loss: Annotated[
             str | None, typer.Option(help="Of your own model: cross_entropy, mse, … or FILE.py:NAME.")
         ] = None,

@@ -16,6 +16,9 @@ MAX_BYTES = 1 << 20
 # What aliases may blow a document up to, in values.
 MAX_VALUES = 100_000
 
+# A file of these that comes without a target is a text; with one, .txt is a table.
+TEXT_SUFFIXES = (".txt", ".text", ".md", ".rst")
+
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _TIME = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)")
 _TRIALS = re.compile(r"(\d+)\s*trials?")
@@ -104,9 +107,11 @@ def _near_budget(part: str) -> str | None:
 
 
 def dataset_from(name: str, target: str | None) -> dict[str, Any]:
-    """A data set from ``--data`` and ``--target``: a bundled one by name, else a file."""
+    """A data set from ``--data`` and ``--target``: a bundled one by name, else a file; one of text has no target."""
     if name in BUILTIN_TASKS and target is None:
         return {"kind": "builtin", "name": name}
+    if target is None and Path(name).suffix.lower() in TEXT_SUFFIXES:
+        return {"kind": "file", "path": name, "format": "text"}
     if target is None:
         if Path(name).suffix or Path(name).exists():
             raise CommandError("/dataset/target: --target is required: the name of the column to predict")

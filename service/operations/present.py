@@ -44,6 +44,8 @@ def dataset_label(spec: StudySpec) -> str:
 
 def metric_of(spec: StudySpec) -> tuple[str | None, str | None]:
     """(metric, direction) as far as they are known before the data set was read."""
+    if spec.is_text:
+        return spec.text_metric, "minimize"
     task = spec.task or (BUILTIN_TASKS[spec.dataset.name] if isinstance(spec.dataset, BuiltinDataset) else None)
     metric = spec.metric_name or (check_metric(task, None) if task is not None else None)
     return metric, None if metric is None else ("maximize" if metric in MAXIMISED else "minimize")

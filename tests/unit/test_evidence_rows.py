@@ -233,3 +233,21 @@ def test_the_order_of_rows_and_seeds_means_nothing(seed: int, metric: str, wide:
     assert again.value == pytest.approx(found.value, abs=1e-12)
     for u, v, o in zip(found.rows, again.rows, order, strict=True):
         np.testing.assert_allclose(u[:, other_seeds][..., o], v, atol=1e-10)
+
+
+def test_the_perplexity_is_that_of_the_pooled_loss_and_its_spread_that_of_a_bootstrap() -> None:
+    rng = np.random.default_rng(11)
+    folds = [np.abs(rng.normal(1.6, 0.3, (2, 2, n)) + rng.normal(0, 0.4, n)) for n in fold_sizes(400, FOLDS)]
+    found = row_scores(folds, "perplexity")
+    rows = np.concatenate([fold.mean(axis=(0, 1)) for fold in folds])
+    assert found.value == pytest.approx(np.exp(rows.mean()), rel=1e-12)
+    scores = np.concatenate([fold.mean(axis=(0, 1)) for fold in found.rows])
+    assert scores.mean() == pytest.approx(found.value, rel=1e-12)
+    drawn = np.exp(rows[rng.integers(0, len(rows), (4000, len(rows)))].mean(axis=1))
+    assert scores.std() / len(rows) ** 0.5 == pytest.approx(drawn.std(), rel=0.05)
+
+
+def test_a_hopeless_loss_has_a_finite_perplexity() -> None:
+    found = row_scores([np.full((1, 1, 4), 1e6)], "perplexity")
+    assert np.isfinite(found.value)
+    assert np.isfinite(found.rows[0]).all()

@@ -92,7 +92,7 @@ REFUSED = [
     (TABLE | {"metric": "m.py:dice"}, "/metric", "option_not_applicable", "own"),
     (TABLE | {"metric": "perplexity"}, "/metric", "metric_not_applicable", "own"),
     (TABLE | {"task": "own"}, "/task", "option_not_applicable", "own"),
-    (TABLE | {"training": {"precision": "fp16"}}, "/training/precision", "option_not_applicable", "own"),
+    (TABLE | {"training": {"precision": "bf16"}}, "/training/precision", "option_not_applicable", "own"),
     (TABLE | {"training": {"grad_accumulation": 2}}, "/training/grad_accumulation", "option_not_applicable", "own"),
     (TABLE | {"metric": "acuracy"}, "/metric", "unknown_value", "did you mean 'accuracy'"),
 ]  # fmt: skip
