@@ -12,7 +12,7 @@ RACE_OPTIONS ?=
 EVIDENCE_OPTIONS ?=
 
 .PHONY: help setup run serve test test-slow lint fmt bench-step bench-engine bench-engine-gpu bench-study bench-evidence \
-	bench-search bench-start wheel-optim clean
+	bench-search bench-start bench-own gpu-check wheel-optim clean
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -58,6 +58,12 @@ bench-engine: setup ## trial-steps per second against plain torch, compiled, pro
 
 bench-engine-gpu: setup ## the same on the first GPU
 	@$(BIN)/python -m benchmarks.engine --device cuda --out auto
+
+bench-own: setup ## people's modules, many at once against their own loop (about 6 minutes)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.own_modules --out auto
+
+gpu-check: setup ## for whoever has a GPU: its tests, modules, networks and a study, into one JSON (at most 8 minutes)
+	@$(BIN)/python -m benchmarks.gpu_check
 
 bench-study: setup ## whole studies against the same ones trained one trial after the other (about 5 minutes)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.study --out auto

@@ -37,7 +37,8 @@ FIELDS = st.builds(FieldError, st.text(), st.text(min_size=1), st.text())
 ROWS = st.lists(st.fixed_dictionaries({"pointer": st.text(), "code": st.text()}))
 # What constructors take, by name.
 ARGUMENTS: dict[str, st.SearchStrategy[Any]] = {
-    "errors": ROWS, "message": st.text(), "code": st.text(min_size=1), "pointer": st.text(), "detail": st.text(), "trace": st.text(),
+    "errors": ROWS, "message": st.text(), "code": st.text(min_size=1), "pointer": st.text(), "detail": st.text(),
+    "trace": st.text(),
     "status": st.integers(400, 599), "document": st.dictionaries(st.text(), st.integers()), "checkpoint": st.binary(),
 }  # fmt: skip
 
