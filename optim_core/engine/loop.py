@@ -20,9 +20,12 @@ from optim_core.engine.runner import DivergenceWatch
 from optim_core.spec.keys import content_hash
 from optim_core.spec.optimizers import OPTIMIZERS
 from optim_core.spec.trial import WORST_VALUE, CurvePoint, Form, Split, TrialResult, UnitResult, UnitSpec
+from optim_core.tasks.build import Problem
 from optim_core.tasks.task import Task
 
 POINTS = 10
+# Of a person's module, whose evaluations cost what its forward passes do, at least so many.
+FEWEST_POINTS = 2
 # The callback is asked at least about this often (seconds), so that a worker can stop or save within any long run.
 PIECE_S = 2.0
 
@@ -60,6 +63,13 @@ def gradient_steps(unit: UnitSpec) -> int:
     return round(unit.horizon * sum(OPTIMIZERS[trial.configuration.optimizer].gradients for trial in unit.trials))
 
 
+def points_of(problem: Task, horizon: int) -> int:
+    """Evaluations of a run: of a person's module they see no more samples than the run trains on."""
+    if isinstance(problem, Problem):
+        return POINTS
+    return max(FEWEST_POINTS, min(POINTS, horizon * problem.batch_size // problem.rows["validation"]))
+
+
 def evaluation_steps(horizon: int, points: int = POINTS) -> list[int]:
     """Evenly spread steps after which trials are evaluated, the last one included."""
     return sorted({max(1, round(horizon * i / points)) for i in range(1, points + 1)})
@@ -87,7 +97,7 @@ class _Run:
             self._restore(stored)
 
     def to_the_end(self, on_chunk: OnChunk) -> UnitResult:
-        for goal in evaluation_steps(self.unit.horizon):
+        for goal in evaluation_steps(self.unit.horizon, points_of(self.problem, self.unit.horizon)):
             if goal <= self.step:
                 continue
             while self.step < goal:

@@ -169,3 +169,11 @@ def test_half_precision_is_that_of_autocast_and_stays_out_of_the_weights(form: F
     assert not torch.equal(own, other)
     assert own.mean().item() == pytest.approx(other.mean().item(), rel=0.05)
     assert {p.dtype for p in runners[0].weights().values()} == {torch.float32}
+
+
+def test_a_short_run_is_not_spent_on_evaluations() -> None:
+    # 60 validation rows and 20 rows a step: 25 steps pay for eight evaluations, 4 steps for the two that there always are.
+    for horizon, points in ((STEPS, 8), (4, 2), (400, 10)):
+        task = source(Plain, steps=horizon).problem()
+        work = unit(trials(task, ["adamw"], [7]), BATCHED).model_copy(update={"horizon": horizon})
+        assert len(run_pack(task, work).trials[0].curve) == points
