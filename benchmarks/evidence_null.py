@@ -39,6 +39,6 @@ def null(quick: bool, seed: int) -> dict[str, Any]:
 
 
 def cell_of(source: str, rows: int, folds: int, tables: int) -> Cell:
-    """A cell of the usual looks: two seeds on five folds, then up to twelve, scored on validation rows too; five and ten on one."""
+    """A cell of the usual looks: two seeds on five folds, then twelve, scored on validation rows too; five and ten on one."""
     wide, seeds = (2, (2, 12)) if folds > 1 else (1, (5, 10))
     return Cell(source, rows, folds, seeds, wide, metrics_of(source), tables, max(500, rows))
