@@ -138,11 +138,13 @@ class PackRunner:
         first = tensors[0]
         if not self._gone and self._parts[0].rows == list(range(len(self._trials))):
             return first
-        joined = first.new_full((len(self._trials), *first.shape[1:]), torch.nan)
+        # Outputs may be class codes: those of trials that were let go mean nothing, as everything of theirs.
+        nothing = torch.nan if first.is_floating_point() or first.is_complex() else 0
+        joined = first.new_full((len(self._trials), *first.shape[1:]), nothing)
         for part, tensor in zip(self._parts, tensors, strict=True):
             joined[part.rows] = tensor.to(joined.device)
         if self._gone:
-            joined[list(self._gone)] = torch.nan
+            joined[list(self._gone)] = nothing
         return joined
 
     def _each(self, work: Callable[[_Part], Result]) -> list[Result]:

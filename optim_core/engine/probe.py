@@ -71,6 +71,7 @@ def probe(problem: Task) -> UnitResult:
         speedup=None if measured is None else measured.alone_s / measured.trial_step_s,
         best_width=min(form.width, largest) if measured is None else measured.best_width,
         minority=judge_of(problem).minority,
+        folds=problem.folds,
         network=layers_line(problem.make_model(0)),
     )
     seconds = time.monotonic() - started

@@ -113,7 +113,7 @@ def evidence(view: StudyView) -> Evidence | None:
         fold_n=len(folds),
         look=max(unit.spec.rung for unit in units),
         whole=whole,
-        rows=_scored(probe, sum(rows.values()), len(folds), view.spec.training.in_folds),
+        rows=_scored(probe, sum(rows.values()), len(folds), any(unit.spec.fold is not None for unit in units)),
         targets=wanted,
         trivial=floor if all(np.isfinite(fold).all() for fold in floor) else None,
         train_rows=probe.train_rows if len(folds) == 1 else None,

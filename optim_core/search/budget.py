@@ -127,8 +127,8 @@ def reserve_steps(spec: StudySpec, probe: ProbeReport, rivals: int, trials: floa
     rivals = min(RIVALS, rivals)
     entering, seeds = screening_sizes(int(min(trials, MOST_TRIALS)))[0]
     screened = (entering * (rivals + 1) + YARDSTICKS) * seeds
-    first, second = looks_runs(spec)
-    second = max(second, len(folds_of(spec)) * second_seeds)
+    first, second = looks_runs(spec, probe)
+    second = max(second, len(folds_of(spec, probe)) * second_seeds)
     confirmed = (rivals + YARDSTICKS + 1) * (first + second)
     return round(NARROW * (screened + confirmed) * probe.full_horizon)
 

@@ -48,24 +48,26 @@ LARGE_TABLE = 5_000
 Chosen = tuple[Configuration, tuple[Role, ...]]
 
 
-def folds_of(spec: StudySpec) -> list[int | None]:
-    """The folds that are test splits in turn; ``[None]`` for a split of the person's own."""
-    return list(range(FOLDS)) if spec.training.in_folds else [None]
+def folds_of(spec: StudySpec, probe: ProbeReport) -> list[int | None]:
+    """The folds that are test splits in turn; ``[None]`` for a split of the person's own, of which only their data may know."""
+    in_folds = spec.training.in_folds if probe.folds is None else probe.folds > 1
+    return list(range(FOLDS)) if in_folds else [None]
 
 
-def looks_runs(spec: StudySpec) -> list[int]:
+def looks_runs(spec: StudySpec, probe: ProbeReport) -> list[int]:
     """Trainings of one configuration in each look."""
-    return [len(folds_of(spec)) * seeds_per_look(spec)] * LOOKS
+    return [len(folds_of(spec, probe)) * seeds_per_look(spec, probe)] * LOOKS
 
 
-def seeds_per_look(spec: StudySpec) -> int:
+def seeds_per_look(spec: StudySpec, probe: ProbeReport) -> int:
     """Fresh seeds of a look on each fold."""
-    return spec.budget.seeds if spec.training.in_folds else max(spec.budget.seeds, OWN_SPLIT_SEEDS)
+    in_folds = len(folds_of(spec, probe)) > 1
+    return spec.budget.seeds if in_folds else max(spec.budget.seeds, OWN_SPLIT_SEEDS)
 
 
 def shortest_claim(spec: StudySpec, probe: ProbeReport) -> int:
     """Trainings of the shortest look from which something may be claimed: of one rival, AdamW's yardsticks and its default."""
-    runs = [looks_runs(spec)[0], *([OWN_SPLIT_SEEDS] if _large(probe) else [])]
+    runs = [looks_runs(spec, probe)[0], *([OWN_SPLIT_SEEDS] if _large(probe) else [])]
     return (1 + YARDSTICKS + 1) * min(runs)
 
 
@@ -122,7 +124,7 @@ def screening_units(
     first fold is seen on others.
     """
     chosen = [configuration for own in entered.values() for configuration in own]
-    number, units = _next_number(view), []
+    number, units, folds = _next_number(view), [], folds_of(view.spec, probe)
     for i, seed in enumerate(fresh_seeds(view.spec, "screen", 0, seeds)):
         trials = []
         for configuration in chosen:
@@ -130,7 +132,7 @@ def screening_units(
                 TrialParams(number=number, configuration=configuration, seed=seed, stage="screen", origin="screening")
             )
             number += 1
-        fold = i % FOLDS if view.spec.training.in_folds else None
+        fold = folds[i % len(folds)]
         units += [
             UnitSpec(key=f"screen-{i}-{part}", kind="screen", rung=0, horizon=probe.full_horizon, split="validation",
                      fold=fold, trials=trials[start : start + probe.max_pack_size], form=probe.form, data_hash=probe.data_hash)
@@ -211,11 +213,11 @@ def first_look(spec: StudySpec, probe: ProbeReport, chosen: Sequence[Chosen], mo
     Then one rival; for large tables one fold with more seeds; at last no rival, fewer folds and one seed, which is enough to
     see that what is recommended is no worse than the default, and proves nothing.
     """
-    folds, yardsticks = folds_of(spec), [one for one in chosen if "rival" not in one[1]]
+    folds, yardsticks = folds_of(spec, probe), [one for one in chosen if "rival" not in one[1]]
     one_rival = yardsticks + [one for one in chosen if "rival" in one[1]][:1]
     ways: list[tuple[Sequence[Chosen], Sequence[int | None], int]] = [
-        (chosen, folds, seeds_per_look(spec)),
-        (one_rival, folds, seeds_per_look(spec)),
+        (chosen, folds, seeds_per_look(spec, probe)),
+        (one_rival, folds, seeds_per_look(spec, probe)),
     ]
     if _large(probe):
         ways += [(chosen, folds[:1], OWN_SPLIT_SEEDS), (one_rival, folds[:1], OWN_SPLIT_SEEDS)]

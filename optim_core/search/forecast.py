@@ -79,6 +79,6 @@ def needed_steps(view: StudyView, probe: ProbeReport) -> float:
     low = ladder[-2] if len(ladder) > 1 else full
     search = needed_trials(view) * low + (FULL_TRIALS * min(rivals + 1, 4) * full if len(ladder) > 1 else 0)
     # The reserve holds two looks; one is enough to decide most.
-    runs = looks_runs(view.spec)
+    runs = looks_runs(view.spec, probe)
     kept = reserve_steps(view.spec, probe, rivals, 0) * runs[0] / sum(runs)
     return max(search + kept, kept / MOST_RESERVED)

@@ -107,7 +107,7 @@ class ProbeReport(Value):
 
     ``form``: the fastest one measured; ``speedup``: its steps per second over those of the reference engine.
     ``best_width``: trials from which on a wider pack trains no faster. ``network``: its layers in a line. ``minority``: the
-    share of the rarest class; null for regression.
+    share of the rarest class; null for regression. ``folds``: in how many the samples take turns; null: as the spec says.
     """
 
     task: Task
@@ -133,6 +133,7 @@ class ProbeReport(Value):
     speedup: float | None = None
     best_width: Annotated[int, Field(ge=1)] = 16
     minority: float | None = None
+    folds: Annotated[int, Field(ge=1)] | None = None
     network: str = ""
 
     @model_validator(mode="before")

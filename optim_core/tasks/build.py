@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from optim_core.data import understand
 from optim_core.minimizers.limits import check_size
 from optim_core.spec.keys import content_hash, derive_seed
-from optim_core.spec.problem import MAXIMISED, StudySpec
+from optim_core.spec.problem import FOLDS, MAXIMISED, StudySpec
 from optim_core.spec.trial import WORST_VALUE
 from optim_core.tasks import metrics
 from optim_core.tasks.fine_tune import StartWeights, read_start
@@ -64,6 +64,11 @@ class Problem:
     @property
     def _always_dropout(self) -> bool:
         return "dropout" in self.spec.search.techniques
+
+    @property
+    def folds(self) -> int:
+        """Five that take turns as test rows, or 1."""
+        return FOLDS if self.spec.training.in_folds else 1
 
     @property
     def rows(self) -> dict[str, int]:

@@ -23,7 +23,7 @@ class Task(Protocol):
     """A study's training task on one device, for one fold.
 
     ``rows``: how many each of train, validation and test has. ``fold``: whose turn it is to be the test rows; 0 is what the
-    search sees. Batches are trees of tensors with samples first.
+    search sees. ``folds``: how many take turns. Batches are trees of tensors with samples first.
     """
 
     @property
@@ -36,6 +36,8 @@ class Task(Protocol):
     def direction(self) -> str: ...
     @property
     def fold(self) -> int: ...
+    @property
+    def folds(self) -> int: ...
     @property
     def rows(self) -> Mapping[str, int]: ...
     @property

@@ -218,9 +218,10 @@ _MEANINGS = (
 
 
 def reason_of(error: Exception) -> str:
-    """Why the module was refused, in a line for people."""
-    if isinstance(error, Refused):
-        return str(error)
+    """Why the module was refused, in a line for people. An error that says where it was raised has what it was as its cause."""
+    for one in (error, error.__cause__):
+        if isinstance(one, Refused):
+            return str(one)
     text = str(error)
     for sign, meaning in _MEANINGS:
         if sign in text:

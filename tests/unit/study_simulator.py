@@ -117,10 +117,12 @@ def simulate(
     seconds_per_step: float = 1e-5,
     workers: int = 1,
     until: str | None = None,
+    report: ProbeReport | None = None,
 ) -> tuple[StudyView, Finish]:
     """Run a study to its end. ``shuffle``: a seed that mixes the order in which units are stored and end.
 
-    ``until``: stop before the first unit of this kind is answered, as if everything else had been done.
+    ``until``: stop before the first unit of this kind is answered, as if everything else had been done. ``report``: what the probe
+    says.
     """
     rng = np.random.default_rng(shuffle)
     units: list[UnitView] = []
@@ -145,7 +147,7 @@ def simulate(
         chosen = waiting[0] if shuffle is None else int(rng.choice(waiting))
         unit = units[chosen].spec
         seconds = seconds_per_step * unit.horizon * max(1, len(unit.trials))
-        result = answer(unit, truth, noise, full, seconds)
+        result = answer(unit, truth, noise, full, seconds, report)
         units = [*units[:chosen], UnitView(spec=unit, state=UnitState.DONE, result=result), *units[chosen + 1 :]]
         if shuffle is not None:
             units = [units[i] for i in rng.permutation(len(units))]

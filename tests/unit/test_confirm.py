@@ -79,8 +79,10 @@ def test_confirmation_seeds_are_fresh_and_shared_by_all_on_every_fold() -> None:
     assert all(u.spec.split == "test" for u in view.units if u.spec.kind == "confirm")
 
 
-def test_a_split_of_the_persons_own_is_confirmed_on_it_with_more_seeds() -> None:
-    view, _ = simulate(spec(training={"test_fraction": 0.3}), TRUTH)
+@pytest.mark.parametrize(("training", "folds"), [({"test_fraction": 0.3}, None), ({}, 1)], ids=["spec", "data"])
+def test_a_split_of_the_persons_own_is_confirmed_on_it_with_more_seeds(training: dict, folds: int | None) -> None:
+    view, _ = simulate(spec(training=training), TRUTH, report=probe_report(folds=folds))
+    assert {u.spec.fold for u in view.units if u.spec.kind == "screen"} == {None}
     units = [u.spec for u in view.units if u.spec.kind == "confirm"]
     assert {u.fold for u in units} == {None}
     assert len({t.seed for u in units if u.rung == 0 for t in u.trials}) == 5

@@ -160,7 +160,7 @@ def test_broken_data_fail_in_a_unit_and_nowhere_else(
     assert loop.turn()
     error = studies.get_study(database, study_id).error
     assert error is not None
-    assert (error.code, error.message) == ("too_few_rows", "unit a0: /dataset: only three rows")
+    assert (error.code, error.message) == ("too_few_rows", "/dataset: only three rows")
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("CUDA"), DatabaseUnavailable("away", "gone")])
