@@ -301,3 +301,20 @@ def test_a_gain_is_measured_the_same_way_below_zero() -> None:
     assert torch_fires(losses, 0.1) == [1.0] * 4
     assert fires([0.5, -0.01, -0.0105, 0.0], 0.1) == pytest.approx([1, 1, 0.1, 0.01])
     assert fires([-torch.inf, -1.0], 0.1) == pytest.approx([1, 0.1])
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_rprop_looks_at_the_rate_once_as_torchs(name: str) -> None:
+    """Whatever a schedule does later; every Δ starts at the rate of the first step, a warm-up's too."""
+    ends = []
+    for make in (lambda p: build_optimizer("rprop", [p], lr=0.03), lambda p: torch.optim.Rprop([p], lr=0.03)):
+        p = weight()
+        optimizer = make(p)
+        scheduler = build_scheduler(optimizer, {"name": name}, 12)
+        g = torch.Generator().manual_seed(0)
+        for _ in range(12):
+            p.grad = torch.randn(p.shape, generator=g)
+            optimizer.step()
+            scheduler.step()
+        ends.append(p.detach())
+    torch.testing.assert_close(*ends, rtol=0, atol=1e-7)
