@@ -33,18 +33,14 @@ def from_torch(method: str, saved: Mapping[str, Any], defaults: Mapping[str, Any
     twin = OPTIMIZERS[method].torch
     keys = _BESIDES.get(method) if twin is None else twin.state
     if keys is None:
-        message = (
-            f"this state does not say which method saved it, as ours do, and no class of torch.optim keeps what {method} does"
-        )
+        message = f"this state does not say which method saved it, as ours do, and no class of torch.optim keeps what {method} does"
         raise SpecError(message, code="other_method")
     pairs = {} if twin is None else twin.pairs
     groups = [_group(method, _unpaired(method, group, pairs), defaults) for group in saved["param_groups"]]
     return {"state": {i: _entry(method, keys, own) for i, own in saved["state"].items()}, "param_groups": groups}
 
 
-def _unpaired(
-    method: str, group: Mapping[str, Any], pairs: Mapping[str, tuple[str, str]]
-) -> Mapping[str, Any]:
+def _unpaired(method: str, group: Mapping[str, Any], pairs: Mapping[str, tuple[str, str]]) -> Mapping[str, Any]:
     """``group`` with arguments that are two hyperparameters as these; betas stay together, as in our groups."""
     found = dict(group)
     for argument, names in pairs.items():
@@ -63,7 +59,9 @@ def _group(method: str, group: Mapping[str, Any], defaults: Mapping[str, Any]) -
             )
     for (name, key), value in _FIXED.items():
         if name == method and group.get(key, value) != value:
-            raise SpecError(f"this state was saved with {key}={group[key]!r}, which {method} is not", code="other_method")
+            raise SpecError(
+                f"this state was saved with {key}={group[key]!r}, which {method} is not", code="other_method"
+            )
     kept = {
         key: value for key, value in group.items() if key in defaults or key in ("params", "param_names", "initial_lr")
     }

@@ -42,7 +42,9 @@ def test_whatever_writes_into_a_weight_is_seen_by_autograd(method: Method, dtype
         assert all(moved(optimizer, weights, act))
 
 
-@pytest.mark.parametrize("name", ["sgd", "momentum", "nesterov", "adagrad", "adam", "adamw", "amsgrad", "lookahead(adamw)"])
+@pytest.mark.parametrize(
+    "name", ["sgd", "momentum", "nesterov", "adagrad", "adam", "adamw", "amsgrad", "lookahead(adamw)"]
+)
 def test_a_loss_from_before_a_step_is_refused_as_by_torchs_own(name: str) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
