@@ -19,6 +19,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    __version__: str
     from optim_core.spec.errors import SpecError
     from optim_core.spec.optimizers import OptimizerInfo, find_optimizer, list_optimizers
     from optim_core.spec.schedules import ScheduleInfo, find_schedule, list_schedules
@@ -56,11 +57,29 @@ _HOMES = {
     "transforms.torch_adapter": ("build_optimizer",),
 }
 
+# ``optim_core`` is part of either distribution.
+_DISTRIBUTIONS = ("whichopt-optim", "whichopt")
+
+
+def _version() -> str:
+    from importlib import metadata
+
+    for name in _DISTRIBUTIONS:
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return "unknown"
+
+
 # Hidden from type checkers, or every misspelt name would pass.
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
         """A name of ``__all__``, loaded now (PEP 562)."""
+        if name == "__version__":
+            globals()[name] = _version()
+            return globals()[name]
         for home, names in _HOMES.items():
             if name in names:
                 value = getattr(import_module(f"{__name__}.{home}"), name)

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import wraps
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import torch
 
 from optim_core.spec.errors import SpecError
 from optim_core.spec.names import unknown_name
 from optim_core.spec.optimizers import OPTIMIZERS, unwrap
+from optim_core.spec.techniques import TECHNIQUES
 
 # Entries of a param group that are no hyperparameters.
 METHOD = "method"
 NAMES = "param_names"
+# The weights' places in the order in which they were given to the optimizer.
+PLACES = "places"
+_MOST_SHOWN = 12
 # What a param group may say besides hyperparameters: ours, torch's, what torch's schedulers write there, and timm's.
 _OF_GROUPS = (
-    "params", "betas", "role", "places", "maximize", "base_lr", "name", METHOD, NAMES, "differentiable",
+    "params", "betas", "role", PLACES, "maximize", "base_lr", "name", METHOD, NAMES, "differentiable",
     "initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum", "swa_lr", "lr_scale",
 )  # fmt: skip
 # torch's argument → the method that it makes.
@@ -27,7 +31,19 @@ _METHODS = {
     ("adamw", "amsgrad"): "amsgrad",
     ("adam", "amsgrad"): "amsgrad",
 }
+_KERNELS = "; there is nothing to choose: torch's fused and multi-tensor kernels are used wherever they fit"
+_WARMUP = (
+    '; warm-up belongs to the schedule: build_scheduler(optimizer, {"name": …, "warmup_fraction": …}, total_steps)'
+)
+_CLIPPING = '; that is the technique clip_norm: techniques={"clip_norm": …}'
+# What others take as an argument of the optimizer → where it is here.
+_ELSEWHERE = {
+    **dict.fromkeys(("foreach", "fused"), _KERNELS),
+    **dict.fromkeys(("warmup", "warmup_steps", "num_warmup_steps", "warmup_fraction"), _WARMUP),
+    **dict.fromkeys(("max_grad_norm", "grad_clip", "gradient_clipping"), _CLIPPING),
+}
 Method = TypeVar("Method", bound=Callable[..., Any])
+Loss = TypeVar("Loss")
 
 
 def never_compiled(method: Method) -> Method:
@@ -54,10 +70,22 @@ def weights_in(group: Mapping[str, Any]) -> Any:
     return group["params"]
 
 
-def method_of(name: str, key: str) -> str:
-    """What torch has as an argument of another method may be a method here: the end of a message, or nothing."""
-    method = _METHODS.get((name, key))
-    return f"; that is the method {method!r}" if method else ""
+def what_it_is(name: str, key: str) -> str:
+    """The end of a message about ``key``, which is no hyperparameter of method ``name``: what it is here, or nothing."""
+    if method := _METHODS.get((name, key)):
+        return f"; that is the method {method!r}"
+    if key in TECHNIQUES:
+        return f'; that is a technique: techniques={{"{key}": …}}'
+    if "warmup_steps" in OPTIMIZERS[name].defaults() and _ELSEWHERE.get(key) == _WARMUP:
+        # Schedule-free methods have a warm-up of their own.
+        return ""
+    return _ELSEWHERE.get(key, "")
+
+
+def _named(group: Mapping[str, Any]) -> str:
+    names = group.get(NAMES, ())
+    more = f" and {len(names) - _MOST_SHOWN} more" if len(names) > _MOST_SHOWN else ""
+    return f" in {', '.join(names[:_MOST_SHOWN])}{more}" if names else ""
 
 
 class NamedOptimizer(torch.optim.Optimizer):
@@ -71,6 +99,16 @@ class NamedOptimizer(torch.optim.Optimizer):
         """The catalogue's name."""
         return self.defaults[METHOD]
 
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], Loss]) -> Loss: ...
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        """One update of all weights. ``closure``: evaluates the loss and its gradients, and gives the loss back."""
+        raise NotImplementedError
+
     def eval(self) -> None:
         """Put the point that counts into the weights, for evaluation or saving. Nothing happens where it is the trained one."""
 
@@ -80,8 +118,8 @@ class NamedOptimizer(torch.optim.Optimizer):
     def __repr__(self) -> str:
         lines = [f"{self.method} ("]
         for i, group in enumerate(self.param_groups):
-            lines.append(f"Parameter Group {i}: {sum(p.numel() for p in group['params'])} numbers")
-            hidden = ("params", NAMES, METHOD, "differentiable")
+            lines.append(f"Parameter Group {i}: {sum(p.numel() for p in group['params'])} numbers{_named(group)}")
+            hidden = ("params", NAMES, PLACES, METHOD, "differentiable")
             lines += [f"    {key}: {group[key]}" for key in sorted(group) if key not in hidden]
         return "\n".join([*lines, ")"])
 
@@ -101,7 +139,7 @@ class NamedOptimizer(torch.optim.Optimizer):
         for key in group:
             if key not in known:
                 message = (
-                    f"{self.method}: param group: {unknown_name('entry', key, known)}{method_of(self.method, key)}"
+                    f"{self.method}: param group: {unknown_name('entry', key, known)}{what_it_is(self.method, key)}"
                 )
                 raise SpecError(message, code="unknown_field")
 

@@ -24,13 +24,31 @@ _ALSO_CALLED: dict[str, tuple[str, ...]] = {
     "nag": ("nesterov",),
     "adamwschedulefree": ("schedule_free_adamw",),
     "sgdschedulefree": ("schedule_free_sgd",),
+    "radamschedulefree": ("schedule_free_radam",),
+    "adjustlrfn": ("match_rms_adamw",),
     "cosineannealinglr": ("cosine",),
+    "cosineannealing": ("cosine",),
     "cosineannealingwarmrestarts": ("sgdr",),
+    "cosinewithrestarts": ("sgdr",),
+    "linearschedulewithwarmup": ("linear",),
+    "cosineschedulewithwarmup": ("cosine",),
+    "constantwithwarmup": ("constant",),
+    "cosinewithminlr": ("cosine",),
+    "warmupstabledecay": ("wsd",),
+    "noam": ("inverse_sqrt",),
     "cycliclr": ("triangular",),
     "plateau": ("reduce_on_plateau",),
     "warmup": ("warmup_fraction",),
+    "warmupsteps": ("warmup_fraction",),
+    "numwarmupsteps": ("warmup_fraction",),
     "gradclip": ("clip_norm", "clip_value"),
 }
+# Methods of their own that have no row: the most similar name would be that of another one.
+_OTHER_METHODS = frozenset(
+    "a2grad adago adai adalite adalomo adamod adamuon adanorm adapnm adasmooth adashift adatam aggmo avagrad bsam demo "
+    "diffgrad dualadam emo exadam fadam fromage galore galoreadafactor galoreadamw gsam kate lomo looksam msvag orthograd "
+    "padam pnm qhadam qhm scion sgdp sm3 spam srmm stablespam tam vsgd wsam yogi".split()
+)
 # Below this share of common letters two names mean different things: foreach is no tolerance.
 _ALIKE = 0.65
 _LONGEST_SHOWN = 80
@@ -45,7 +63,8 @@ def find_row(what: str, name: object, rows: Mapping[str, Row]) -> Row:
 
 def unknown_name(what: str, name: object, known: Iterable[str]) -> str:
     """One line for a name that is not among ``known``: ``unknown optimizer 'AdamW'; did you mean 'adamw'?``."""
-    return f"unknown {what} {_shown(name)}{did_you_mean(name, known)}"
+    hint = "" if what == "optimizer" and _letters(str(name)) in _OTHER_METHODS else did_you_mean(name, known)
+    return f"unknown {what} {_shown(name)}{hint}"
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from optim_core.spec.errors import SpecError
 from optim_core.spec.names import find_row, unknown_name
+from optim_core.spec.numbers import plain_number
 
 
 @dataclass(frozen=True)
@@ -301,10 +302,12 @@ def complete_schedule(schedule: Mapping[str, str | float]) -> dict[str, str | fl
             continue
         if key not in known:
             raise SpecError(f"schedule {row.name}: {unknown_name('parameter', key, known)}", code="unknown_field")
-        if isinstance(value, str) or not known[key].low <= value <= known[key].high:
-            low, high = known[key].low, known[key].high
+        number, low, high = plain_number(value), known[key].low, known[key].high
+        if number is None:
+            raise SpecError(f"schedule {row.name}: {key} must be a number, not {value!r}", code="wrong_type")
+        if not low <= number <= high:
             raise SpecError(f"schedule {row.name}: {key} must lie in [{low:g}, {high:g}]", code="number_out_of_range")
-        if known[key].whole and value != int(value):
+        if known[key].whole and number != int(number):
             raise SpecError(f"schedule {row.name}: {key} must be a whole number", code="number_out_of_range")
-        complete[key] = float(value)
+        complete[key] = number
     return complete

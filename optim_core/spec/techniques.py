@@ -8,6 +8,7 @@ from typing import Literal
 
 from optim_core.spec.errors import SpecError
 from optim_core.spec.names import find_row
+from optim_core.spec.numbers import plain_number
 
 
 @dataclass(frozen=True)
@@ -125,14 +126,27 @@ def find_technique(name: str) -> TechniqueInfo:
 def complete_techniques(techniques: Mapping[str, float]) -> dict[str, float]:
     """The techniques that are on. Raises SpecError for an unknown name, a value out of range, or two averages."""
     found: dict[str, float] = {}
-    for name, value in techniques.items():
-        row = find_row("technique", name, TECHNIQUES)
+    for name, given in techniques.items():
+        row, value = find_row("technique", name, TECHNIQUES), technique_number(name, given)
         if value == 0:
             continue
         if not row.low <= value <= row.high:
             message = f"technique {name} must be 0 (off) or lie in [{row.low:g}, {row.high:g}], not {value:g}"
             raise SpecError(message, code="number_out_of_range")
-        found[name] = float(value)
-    if "ema" in found and "swa" in found:
-        raise SpecError("ema and swa both average the weights; choose one", code="option_not_applicable")
+        found[name] = value
+    check_one_average(found)
     return found
+
+
+def technique_number(name: str, value: object) -> float:
+    """The value of a technique as a float. Raises SpecError for what is no number."""
+    number = plain_number(value)
+    if number is None:
+        raise SpecError(f"technique {name} must be a number, not {value!r}", code="wrong_type")
+    return number
+
+
+def check_one_average(techniques: Mapping[str, float]) -> None:
+    """Raise SpecError for two averages of the weights."""
+    if "ema" in techniques and "swa" in techniques:
+        raise SpecError("ema and swa both average the weights; choose one", code="option_not_applicable")

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from optim_core.minimizers.named_optimizer import method_of
+from optim_core.minimizers.named_optimizer import what_it_is
 from optim_core.spec.errors import SpecError
 from optim_core.spec.names import unknown_name
 from optim_core.spec.optimizers import OPTIMIZERS, Hyperparameter, find_optimizer
+from optim_core.spec.techniques import TECHNIQUES
 
 _PLAIN = {float, int, bool}
 Values = dict[str, float | bool]
@@ -30,6 +31,28 @@ def kept_betas(name: str) -> tuple[str, ...]:
     None where the method has a momentum besides (Muon): that is what is to be cycled.
     """
     return () if "momentum" in OPTIMIZERS[name].defaults() else betas_of(name)
+
+
+def never_read(defaults: Mapping[str, Any]) -> frozenset[str]:
+    """What may be taken for an entry of a param group of this optimizer, and is none: hyperparameters of other methods,
+    techniques that it was built without, betas in the other spelling.
+    """
+    every = {hyper.name for row in OPTIMIZERS.values() for hyper in row.hyperparameters}
+    return frozenset({*every, *TECHNIQUES, "betas", *BETAS} - defaults.keys())
+
+
+def why_never_read(name: str, keys: Iterable[str]) -> str:
+    """What to tell a person who has set ``keys`` in a param group, where nothing reads them."""
+    keys = sorted(keys)
+    kept, own = kept_betas(name), betas_of(name)
+    hint = ""
+    if kept and set(keys) <= {*BETAS}:
+        hint = f": they stand together, as group['betas'] = ({', '.join(kept)})"
+    elif own and not kept and keys == ["betas"]:
+        hint = f": they stand one by one, as group['{own[0]}'] and so on"
+    elif set(keys) <= TECHNIQUES.keys():
+        hint = ": a technique is there from the start, build_optimizer(..., techniques={...})"
+    return f"{name}: a param group holds {', '.join(keys)}, which nothing reads{hint}"
 
 
 def number(value: Any) -> Any:
@@ -63,7 +86,7 @@ def complete_values(name: str, given: Mapping[str, Any]) -> Values:
     for key in plain:
         if key not in known:
             raise SpecError(
-                f"{name}: {unknown_name('hyperparameter', key, known)}{method_of(name, key)}", code="unknown_field"
+                f"{name}: {unknown_name('hyperparameter', key, known)}{what_it_is(name, key)}", code="unknown_field"
             )
     values = {**known, **plain}
     for hyper in row.hyperparameters:

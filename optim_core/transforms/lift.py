@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import increment_version
 
 from optim_core.transforms.arithmetic import Array, zeros_like
 from optim_core.transforms.base import (
@@ -219,6 +220,8 @@ class _Lifted:
             state["sum"][name].add_(initial)
         steps = [torch.tensor(float(t), device=p.device)] * len(p.tensors) if kernel.counts else []
         kernel.step(p.tensors, g.tensors, held, steps, float(hyper["lr"]), float(hyper["weight_decay"]), hyper)
+        # Fused kernels do not say that they have written, and a graph from before the step would use what is there now.
+        increment_version(p.tensors)
 
     def _numbers(self, hyper: Hyper, t: int, state: State, group: int) -> Numbers:
         """The group's numbers; those that are carried on are stored. Of a single run all are floats."""

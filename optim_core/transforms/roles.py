@@ -89,6 +89,9 @@ def roles_of(model: nn.Module, example_input: Any = None, roles: Mapping[str, Ro
 
 def look_at(model: nn.Module, example_input: Any = None, roles: Mapping[str, Role] | None = None) -> Network:
     """All that registration and the example show, as ``roles_of`` takes them. Raises what ``roles_of`` does."""
+    if not isinstance(model, nn.Module):
+        message = f"roles are of a model: give the module itself, not {type(model).__name__}"
+        raise SpecError(message, code="wrong_type")
     uses = None if example_input is None else uses_of(model, example_input)
     weights = registered(model)
     for name, one in weights.items():

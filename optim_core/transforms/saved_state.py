@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from optim_core.minimizers.named_optimizer import METHOD, NAMES, NamedOptimizer
+from optim_core.minimizers.named_optimizer import METHOD, NAMES, PLACES, NamedOptimizer
 from optim_core.spec.errors import SpecError
 from optim_core.spec.optimizers import OPTIMIZERS
 from optim_core.transforms.hyperparameters import one_by_one
@@ -16,8 +16,6 @@ from optim_core.transforms.kept_state import Method
 from optim_core.transforms.techniques import NEUTRAL, techniques_of
 from optim_core.transforms.torch_state import from_torch
 
-# Entry of a param group: the weights' places in the order in which they were given to the optimizer.
-PLACES = "places"
 # Entry of a param group whose optimizer keeps its moments in eight bits.
 STATE_BITS = "state_bits"
 _OF_WEIGHTS = ("params", NAMES, PLACES)

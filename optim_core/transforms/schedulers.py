@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from numbers import Integral
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -23,12 +24,44 @@ class TableScheduler(LRScheduler):
     """lr = initial lr · table[t], t the steps so far; after the table's end its last value.
 
     A param group that is added on the way starts from its own lr as the others did from theirs. ``state_dict`` says where
-    the scheduler stands, not what the schedule is, so it can be loaded into one with more steps.
+    the scheduler stands and the schedule's name, not its numbers, so it can be loaded into one with more steps.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer, table: Sequence[float]) -> None:
-        self.table = list(table)
+    def __init__(self, optimizer: torch.optim.Optimizer, schedule: str, table: Sequence[float]) -> None:
+        self.schedule, self.table = schedule, list(table)
         super().__init__(optimizer)
+
+    def step(self, metrics: float | Tensor | None = None) -> None:  # type: ignore[override]
+        """Once per optimizer step. Raises SpecError for a loss, which only ``reduce_on_plateau`` listens to, where another
+        scheduler was stepped in between, and where a param group was taken away.
+        """
+        if metrics is not None and not isinstance(metrics, int):
+            raise SpecError(f"{self.schedule} takes no loss: call step() alone", code="option_not_applicable")
+        self._check_turn()
+        # torch's own deprecated way to say at which step it is.
+        super().step(metrics)
+
+    def _check_turn(self) -> None:
+        """Raise SpecError where a param group was taken away, and where another scheduler was stepped in between: two in turn
+        write over each other; one after the other they may follow.
+        """
+        if self._is_initial:
+            return
+        if len(self.optimizer.param_groups) < len(self.base_lrs):
+            message = (
+                f"the optimizer has {len(self.optimizer.param_groups)} param groups, and the scheduler was made for "
+                f"{len(self.base_lrs)}: make a scheduler anew, or keep the group without weights"
+            )
+            raise SpecError(message, code="shape_mismatch")
+        turns = self.optimizer.__dict__.setdefault("_turns_of_schedulers", WeakKeyDictionary())
+        last = max(turns.values(), default=0)
+        if turns.get(self, last) != last:
+            message = (
+                f"another scheduler was stepped since {self.schedule} was: both set the same rates, and the last one wins. "
+                "Step one of them, or put them one after the other with torch's SequentialLR"
+            )
+            raise SpecError(message, code="option_not_applicable")
+        turns[self] = last if self in turns else last + 1
 
     def multiplier(self) -> float:
         """Of this step."""
@@ -50,11 +83,16 @@ class TableScheduler(LRScheduler):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """As torch's. Rates that this scheduler has written are corrected; those of an optimizer loaded since stay.
 
-        Raises SpecError for a state of something else, or of an optimizer with more param groups.
+        Raises SpecError for a state of something else or of another schedule, or of an optimizer with more param groups.
         """
         groups = self.optimizer.param_groups
         if not {"base_lrs", "last_epoch"} <= set(state_dict):
             raise SpecError("this is not the state of a scheduler that build_scheduler made", code="wrong_type")
+        # A state of an earlier version does not say.
+        saved = state_dict.get("schedule", self.schedule)
+        if saved != self.schedule:
+            message = f"this state was saved by the schedule {saved}, and the scheduler is {self.schedule}"
+            raise SpecError(message, code="other_schedule")
         if len(state_dict["base_lrs"]) > len(groups):
             message = (
                 f"the scheduler's state has {len(state_dict['base_lrs'])} param groups, the optimizer {len(groups)}"
@@ -80,18 +118,21 @@ class PlateauScheduler(TableScheduler):
     may shrink the factor (``plateau.observe``). Stepped with losses only, it is torch's ReduceLROnPlateau.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer, table: Sequence[float], numbers: Mapping[str, float]) -> None:
+    def __init__(
+        self, optimizer: torch.optim.Optimizer, schedule: str, table: Sequence[float], numbers: Mapping[str, float]
+    ) -> None:
         self.numbers = {key: numbers[key] for key in ("gamma", "patience", "cooldown", "threshold")}
         self.state: dict[str, Any] = {key: float(value) for key, value in plateau.init(1).items()}
-        super().__init__(optimizer, table)
+        super().__init__(optimizer, schedule, table)
 
-    def step(self, loss: float | Tensor | None = None) -> None:  # type: ignore[override]
-        """See the class."""
-        if loss is None:
+    def step(self, metrics: float | Tensor | None = None) -> None:  # type: ignore[override]
+        """See the class. ``metrics``: a loss; the name is that of torch's ReduceLROnPlateau."""
+        if metrics is None:
             super().step()
             return
+        self._check_turn()
         before = {key: torch.tensor([value], dtype=torch.float64) for key, value in self.state.items()}
-        after = plateau.observe(before, torch.tensor([float(loss)], dtype=torch.float64), **self.numbers)
+        after = plateau.observe(before, torch.tensor([float(metrics)], dtype=torch.float64), **self.numbers)
         self.state = {key: float(value) for key, value in after.items()}
         self._write()
 
@@ -136,6 +177,8 @@ def build_scheduler(
     if any("lr" not in group for group in optimizer.param_groups):
         raise SpecError("the optimizer has no learning rate to schedule", code="option_not_applicable")
     table = multipliers(complete, total_steps).tolist()
-    if SCHEDULES[str(complete["name"])].stateful:
-        return PlateauScheduler(optimizer, table, {key: float(v) for key, v in complete.items() if key != "name"})
-    return TableScheduler(optimizer, table)
+    name = str(complete["name"])
+    if SCHEDULES[name].stateful:
+        numbers = {key: float(value) for key, value in complete.items() if key != "name"}
+        return PlateauScheduler(optimizer, name, table, numbers)
+    return TableScheduler(optimizer, name, table)

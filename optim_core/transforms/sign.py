@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from optim_core.transforms.arithmetic import Array, add_, add_product_, clamp_, mix
-from optim_core.transforms.base import Hyper, Numbers, Own, Scalar, where
+from optim_core.transforms.base import Hyper, Numbers, Own, Scalar
 from optim_core.transforms.decay import coupled, decoupled, shrink_, with_l2
 
 
@@ -37,16 +37,15 @@ def signum(p: Array, g: Array, s: Own, n: Mapping[str, Scalar]) -> None:
 def rprop_numbers(hyper: Hyper, t: int) -> Numbers:
     """What a step starts at and its bounds; its growth 1 + tilt·a + lift·a², which is η⁺, 1 and η⁻ at a = 1, 0 and −1; L2.
 
-    A schedule's multiplier, lr/base_lr, acts on every step besides: torch looks at lr once.
+    As in torch the rate is looked at once, at a weight's first step: no schedule matters afterwards.
     """
-    up, down, base = hyper["eta_plus"], hyper["eta_minus"], hyper["base_lr"]
+    up, down = hyper["eta_plus"], hyper["eta_minus"]
     return {
-        "initial": base if t == 1 else 0.0,
+        "initial": hyper["lr"] if t == 1 else 0.0,
         "tilt": (up - down) / 2,
         "lift": (up + down) / 2 - 1,
         "low": hyper["step_min"],
         "high": hyper["step_max"],
-        "down": -where(base > 0, hyper["lr"] / where(base > 0, base, 1.0), 1.0),
         **coupled(hyper),
     }
 
@@ -63,4 +62,4 @@ def rprop(p: Array, g: Array, s: Own, n: Mapping[str, Scalar]) -> None:
     size = s["size"].add_(n["initial"]).mul_(add_(agree * n["tilt"], square, n["lift"]).add_(1.0))
     # square − agree is 2 where the sign has turned.
     s["sign"].copy_(add_product_(sign.clone(), sign, add_(square, agree, -1.0), -0.5))
-    add_product_(p, s["sign"], clamp_(size, n["low"], n["high"]), n["down"])
+    add_product_(p, s["sign"], clamp_(size, n["low"], n["high"]), -1.0)

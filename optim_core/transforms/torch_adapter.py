@@ -12,7 +12,7 @@ from optim_core.minimizers.named_optimizer import NamedOptimizer, weights_in
 from optim_core.minimizers.torch_face import MinimizerOptimizer
 from optim_core.spec.errors import SpecError
 from optim_core.spec.optimizers import OPTIMIZERS, Role
-from optim_core.spec.techniques import complete_techniques
+from optim_core.spec.techniques import check_one_average, complete_techniques, technique_number
 from optim_core.transforms.doubt import doubtful
 from optim_core.transforms.eight_bit import beside_moments
 from optim_core.transforms.groups import LAYER_RATES
@@ -169,12 +169,23 @@ def _check_eight_bits(name: str, state_bits: int, weights: list[Tensor]) -> None
         raise SpecError("moments of complex weights are not kept in eight bits", code="complex_weights")
 
 
+def _first_step(value: object) -> float:
+    """``swa``: the step after which averaging starts, 0 where it is off."""
+    step = technique_number("swa", value)
+    if not (step >= 0 and step == step // 1):
+        message = f"swa is here the step after which averaging starts, a whole number from 1, or 0 (off), not {value!r}"
+        raise SpecError(message, code="number_out_of_range")
+    return step
+
+
 def _check_techniques(name: str, techniques: Mapping[str, float]) -> dict[str, float]:
     if not isinstance(techniques, Mapping):
         message = f'techniques are a mapping, as {{"ema": 0.99}}, not {type(techniques).__name__}'
         raise SpecError(message, code="wrong_type")
-    steps = {key: float(value) for key, value in techniques.items() if key == "swa" and value > 0}
+    steps = {"swa": _first_step(techniques["swa"])} if "swa" in techniques else {}
+    steps = {key: value for key, value in steps.items() if value}
     rest = complete_techniques({key: value for key, value in techniques.items() if key != "swa"})
+    check_one_average({**rest, **steps})
     for key in rest:
         if key not in NEUTRAL and key not in LAYER_RATES:
             raise SpecError(f"technique {key} is not part of an optimizer", code="option_not_applicable")

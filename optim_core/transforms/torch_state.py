@@ -18,6 +18,11 @@ _SWITCHES = {
     "dampening": set(),
     "decoupled_weight_decay": {"adamw"},
 }
+# Numbers of a rule that are fixed here: (method, torch's argument) → the only value that can be taken over.
+_FIXED = {("adafactor", "beta2_decay"): -0.8, ("adafactor", "eps1"): None}
+# No twin, as its answer lies in its state only; that state is ours all the same. What it works out from steps is left.
+_BESIDES = {"asgd": {"ax": "average"}}
+_WORKED_OUT = {"asgd": {"eta", "mu"}}
 
 
 def from_torch(method: str, saved: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -26,12 +31,24 @@ def from_torch(method: str, saved: Mapping[str, Any], defaults: Mapping[str, Any
     Raises SpecError where it is not that class's, or with switches that make it another method.
     """
     twin = OPTIMIZERS[method].torch
-    if twin is None or twin.state is None:
-        raise SpecError(
-            f"this state does not say which method saved it, and torch has no {method}", code="other_method"
-        )
-    groups = [_group(method, group, defaults) for group in saved["param_groups"]]
-    return {"state": {i: _entry(method, twin.state, own) for i, own in saved["state"].items()}, "param_groups": groups}
+    keys = _BESIDES.get(method) if twin is None else twin.state
+    if keys is None:
+        message = f"this state does not say which method saved it, as ours do, and no class of torch.optim keeps what {method} does"
+        raise SpecError(message, code="other_method")
+    pairs = {} if twin is None else twin.pairs
+    groups = [_group(method, _unpaired(method, group, pairs), defaults) for group in saved["param_groups"]]
+    return {"state": {i: _entry(method, keys, own) for i, own in saved["state"].items()}, "param_groups": groups}
+
+
+def _unpaired(method: str, group: Mapping[str, Any], pairs: Mapping[str, tuple[str, str]]) -> Mapping[str, Any]:
+    """``group`` with arguments that are two hyperparameters as these; betas stay together, as in our groups."""
+    found = dict(group)
+    for argument, names in pairs.items():
+        if argument != "betas" and argument in found:
+            found |= zip(names, found.pop(argument), strict=True)
+    if method == "adafactor" and isinstance(found.get("eps"), tuple | list):
+        found["eps1"], found["eps"] = found["eps"]
+    return found
 
 
 def _group(method: str, group: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -39,6 +56,11 @@ def _group(method: str, group: Mapping[str, Any], defaults: Mapping[str, Any]) -
         if switch in group and bool(group[switch]) != (method in methods):
             raise SpecError(
                 f"this state was saved with {switch}={group[switch]!r}, which {method} is not", code="other_method"
+            )
+    for (name, key), value in _FIXED.items():
+        if name == method and group.get(key, value) != value:
+            raise SpecError(
+                f"this state was saved with {key}={group[key]!r}, which {method} is not", code="other_method"
             )
     kept = {
         key: value for key, value in group.items() if key in defaults or key in ("params", "param_names", "initial_lr")
@@ -48,7 +70,7 @@ def _group(method: str, group: Mapping[str, Any], defaults: Mapping[str, Any]) -
 
 def _entry(method: str, keys: Mapping[str, str], own: Mapping[str, Any]) -> dict[str, Any]:
     present = {key: value for key, value in own.items() if value is not None}
-    strange = present.keys() - keys.keys() - {STEP}
+    strange = present.keys() - keys.keys() - {STEP} - _WORKED_OUT.get(method, set())
     if strange:
         raise SpecError(
             f"this state holds {', '.join(sorted(strange))}, which {method} does not keep", code="other_method"
@@ -57,4 +79,7 @@ def _entry(method: str, keys: Mapping[str, str], own: Mapping[str, Any]) -> dict
     taken = float(present.pop(STEP, 1.0 if present else 0.0))
     if taken == 0:
         return {}
-    return {keys[key]: value for key, value in present.items()} | {STEP: torch.tensor(taken)}
+    if method == "rprop" and "prev" in present:
+        # The last gradient, of which the rule looks at the sign.
+        present["prev"] = torch.sign(present["prev"])
+    return {keys[key]: value for key, value in present.items() if key in keys} | {STEP: torch.tensor(taken)}

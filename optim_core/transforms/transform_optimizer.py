@@ -11,17 +11,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from optim_core.minimizers.named_optimizer import METHOD, NamedOptimizer, never_compiled, weights_in
+from optim_core.minimizers.named_optimizer import METHOD, PLACES, NamedOptimizer, never_compiled, weights_in
 from optim_core.spec.errors import SpecError
 from optim_core.transforms import torch_private as private
 from optim_core.transforms.arena import Arena, Member
 from optim_core.transforms.base import Hyper
 from optim_core.transforms.complex_weights import check_complex
-from optim_core.transforms.hyperparameters import group_values, kept_betas, number
+from optim_core.transforms.hyperparameters import group_values, kept_betas, never_read, number, why_never_read
 from optim_core.transforms.kept_state import STEP, TRAINED
 from optim_core.transforms.registry import build_transform
 from optim_core.transforms.roles import check_role
-from optim_core.transforms.saved_state import PLACES, STATE_BITS, fitted, loaded
+from optim_core.transforms.saved_state import STATE_BITS, fitted, loaded
 from optim_core.transforms.techniques import techniques_of
 
 _NOT_HYPER = {METHOD, STATE_BITS, "differentiable", "betas"}
@@ -75,6 +75,10 @@ class TransformOptimizer(NamedOptimizer):
     def _read(self) -> Callable[[dict[str, Any]], tuple[Any, ...]]:
         names = itemgetter(*self._hyper_names)
         return (lambda group: (*names(group), group["betas"])) if self._betas else lambda group: (*names(group), ())
+
+    @cached_property
+    def _never_read(self) -> frozenset[str]:
+        return never_read(self.defaults)
 
     @cached_property
     def _betas(self) -> tuple[str, ...]:
@@ -181,8 +185,12 @@ class TransformOptimizer(NamedOptimizer):
 
     def _hypers(self) -> tuple[list[Hyper], list[int]]:
         """Every set of hyperparameters that a group has, and for each group which: groups that agree in everything are
-        updated as one.
+        updated as one. Raises SpecError for what somebody has set in a group and nothing reads.
         """
+        for group in self.param_groups:
+            if not self._never_read.isdisjoint(group):
+                message = why_never_read(self.method, self._never_read & group.keys())
+                raise SpecError(message, code="unknown_field")
         given = list(map(self._read, self.param_groups))
         if given != self._given:
             rows = [tuple(map(number, (*row[:-1], *row[-1]))) for row in given]

@@ -144,7 +144,7 @@ def test_a_rate_that_is_a_tensor_stays_one() -> None:
     scheduler = build_scheduler(optimizer, {"name": "reduce_on_plateau", "patience": 0.0}, T)
     held = optimizer.param_groups[0]["lr"]
     for loss in (1.0, torch.tensor(1.0)):
-        scheduler.step(loss)  # type: ignore[arg-type]
+        scheduler.step(loss)
     # A captured graph holds on to it.
     assert optimizer.param_groups[0]["lr"] is held
     assert float(held) == pytest.approx(0.01)
@@ -188,7 +188,7 @@ def test_a_plateau_after_a_warm_up_of_torchs() -> None:
     both = theirs.SequentialLR(optimizer, [warm, late], [2])
     assert go(optimizer, both, 3) == [[0.05], [pytest.approx(0.075)], [0.1]]
     for loss in (1.0, 2.0):
-        late.step(loss)  # type: ignore[arg-type]
+        late.step(loss)
     assert rates(optimizer) == [pytest.approx(0.01)]
 
 
@@ -301,3 +301,71 @@ def test_a_gain_is_measured_the_same_way_below_zero() -> None:
     assert torch_fires(losses, 0.1) == [1.0] * 4
     assert fires([0.5, -0.01, -0.0105, 0.0], 0.1) == pytest.approx([1, 1, 0.1, 0.01])
     assert fires([-torch.inf, -1.0], 0.1) == pytest.approx([1, 0.1])
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_rprop_looks_at_the_rate_once_as_torchs(name: str) -> None:
+    """Whatever a schedule does later; every Δ starts at the rate of the first step, a warm-up's too."""
+    ends = []
+    for make in (lambda p: build_optimizer("rprop", [p], lr=0.03), lambda p: torch.optim.Rprop([p], lr=0.03)):
+        p = weight()
+        optimizer = make(p)
+        scheduler = build_scheduler(optimizer, {"name": name}, 12)
+        g = torch.Generator().manual_seed(0)
+        for _ in range(12):
+            p.grad = torch.randn(p.shape, generator=g)
+            optimizer.step()
+            scheduler.step()
+        ends.append(p.detach())
+    torch.testing.assert_close(*ends, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("names", [("cosine", "linear"), ("cosine", "reduce_on_plateau")])
+def test_two_schedulers_in_turn_are_refused_as_the_last_would_win(names: tuple[str, str]) -> None:
+    optimizer = build_optimizer("lion", [("p", weight())], lr=0.1)
+    first, second = (build_scheduler(optimizer, {"name": name}, T) for name in names)
+    optimizer.step()
+    first.step()
+    second.step()
+    with pytest.raises(SpecError, match=r"another scheduler was stepped since cosine was.*SequentialLR"):
+        first.step()
+    assert first.last_epoch == 1
+    second.step()
+    chained = theirs.ChainedScheduler([build_scheduler(optimizer, {"name": name}, T) for name in names])
+    chained.step()
+    with pytest.raises(SpecError, match="another scheduler was stepped"):
+        chained.step()
+    copied, alone = copy.deepcopy((optimizer, second))
+    alone.step()
+    assert len(pickle.dumps(copied)) > 0
+
+
+def test_a_state_is_of_one_schedule_with_any_number_of_steps() -> None:
+    optimizer, scheduler = pair({"name": "cosine"})
+    go(optimizer, scheduler, 3)
+    with pytest.raises(SpecError, match="saved by the schedule cosine, and the scheduler is linear"):
+        pair({"name": "linear"})[1].load_state_dict(scheduler.state_dict())
+    longer = build_scheduler(optimizer, {"name": "cosine"}, 2 * T)
+    longer.load_state_dict(scheduler.state_dict())
+    assert longer.last_epoch == 3
+    earlier = {key: value for key, value in scheduler.state_dict().items() if key != "schedule"}
+    pair({"name": "linear"})[1].load_state_dict(earlier)
+
+
+def test_a_group_taken_away_is_told_and_nothing_moves() -> None:
+    optimizer, scheduler = pair({"name": "cosine"})
+    optimizer.add_param_group({"params": [weight()]})
+    go(optimizer, scheduler, 2)
+    rate = rates(optimizer)[1]
+    del optimizer.param_groups[0]
+    with pytest.raises(SpecError, match="has 1 param groups, and the scheduler was made for 2"):
+        scheduler.step()
+    assert (rates(optimizer), scheduler.last_epoch) == ([rate], 2)
+
+
+def test_a_loss_may_be_named_as_in_torch() -> None:
+    by_name, by_place = pair(PLATEAU), pair(PLATEAU)
+    for loss in (1.0, 1.0, 1.0):
+        by_name[1].step(metrics=loss)
+        by_place[1].step(loss)
+    assert rates(by_name[0]) == rates(by_place[0]) == [pytest.approx(0.1 * 0.25 * 0.01)]

@@ -14,6 +14,8 @@ from torch.optim.swa_utils import SWALR
 from optim_core.spec.errors import SpecError
 from optim_core.spec.optimizers import OPTIMIZERS, find_optimizer
 from optim_core.spec.techniques import TECHNIQUES
+from optim_core.transforms.hyperparameters import betas_of
+from optim_core.transforms.roles import roles_of
 from optim_core.transforms.techniques import NEUTRAL
 from optim_core.transforms.torch_adapter import build_optimizer, build_scheduler
 
@@ -160,12 +162,49 @@ HOSTILE: list[tuple[Callable[..., Any], str]] = [
     (lambda b, s: s(b("adamw", [P]), {"name": "cosine"}, "10"), "whole number, not '10'"),
     (lambda b, s: s(b("adamw", [P]), {"name": "cosine"}, 10**9), "at most 10000000"),
     (lambda b, s: s(b("adamw", [P]), {"name": "cosine", "warmup": 0.1}, 10), "did you mean 'warmup_fraction'"),
+    *[
+        (lambda b, s, k=key, v=value: b("adamw", network(), techniques={k: v}), f"technique {key} must be a number")
+        for key, value in (
+            ("ema", None),
+            ("ema", "a"),
+            ("clip_norm", "1"),
+            ("swa", "5"),
+            ("agc", [1]),
+            ("swa", torch.ones(2)),
+        )
+    ],
+    *[
+        (lambda b, s, v=value: b("adamw", network(), techniques={"swa": v}), "swa is here the step after which")
+        for value in (-1, 0.5, float("nan"), float("inf"))
+    ],
+    (lambda b, s: b("adamw", network(), techniques={"clip_norm": float("nan")}), "must be 0 .off. or lie in"),
+    (lambda b, s: b("adamw", network(), techniques={"ema": 0.9, "swa": 3}), "both average the weights"),
+    *[
+        (lambda b, s, v=value: s(b("adamw", [P]), {"name": "cosine", "warmup_fraction": v}, 10), "must be a number")
+        for value in (None, [1], "a", torch.ones(2))
+    ],
+    (lambda b, s: s(b("adamw", [P]), {"name": None}, 10), "unknown schedule"),
+    (lambda b, s: s(b("adamw", [P]), {"name": "cosine"}, 10).step(0.3), "cosine takes no loss"),
+    (lambda b, s: s(b("adamw", [P]), {"name": "cosine", "warmup_steps": 3}, 10), "did you mean 'warmup_fraction'"),
+    (lambda b, s: s(b("adamw", [P]), {"name": "cosine_with_restarts"}, 10), "did you mean 'sgdr'"),
+    (lambda b, s: roles_of(None), "roles are of a model"),  # type: ignore[arg-type]
+    (lambda b, s: roles_of(network().parameters()), "roles are of a model"),  # type: ignore[arg-type]
+    (lambda b, s: b("adamw", network(), clip_norm=1.0), 'that is a technique: techniques={"clip_norm": …}'),
+    (lambda b, s: b("lbfgs", network(), ema=0.9), 'that is a technique: techniques={"ema": …}'),
+    (lambda b, s: b("adamw", [P]).add_param_group({"params": [Q], "agc": 0.1}), "that is a technique"),
+    (lambda b, s: b("adamw", network(), foreach=True), "fused and multi-tensor kernels are used wherever they fit"),
+    (lambda b, s: b("adamw", network(), warmup_steps=9), "warm-up belongs to the schedule"),
+    (lambda b, s: b("schedule_free_adamw", network(), warmup=9), "did you mean 'warmup_steps'[?]$"),
+    (lambda b, s: b("muon", network(), adjust_lr_fn="original"), "did you mean 'match_rms_adamw'"),
+    (lambda b, s: b("GaLoreAdamW", network()), "unknown optimizer 'GaLoreAdamW'$"),
+    (lambda b, s: b("diffgrad", network()), "unknown optimizer 'diffgrad'$"),
+    (lambda b, s: b("RAdamScheduleFree", network()), "did you mean 'schedule_free_radam'"),
     (lambda b, s: find_optimizer(3), "by its name"),  # type: ignore[arg-type]
     (lambda b, s: b("lbfgs", [P]).step(lambda: None), "the closure returned None"),
 ]
 
 
-@pytest.mark.parametrize(("call", "words"), HOSTILE, ids=[words for _, words in HOSTILE])
+@pytest.mark.parametrize(("call", "words"), HOSTILE)
 def test_what_makes_no_sense_is_refused_with_what_does(call: Callable[..., Any], words: str) -> None:
     with pytest.raises(SpecError, match=words):
         call(build_optimizer, build_scheduler)
@@ -195,3 +234,36 @@ def test_a_group_that_schedulers_wrote_into_is_taken_over_and_loaded(schedule: C
         kept = build_optimizer("adamw", [{**own, "params": fresh, "name": "late"}], techniques=techniques)
         assert {**kept.param_groups[0], "name": 0}.items() >= {**own, "name": 0}.items()
         stepped(kept)
+
+
+# What nothing reads would be lost without a word, also when it is set on the way.
+@pytest.mark.parametrize(
+    ("name", "key", "words"),
+    [
+        ("adamw", "beta1", "they stand together, as group..betas.. = .beta1, beta2."),
+        ("lion", "beta2", "they stand together"),
+        ("muon", "betas", "they stand one by one, as group..beta1.."),
+        ("sgd", "betas", "which nothing reads"),
+        ("sgd", "momentum", "which nothing reads"),
+        ("adamw", "clip_norm", "a technique is there from the start"),
+    ],
+)
+def test_what_is_set_in_a_group_and_read_by_nothing_is_refused_at_the_step(name: str, key: str, words: str) -> None:
+    model = network()
+    optimizer = build_optimizer(name, model)
+    stepped(optimizer)
+    before = nn.utils.parameters_to_vector(model.parameters()).detach()
+    optimizer.param_groups[0][key] = (0.5, 0.6) if key == "betas" else 0.5
+    with pytest.raises(SpecError, match=f"{name}: a param group holds {key}, .*{words}"):
+        stepped(optimizer)
+    assert torch.equal(nn.utils.parameters_to_vector(model.parameters()), before)
+    del optimizer.param_groups[0][key]
+    stepped(optimizer)
+
+
+@pytest.mark.parametrize("name", [n for n, row in OPTIMIZERS.items() if row.kind == "gradient"])
+def test_what_a_group_says_itself_is_read(name: str) -> None:
+    """Both spellings where a group is given, one of them afterwards."""
+    optimizer = build_optimizer(name, [{"params": [nn.Parameter(torch.ones(2))]}], techniques={"clip_norm": 1.0})
+    stepped(optimizer)
+    assert ("betas" in optimizer.param_groups[0]) != ("beta1" in optimizer.param_groups[0]) or not betas_of(name)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.distributed.checkpoint import state_dict as checkpoints
 
 from optim_core.spec.errors import SpecError
-from optim_core.spec.optimizers import OPTIMIZERS
+from optim_core.spec.optimizers import OPTIMIZERS, unwrap
 from optim_core.transforms.torch_adapter import build_optimizer
 
 GRADIENT = [name for name, row in OPTIMIZERS.items() if row.kind == "gradient"]
@@ -233,6 +233,9 @@ TORCHS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adamax": lambda p: torch.optim.Adamax(p, lr=0.02),
     "nadam": lambda p: torch.optim.NAdam(p, lr=0.02),
     "radam": lambda p: torch.optim.RAdam(p, lr=0.02),
+    "rprop": lambda p: torch.optim.Rprop(p, lr=0.02, etas=(0.4, 1.3), step_sizes=(1e-5, 0.1)),
+    "adafactor": lambda p: torch.optim.Adafactor(p, lr=0.02, eps=(None, 2e-3), d=1.5, weight_decay=0.1),
+    "asgd": lambda p: torch.optim.ASGD(p, lr=0.02, lambd=0.01, t0=2),
 }
 
 
@@ -258,7 +261,10 @@ def test_what_torchs_own_class_saved_goes_on_as_there(name: str, by: str) -> Non
         ("momentum", "nesterov", "nesterov=True"),
         ("sgd", "momentum", "momentum_buffer"),
         ("adam", "adamax", "exp_inf"),
-        ("lion", "adamw", "torch has no lion"),
+        ("lion", "adamw", "no class of torch.optim keeps what lion does"),
+        ("nadamw", "nadam", "no class of torch.optim keeps what nadamw does"),
+        ("muon", "momentum", "no class of torch.optim keeps what muon does"),
+        ("rprop", "adam", "exp_avg, exp_avg_sq, which rprop does not keep"),
     ],
 )
 def test_the_state_of_another_class_of_torch_is_refused(name: str, saved_by: str, words: str) -> None:
@@ -267,6 +273,27 @@ def test_the_state_of_another_class_of_torch_is_refused(name: str, saved_by: str
     go(model, theirs, 1)
     with pytest.raises(SpecError, match=words):
         build_optimizer(name, network()).load_state_dict(theirs.state_dict())
+
+
+def test_every_twin_in_torch_hands_over_its_state() -> None:
+    twins = {name for name, row in OPTIMIZERS.items() if row.torch is not None and unwrap(name) is None}
+    assert twins <= TORCHS.keys()
+    model = network()
+    theirs = torch.optim.Adafactor(model.parameters(), beta2_decay=-0.7)
+    go(model, theirs, 1)
+    with pytest.raises(SpecError, match=r"beta2_decay=-0.7"):
+        build_optimizer("adafactor", network()).load_state_dict(theirs.state_dict())
+
+
+def test_the_mean_that_torchs_class_only_keeps_is_the_answer_here() -> None:
+    model = network()
+    theirs = TORCHS["asgd"](model.parameters())
+    go(model, theirs, 6)
+    ours = build_optimizer("asgd", model.parameters())
+    ours.load_state_dict(theirs.state_dict())
+    ours.eval()
+    for p in model.parameters():
+        assert torch.equal(p, theirs.state[p]["ax"])
 
 
 @pytest.mark.parametrize("flat_keys", [False, True])

@@ -29,6 +29,25 @@ def train(model: nn.Module, x: Tensor, y: Tensor, total_steps: int) -> float:
     return float(loss.detach())
 
 
+def refine(model: nn.Module, x: Tensor, y: Tensor) -> float:
+    optimizer = optim_core.build_optimizer("sam(adamw)", model, techniques={"ema": 0.9})
+    plateau = optim_core.build_scheduler(optimizer, {"name": "reduce_on_plateau"}, total_steps=20)
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = nn.functional.mse_loss(model(x), y)
+        loss.backward()  # pyright: ignore[reportUnknownMemberType]  # torch's own gap
+        return loss
+
+    last = torch.tensor(0.0)
+    for _ in range(20):
+        last = optimizer.step(closure)
+        plateau.step()
+        plateau.step(0.3)
+        plateau.step(metrics=last)
+    return float(last.detach())
+
+
 def main() -> None:
     torch.manual_seed(0)  # pyright: ignore[reportUnknownMemberType]  # torch's own gap
     model = nn.Sequential(nn.Linear(3, 16), nn.Tanh(), nn.Linear(16, 1))
@@ -36,7 +55,9 @@ def main() -> None:
     y = x.sum(1, keepdim=True)
     before = float(nn.functional.mse_loss(model(x), y).detach())
     assert train(model, x, y, 200) < 0.2 * before
+    assert refine(model, x, y) < before
     assert optim_core.roles_of(model)["2.weight"] == "head"
+    assert optim_core.__version__
     assert cheapest(["adamw", "lion", "sgd"]).name == "sgd"
     assert "wsd" in optim_core.list_schedules()
     assert optim_core.find_schedule("wsd").takes_warmup

@@ -64,7 +64,11 @@ NORMS: tuple[OptimizerInfo, ...] = (
         reference="Shazeer & Stern 2018, arXiv 1804.04235; torch.optim.Adafactor",
         wins_when="very large models: hardly any state",
         pitfalls="no momentum; weights that start at 0 move by ε·lr only",
-        torch=TorchTwin(name="Adafactor", spelled={"eps": "(None, {})"}),
+        torch=TorchTwin(
+            name="Adafactor",
+            spelled={"eps": "(None, {})"},
+            state={"row_var": "row", "col_var": "column", "variance": "square"},
+        ),
         searched=False,
         couples="tensor",
         state_numbers=_factored,

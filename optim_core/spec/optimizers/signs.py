@@ -76,11 +76,13 @@ SIGNS: tuple[OptimizerInfo, ...] = (
         weight_decay="coupled",
         reference="Riedmiller & Braun 1993; torch.optim.Rprop",
         wins_when="full batches: no learning rate to tune, any scale of gradients",
-        pitfalls="wrong for mini-batches, whose signs turn by chance; torch ignores lr after the first step, optax differs",
+        pitfalls="wrong for mini-batches, whose signs turn by chance; lr and its schedule count at the first step only, as in "
+        "torch; optax differs",
         torch=TorchTwin(
             name="Rprop",
             pairs={"etas": ("eta_minus", "eta_plus"), "step_sizes": ("step_min", "step_max")},
             only={"weight_decay": False},
+            state={"prev": "sign", "step_size": "size"},
         ),
         schedules=("constant",),
         default_schedule="constant",
