@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import inspect
-import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import torch
-
 from optim_core.own.entrypoint import UserModules
 from optim_core.own.source_hash import source_hash
+from optim_core.own.streams import seeded
 from optim_core.own.user_code import user_code
 from optim_core.spec.entrypoints import is_entrypoint, parse_entrypoint
 from optim_core.spec.problem import PythonDataset, PythonModel, StudySpec
@@ -46,7 +41,7 @@ def load_task_objects(spec: StudySpec) -> LoadedTask:
     assert isinstance(model, PythonModel)
     assert isinstance(dataset, PythonDataset)
     modules = UserModules()
-    with _seeded(spec.seed):
+    with seeded(spec.seed):
         make_model = modules.load(model.entrypoint, model.folder)
         data = modules.load(dataset.entrypoint, dataset.folder)
         loss, metric = (
@@ -71,18 +66,3 @@ def load_task_objects(spec: StudySpec) -> LoadedTask:
 def _function_of(metric: Any) -> Any:
     """Of ``(function, "max")``, as a task file may write it, the function: the spec has the direction."""
     return metric[0] if isinstance(metric, tuple) and len(metric) == 2 else metric
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    # The streams that a person's code may draw from; numpy's old global one is most used.
-    here, old = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        np.random.seed(seed)
-        random.seed(seed)
-        try:
-            yield
-        finally:
-            random.setstate(here)
-            np.random.set_state(old)

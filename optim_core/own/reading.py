@@ -16,10 +16,11 @@ from torch.utils.data import DataLoader
 
 from optim_core.own.reader import Reader, Request, Requests
 from optim_core.own.samples import HASHED_ROWS, some_rows, tree_digest
-from optim_core.own.streams import Drawn, seeded
+from optim_core.own.streams import seeded
 from optim_core.own.trees import layout, leaves, map_tree, put
 from optim_core.spec.errors import DataError, WhichoptError
 from optim_core.spec.keys import content_hash
+from optim_core.vmapped import Streams
 
 # Batches that are read before they are asked for.
 AHEAD = 2
@@ -54,10 +55,10 @@ class ReadSamples:
         self._device, self._dtype, self._hint = device, dtype, hint
         tried = (0, [some_rows(count, TRIED).tolist()])
         with seeded(1):
-            drawn = Drawn()
+            streams = Streams()
             self.example = reader.read(tried)
             again = reader.read(tried)
-            reader.random = bool(drawn) or not _equal(self.example, again)
+            reader.random = bool(streams.moved()) or not _equal(self.example, again)
         # With a stream of its own it draws anew whatever the global ones are seeded with.
         self._repeats = not reader.random or _equal(reader.read(tried), reader.read(tried))
 

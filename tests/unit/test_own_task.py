@@ -14,13 +14,13 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from optim_core.own.source import OwnSource
-from optim_core.own.streams import Drawn
 from optim_core.own.task import OwnTask
 from optim_core.own.user_code import UserCodeError
 from optim_core.spec.errors import SpecError
 from optim_core.spec.problem import StudySpec
 from optim_core.tasks.build import build_problem
 from optim_core.tasks.task import Judge, Task
+from optim_core.vmapped import Streams
 from tests.unit.own_cases import F64, Augmented, Counting, blobs, line, study, task_of
 
 X, Y = blobs(100)
@@ -61,9 +61,9 @@ def _typed(task: OwnTask) -> tuple[Task, Judge]:
 @pytest.mark.parametrize("model", [_Net, lambda: _Net(), _Net(), line, _Lazy])
 def test_a_seed_is_a_start_whatever_ran_before(model: Any) -> None:
     task = task_of(model, (X, Y))
-    before = Drawn()
+    before = Streams()
     first, again, other = (task.make_model(seed) for seed in (0, 0, 1))
-    assert not before
+    assert not before.moved()
     assert first.training
     assert _same(first, again)
     assert not _same(first, other)
