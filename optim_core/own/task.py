@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,9 +23,8 @@ from optim_core.own.trees import leaves
 from optim_core.own.user_code import calling_user_code
 from optim_core.spec.errors import SpecError
 from optim_core.spec.keys import derive_seed
-from optim_core.spec.problem import StudySpec
-from optim_core.spec.trial import WORST_VALUE
-from optim_core.tasks.build import DEFAULT_EPOCHS, MAX_DEFAULT_STEPS, MIN_DEFAULT_STEPS, TIE_BREAK
+from optim_core.spec.problem import MAXIMISED, StudySpec
+from optim_core.tasks.common import full_horizon, objective
 from optim_core.tasks.teacher import difficulty
 from optim_core.vmapped import Proof, prove
 
@@ -75,7 +73,7 @@ class OwnTask:
     @property
     def direction(self) -> str:
         """``maximize`` or ``minimize``: which way the metric is better."""
-        return "maximize" if self.metric in ("accuracy", "f1", "auroc", "r2", "score") else "minimize"
+        return "maximize" if self.metric in MAXIMISED else "minimize"
 
     @property
     def folds(self) -> int:
@@ -99,13 +97,8 @@ class OwnTask:
 
     @property
     def full_horizon(self) -> int:
-        """Optimizer steps of one full run, as ``tasks.build.Problem`` counts them."""
-        training = self.spec.training
-        if training.steps is not None:
-            return training.steps
-        if training.epochs is not None:
-            return training.epochs * self.steps_per_epoch
-        return min(max(DEFAULT_EPOCHS * self.steps_per_epoch, MIN_DEFAULT_STEPS), MAX_DEFAULT_STEPS)
+        """Optimizer steps of one full run; see ``tasks.common.full_horizon``."""
+        return full_horizon(self.spec.training, self.steps_per_epoch)
 
     def make_model(self, seed: int) -> nn.Module:
         """See ``Task``. Weights that the person froze stay frozen; so do those that no loss uses, which torch's optimizers
@@ -181,14 +174,9 @@ class OwnTask:
         return difficulty(inputs[0], targets.long() if classes else targets, classes=classes)
 
     def objective(self, metric: float, loss: float) -> float:
-        """The minimised number of a trial, as ``tasks.build.Problem.objective``."""
-        if not (math.isfinite(metric) and math.isfinite(loss)):
-            return WORST_VALUE
-        if self.metric in ("rmse", "mae"):
-            metric /= self.y_scale
-        signed = -metric if self.direction == "maximize" else metric
-        above = max(loss, 0.0)
-        return min(signed if self.metric == "loss" else signed + TIE_BREAK * above / (1 + above), WORST_VALUE)
+        """The minimised number of a trial; see ``tasks.common.objective``."""
+        maximise = self.direction == "maximize"
+        return objective(self.metric, metric, loss, maximise=maximise, scale=self.y_scale)
 
 
 def smoothes(loss: Loss, reading: Reading) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,16 +16,12 @@ from optim_core.data import understand
 from optim_core.minimizers.limits import check_size
 from optim_core.spec.keys import content_hash, derive_seed
 from optim_core.spec.problem import FOLDS, MAXIMISED, StudySpec
-from optim_core.spec.trial import WORST_VALUE
 from optim_core.tasks import metrics
+from optim_core.tasks.common import full_horizon, objective
 from optim_core.tasks.fine_tune import StartWeights, read_start
 from optim_core.tasks.models import make_networks, outline
 from optim_core.tasks.teacher import difficulty, one_hot
 from optim_core.tasks.techniques import check_techniques
-
-# Without epochs or steps: long enough to tell optimizers apart, short enough to repeat many times.
-DEFAULT_EPOCHS, MIN_DEFAULT_STEPS, MAX_DEFAULT_STEPS = 20, 200, 2000
-TIE_BREAK = 1e-9
 
 
 class Split(NamedTuple):
@@ -132,13 +127,8 @@ class Problem:
 
     @property
     def full_horizon(self) -> int:
-        """Optimizer steps of one full run: as asked, else 20 epochs within [200, 2000] steps."""
-        training = self.spec.training
-        if training.steps is not None:
-            return training.steps
-        if training.epochs is not None:
-            return training.epochs * self.steps_per_epoch
-        return min(max(DEFAULT_EPOCHS * self.steps_per_epoch, MIN_DEFAULT_STEPS), MAX_DEFAULT_STEPS)
+        """Optimizer steps of one full run; see ``common.full_horizon``."""
+        return full_horizon(self.spec.training, self.steps_per_epoch)
 
     def make_model(self, seed: int) -> nn.Module:
         """A network in training mode with the initial weights and dropout of ``seed``; no global stream is touched."""
@@ -202,18 +192,8 @@ class Problem:
         return float(loss), float(value)
 
     def objective(self, metric: float, loss: float) -> float:
-        """The minimised number of a trial: finite, at most ``WORST_VALUE``; the metric, and the loss where metrics are equal.
-
-        What the loss adds is below ``TIE_BREAK``, which no two metrics of one split are apart unless they are equal: it never
-        turns an order round. Errors in the target's unit are divided by its deviation, so that dollars and metres search alike.
-        """
-        if not (math.isfinite(metric) and math.isfinite(loss)):
-            return WORST_VALUE
-        if self.metric in ("rmse", "mae"):
-            metric /= self.y_scale[1]
-        signed = -metric if self.metric in MAXIMISED else metric
-        above = max(loss, 0.0)
-        return min(signed if self.metric == "loss" else signed + TIE_BREAK * above / (1 + above), WORST_VALUE)
+        """The minimised number of a trial; see ``common.objective``."""
+        return objective(self.metric, metric, loss, maximise=self.metric in MAXIMISED, scale=self.y_scale[1])
 
     @property
     def batchable(self) -> tuple[bool, str]:

@@ -19,7 +19,7 @@ from torch import nn
 from optim_core.spec.problem import FOLDS, METRICS_OF_TASK, BuiltinDataset, CatalogueModel, StudySpec, Training
 from optim_core.spec.trial import WORST_VALUE
 from optim_core.tasks import Problem, ProblemSource, build_problem
-from optim_core.tasks.build import TIE_BREAK
+from optim_core.tasks.common import TIE_BREAK
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
