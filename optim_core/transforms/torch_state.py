@@ -33,7 +33,10 @@ def from_torch(method: str, saved: Mapping[str, Any], defaults: Mapping[str, Any
     twin = OPTIMIZERS[method].torch
     keys = _BESIDES.get(method) if twin is None else twin.state
     if keys is None:
-        message = f"this state does not say which method saved it, as ours do, and no class of torch.optim keeps what {method} does"
+        message = (
+            "this state does not say which method saved it, as ours do, and no class of torch.optim keeps what "
+            f"{method} does"
+        )
         raise SpecError(message, code="other_method")
     pairs = {} if twin is None else twin.pairs
     groups = [_group(method, _unpaired(method, group, pairs), defaults) for group in saved["param_groups"]]
