@@ -16,6 +16,7 @@ from optim_core.transforms.base import TRIAL, Hyper, Hypers, Layout, Params, Sta
 from optim_core.transforms.bundle import Bundle
 from optim_core.transforms.kept_state import MODEL_STEP, STEP, TRAINED, Method
 from optim_core.transforms.registry import build_transform
+from optim_core.transforms.techniques import AVERAGES
 from optim_core.transforms.working_form import WorkingForm
 
 # On the CPU a weight of so many numbers does all its operations before the next weight's turn: calls no longer matter, but
@@ -72,6 +73,7 @@ class Arena:
         for i, key in enumerate(self._names):
             self._places.setdefault(key, []).append(i)
         everyone = list(everyone)
+        self._averages = not set(AVERAGES).isdisjoint(techniques)
         self._t = self._steps_of_the_model(everyone, members)
         self._layout = Layout(
             roles={n: m.role for n, m in zip(self._names, members, strict=True) if m.role is not None},
@@ -185,7 +187,7 @@ class Arena:
         self._counters = torch.tensor([float(taken) for _, taken, _ in self._cuts] + [float(self._t)])
         *steps, model_step = self._counters.unbind()
         of_model = {f"{TRIAL}.{key}": number for key, number in trial.items() if "/" not in key}
-        if of_model:
+        if of_model or self._averages:
             of_model[MODEL_STEP] = model_step
         for name, member in zip(self._names, self.members, strict=True):
             group = self._layout.group(name)

@@ -20,6 +20,7 @@ from optim_core.transforms.complex_weights import check_complex
 from optim_core.transforms.hyperparameters import group_values, kept_betas, never_read, number, why_never_read
 from optim_core.transforms.kept_state import STEP, TRAINED
 from optim_core.transforms.registry import build_transform
+from optim_core.transforms.resting import count_on, rest, resting
 from optim_core.transforms.roles import check_role
 from optim_core.transforms.saved_state import STATE_BITS, fitted, loaded
 from optim_core.transforms.techniques import techniques_of
@@ -145,7 +146,19 @@ class TransformOptimizer(NamedOptimizer):
                 arena, grads = self._gathered(hypers, which)
             if arena is not None:
                 arena.step(grads, hypers)
+            if self._transform.rest_ is not None:
+                self._rest(arena, hypers, which)
         return loss
+
+    def _rest(self, arena: Arena | None, hypers: list[Hyper], which: list[int]) -> None:
+        """What a step does to the weights that had no gradient in it."""
+        if arena is not None and len(arena.members) == len(self.state):
+            return
+        everyone = list(self.state.values())
+        if arena is None:
+            count_on(everyone)
+        if members := resting(self._members(which)):
+            rest(self.method, members, hypers, self._techniques, everyone, self._state_bits)
 
     @never_compiled
     @torch.no_grad()
