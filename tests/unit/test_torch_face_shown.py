@@ -56,7 +56,9 @@ def alike(a: list[Tensor], b: list[Tensor]) -> bool:
 
 
 def load(model: nn.Module) -> None:
-    fresh = {key: torch.randn(x.shape, generator=torch.Generator().manual_seed(7)) for key, x in model.state_dict().items()}
+    fresh = {
+        key: torch.randn(x.shape, generator=torch.Generator().manual_seed(7)) for key, x in model.state_dict().items()
+    }
     model.load_state_dict(fresh)
 
 
