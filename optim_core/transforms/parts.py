@@ -32,10 +32,12 @@ class Part(NamedTuple):
 
 
 def held(module: nn.Module) -> dict[str, nn.Module]:
+    """Name → child, of those that hold weights."""
     return {name: child for name, child in module.named_children() if any(True for _ in child.parameters())}
 
 
 def within(prefix: str, layers: Layers) -> Layers:
+    """The layers in the module ``prefix``, itself one of them or not."""
     return [(name, module) for name, module in layers if f"{name}.".startswith(f"{prefix}.")]
 
 
