@@ -113,7 +113,9 @@ class NamedOptimizer(torch.optim.Optimizer):
         """Put the point that counts into the weights, for evaluation or saving. Nothing happens where it is the trained one."""
 
     def train(self) -> None:
-        """Undo ``eval``; nothing happens where there was none."""
+        """Undo ``eval``; nothing happens where there was none. A weight that was loaded or changed since ``eval`` is kept: it
+        is the new trained point, and the averages and slow weights of it begin there.
+        """
 
     def __repr__(self) -> str:
         lines = [f"{self.method} ("]

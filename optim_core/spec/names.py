@@ -45,10 +45,13 @@ _ALSO_CALLED: dict[str, tuple[str, ...]] = {
 }
 # Methods of their own that have no row: the most similar name would be that of another one.
 _OTHER_METHODS = frozenset(
-    "a2grad adago adai adalite adalomo adamod adamuon adanorm adapnm adasmooth adashift adatam aggmo avagrad bsam demo "
-    "diffgrad dualadam emo exadam fadam fromage galore galoreadafactor galoreadamw gsam kate lomo looksam msvag orthograd "
-    "padam pnm qhadam qhm scion sgdp sm3 spam srmm stablespam tam vsgd wsam yogi".split()
-)
+    (
+        "a2grad", "adago", "adai", "adalite", "adalomo", "adamod", "adamuon", "adanorm", "adapnm", "adasmooth", "adashift",
+        "adatam", "aggmo", "avagrad", "bsam", "demo", "diffgrad", "dualadam", "emo", "exadam", "fadam", "fromage", "galore",
+        "galoreadafactor", "galoreadamw", "gsam", "kate", "lomo", "looksam", "msvag", "orthograd", "padam", "pnm", "qhadam",
+        "qhm", "scion", "sgdp", "sm3", "spam", "srmm", "stablespam", "tam", "vsgd", "wsam", "yogi",
+    )
+)  # fmt: skip
 # Below this share of common letters two names mean different things: foreach is no tolerance.
 _ALIKE = 0.65
 _LONGEST_SHOWN = 80

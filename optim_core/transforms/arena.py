@@ -14,8 +14,9 @@ from optim_core.spec.errors import SpecError
 from optim_core.transforms import torch_private as private
 from optim_core.transforms.base import TRIAL, Hyper, Hypers, Layout, Params, State, Transform
 from optim_core.transforms.bundle import Bundle
-from optim_core.transforms.kept_state import MODEL_STEP, STEP, TRAINED, Method
+from optim_core.transforms.kept_state import MODEL_STEP, SHOWN, STEP, TRAINED, Method
 from optim_core.transforms.registry import build_transform
+from optim_core.transforms.techniques import AVERAGES
 from optim_core.transforms.working_form import WorkingForm
 
 # On the CPU a weight of so many numbers does all its operations before the next weight's turn: calls no longer matter, but
@@ -72,6 +73,7 @@ class Arena:
         for i, key in enumerate(self._names):
             self._places.setdefault(key, []).append(i)
         everyone = list(everyone)
+        self._averages = not set(AVERAGES).isdisjoint(techniques)
         self._t = self._steps_of_the_model(everyone, members)
         self._layout = Layout(
             roles={n: m.role for n, m in zip(self._names, members, strict=True) if m.role is not None},
@@ -91,7 +93,7 @@ class Arena:
     def _cut_of(member: Member) -> tuple[int, int, tuple[Any, ...]]:
         """Group, steps taken, and what is remembered of those steps: which entries, and the numbers that were carried on."""
         own = member.own
-        kept = tuple(sorted(key for key in own if key != TRAINED))
+        kept = tuple(sorted(key for key in own if key not in (TRAINED, SHOWN)))
         return member.group, int(own.get(STEP, 0)), (kept, *(float(own[key]) for key in kept if _of_the_group(key)))
 
     def _name_of(self, method: Transform, group: int, i: int) -> str:
@@ -136,6 +138,8 @@ class Arena:
         for member in self.members:
             member.own[TRAINED] = member.p.detach().clone()
         self._write(answer)
+        for member in self.members:
+            member.own[SHOWN] = member.p.detach().clone()
 
     def _own_hypers(self, hypers: Hypers) -> list[Hyper]:
         return [hypers[group] for group, _, _ in self._cuts]
@@ -153,7 +157,7 @@ class Arena:
             for key, value in member.own.items():
                 if _of_the_group(key):
                     trial.setdefault(f"{key.removeprefix(f'{TRIAL}.')}{self._layout.group(name)}", _number(value))
-                elif key not in (STEP, MODEL_STEP, TRAINED) and not _of_the_model(key):
+                elif key not in (STEP, MODEL_STEP, TRAINED, SHOWN) and not _of_the_model(key):
                     member.own[key] = form.kept(value)
                     pieces.setdefault(key, {}).setdefault(name, []).append(form.opened(member.own[key]))
         state: State = {TRIAL: trial} if trial else {}
@@ -185,7 +189,7 @@ class Arena:
         self._counters = torch.tensor([float(taken) for _, taken, _ in self._cuts] + [float(self._t)])
         *steps, model_step = self._counters.unbind()
         of_model = {f"{TRIAL}.{key}": number for key, number in trial.items() if "/" not in key}
-        if of_model:
+        if of_model or self._averages:
             of_model[MODEL_STEP] = model_step
         for name, member in zip(self._names, self.members, strict=True):
             group = self._layout.group(name)

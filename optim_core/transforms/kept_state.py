@@ -14,9 +14,10 @@ from optim_core.transforms.registry import build_transform
 from optim_core.transforms.roles import role_by_shape
 from optim_core.transforms.working_form import WorkingForm
 
-# Entries of a weight's state in torch's sense: its own steps, those of the model where a method counts them, and the
-# trained weight while the answer is in its place.
-STEP, MODEL_STEP, TRAINED = "step", "model_step", "trained_weights"
+# Entries of a weight's state in torch's sense: its own steps, those of the model where a method counts them, and while the
+# answer is in its place the trained weight and that answer.
+STEP, MODEL_STEP, TRAINED, SHOWN = "step", "model_step", "trained_weights", "shown_weights"
+_NOT_OF_THE_METHOD = (STEP, MODEL_STEP, TRAINED, SHOWN)
 
 
 class Method:
@@ -85,5 +86,5 @@ def of_the_weight(own: Mapping[str, Any]) -> dict[str, Size]:
     return {
         key: value.shape
         for key, value in own.items()
-        if isinstance(value, Tensor) and key not in (STEP, MODEL_STEP, TRAINED) and not key.startswith(f"{TRIAL}.")
+        if isinstance(value, Tensor) and key not in _NOT_OF_THE_METHOD and not key.startswith(f"{TRIAL}.")
     }

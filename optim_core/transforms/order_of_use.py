@@ -24,8 +24,9 @@ _PRODUCTS = {
 }
 _CONVOLUTIONS = {name for name in _PRODUCTS if name.startswith("conv")}
 _LOOKUPS = {"embedding", "embedding_bag"}
-# A part of a weight is still that weight, whatever chose it.
-_PARTS = {"getitem", "index_select", "gather", "take_along_dim"}
+# A part of a weight is still that weight. One that data chose is data besides: rows of a table, which are looked up; of three
+# axes on it may be either, a matrix among experts or a token among positions, and what is done with it decides.
+_PARTS = {"getitem", "index_select", "gather", "take_along_dim", "take"}
 _NONE: frozenset[int] = frozenset()
 
 
@@ -98,11 +99,11 @@ class _Watch(TorchFunctionMode):
         if made:
             weights, fed = self._follow(name, args, kwargs)
             for x in made:
-                if fed is not None:
-                    self._fed[x] = fed
-                    self._weights.pop(x, None)
-                elif weights:
-                    self._weights[x] = weights
+                for known, what in ((self._fed, fed), (self._weights, weights or None)):
+                    if what is not None:
+                        known[x] = what
+                    elif fed is not None:
+                        known.pop(x, None)
         return found
 
     def _follow(self, name: str, args: Any, kwargs: Any) -> tuple[frozenset[int], frozenset[int] | None]:
@@ -114,11 +115,13 @@ class _Watch(TorchFunctionMode):
                 self._order.setdefault(id(x), len(self._order))
         data = [x for x in everything if x in self._fed]
         fed = _union(self._fed, data) if data else None
+        if any(x not in self._weights for x in data):
+            weights = _NONE
         if name in _LOOKUPS:
-            self._looked_up |= weights
+            self._looked_up |= _union(self._weights, everything)
             return _NONE, _NONE
-        if name in _PARTS and (part := _union(self._weights, _tensors(args[0]))):
-            return part, None
+        if name in _PARTS and args and (part := _union(self._weights, _tensors(args[0]))):
+            return self._part(args[0], part, _tensors((args[1:], kwargs)))
         start = _PRODUCTS.get(name)
         own = _NONE if start is None else _union(self._weights, _tensors((args[start:], kwargs)))
         if not own:
@@ -133,6 +136,18 @@ class _Watch(TorchFunctionMode):
         self._used |= own
         self._newest = own
         return _NONE, own
+
+    def _part(
+        self, whole: Tensor, part: frozenset[int], chosen_by: Iterable[Tensor]
+    ) -> tuple[frozenset[int], frozenset[int] | None]:
+        """What a part of a weight is: that weight, and data where data chose it."""
+        data = [x for x in (whole, *chosen_by) if x in self._fed]
+        if not data or data[-1] is whole or whole.ndim > 2:
+            # What chooses among experts is used up in their product.
+            return part, _union(self._fed, data) if data else None
+        # Of a vector a number is chosen: data, but the vector is no table.
+        self._looked_up |= part if whole.ndim == 2 else _NONE
+        return _NONE, _NONE
 
 
 def _union(known: WeakTensorKeyDictionary, tensors: Iterable[Tensor]) -> frozenset[int]:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from torch import nn
 
+from optim_core.transforms.parts import Layers, Part, elsewhere, held, misplaced, parts_of, sides, within
 from optim_core.transforms.registration import EMBEDDINGS, LAYERS, NORMS, OUTPUTS, Registered, adapts
 
 
@@ -17,17 +18,15 @@ class Outputs(NamedTuple):
     unsure: set[str]
 
 
-_Layers = list[tuple[str, nn.Module]]
-
-
 def output_layers(model: nn.Module, weights: Mapping[str, Registered]) -> Outputs:
     """Last layers of what is called head, else the layer registered last and those beside it that take the same.
 
     Linear layers and convolutions. What is tied to an embedding gives the output, so nothing else is guessed beside it.
     Unsure is a layer at the end of a block that more of its kind could follow, one whose result could be multiplied with an
-    embedding's weight, and one after which something is registered that no class of torch's explains.
+    embedding's weight, one after which something is registered that no class of torch's explains, and those that cannot stand
+    where they are registered (``parts.py``).
     """
-    layers: _Layers = [
+    layers: Layers = [
         (name, module)
         for name, module in model.named_modules(remove_duplicate=False)
         if isinstance(module, OUTPUTS) and not adapts(name)
@@ -48,10 +47,14 @@ def output_layers(model: nn.Module, weights: Mapping[str, Registered]) -> Output
     unsure = {name, *after} if after or _may_go_on(model, name, layers) else set()
     if isinstance(root, nn.Sequential):
         return Outputs({name}, unsure)
-    if beside := _beside_the_last(path, root, layers):
+    parts = parts_of(path, root, layers)
+    beside = _beside_the_last(root, layers, parts)
+    unclear = misplaced(parts, {name, *beside}, elsewhere(weights))
+    after, unsure = after | unclear, unsure | unclear
+    if beside:
         return Outputs({name, *beside}, after)
     widths = {place.owner.embedding_dim for own in tables for place in own if isinstance(place.owner, EMBEDDINGS)}
-    if _sides(module)[1] in widths:
+    if sides(module)[1] in widths:
         return Outputs(set(), {name, *after})
     mixed = not isinstance(module, nn.Linear) and any(isinstance(child, nn.Linear) for child in root.children())
     return Outputs({name}, {name, *after} if mixed else unsure)
@@ -61,85 +64,73 @@ def _root(model: nn.Module) -> tuple[str, nn.Module]:
     """The model inside wrappers (parallel training, adapters), which hold one module, and the path to what it holds."""
     module, path = model, ""
     while True:
-        held = _held(module)
-        if len(held) != 1 or _is_called_head(next(iter(held))) or any(True for _ in module.parameters(recurse=False)):
+        inside = held(module)
+        if (
+            len(inside) != 1
+            or _is_called_head(next(iter(inside)))
+            or any(True for _ in module.parameters(recurse=False))
+        ):
             return path, module
-        (name, module), *_ = held.items()
+        (name, module), *_ = inside.items()
         path += f"{name}."
-
-
-def _held(module: nn.Module) -> dict[str, nn.Module]:
-    return {name: child for name, child in module.named_children() if any(True for _ in child.parameters())}
 
 
 def _is_called_head(name: str) -> bool:
     return name == "fc" or name.endswith(("head", "heads", "classifier"))
 
 
-def _called_heads(path: str, root: nn.Module, layers: _Layers) -> dict[str, nn.Module]:
+def _called_heads(path: str, root: nn.Module, layers: Layers) -> dict[str, nn.Module]:
     """Last layers of the modules at the top called head, heads, fc or classifier; of several in one, of each.
 
     What is registered later and takes what such a layer gives shows that it was not the output.
     """
     found: dict[str, nn.Module] = {}
-    for name, module in _held(root).items():
+    for name, module in held(root).items():
         if not _is_called_head(name):
             continue
         several = isinstance(module, nn.ModuleDict | nn.ModuleList)
         for inner in [f".{key}" for key, _ in module.named_children()] if several else [""]:
-            inside = _within(path + name + inner, layers)
+            inside = within(path + name + inner, layers)
             if inside and not _feeds(inside[-1][1], [m for _, m in layers[layers.index(inside[-1]) + 1 :]]):
                 found[inside[-1][0]] = inside[-1][1]
     return found
 
 
-def _within(prefix: str, layers: _Layers) -> _Layers:
-    return [(name, module) for name, module in layers if f"{name}.".startswith(f"{prefix}.")]
-
-
-def _sides(layer: nn.Module) -> tuple[int | None, int]:
-    """How many features or channels a layer takes, where it takes one input, and gives."""
-    if isinstance(layer, nn.Linear | nn.Bilinear):
-        return getattr(layer, "in_features", None), int(layer.out_features)
-    return int(layer.in_channels), int(layer.out_channels)  # type: ignore[arg-type]
-
-
 def _feeds(layer: nn.Module, others: list[nn.Module]) -> bool:
     """Whether one of ``others``, of its kind, takes as many features as ``layer`` gives."""
     kind = isinstance(layer, nn.Linear)
-    return any(isinstance(other, nn.Linear) == kind and _sides(other)[0] == _sides(layer)[1] for other in others)
+    return any(isinstance(other, nn.Linear) == kind and sides(other)[0] == sides(layer)[1] for other in others)
 
 
-def _beside_the_last(path: str, root: nn.Module, layers: _Layers) -> set[str]:
-    """Last layers of the modules registered just before the last one that take the same and feed nothing: policy and value."""
-    parts = [inside for name in _held(root) if (inside := _within(path + name, layers))]
+def _beside_the_last(root: nn.Module, layers: Layers, parts: list[Part]) -> set[str]:
+    """Last layers of the parts registered just before the last one that take the same and feed nothing: policy and value."""
     # What the model itself multiplies with stands between them.
     own = any(p.ndim > 1 and 1 not in p.shape for p in root.parameters(recurse=False))
-    if own or not parts or parts[-1][-1] != layers[-1]:
+    if own or not parts or parts[-1].last != layers[-1]:
         return set()
-    taken, found = _sides(parts[-1][0][1])[0], set()
-    if taken is None or _sides(layers[-1][1])[1] == taken:
+    taken, found = sides(parts[-1].first[0])[0], set()
+    if taken is None or sides(layers[-1][1])[1] == taken:
         return set()
-    for inside in reversed(parts[:-1]):
-        name, module = inside[-1]
-        later = [m for _, m in layers[layers.index(inside[-1]) + 1 :]]
+    for i, part in reversed([*enumerate(parts[:-1], 1)]):
+        name, module = part.last
+        later = [layer for p in parts[i:] for layer in p.first]
         same_kind = isinstance(module, nn.Linear) == isinstance(layers[-1][1], nn.Linear)
-        if not same_kind or _sides(inside[0][1])[0] != taken or _feeds(module, later):
+        if not same_kind or sides(part.first[0])[0] != taken or _feeds(module, later):
             break
         found.add(name)
     return found
 
 
-def _may_go_on(model: nn.Module, name: str, layers: _Layers) -> bool:
+def _may_go_on(model: nn.Module, name: str, layers: Layers) -> bool:
     """Whether a layer is the last of a block in a list that gives as many features as it takes, as one more could take."""
     parts = name.split(".")
     for i in range(1, len(parts)):
         around, block = model.get_submodule(".".join(parts[: i - 1])), ".".join(parts[:i])
-        inside = _within(block, layers)
+        inside = within(block, layers)
         in_a_list = (
             isinstance(around, nn.ModuleList | nn.Sequential) and type(model.get_submodule(block)) is not nn.Sequential
         )
-        if in_a_list and len(inside) > 1 and _sides(inside[0][1])[0] == _sides(inside[-1][1])[1]:
+        if in_a_list and len(inside) > 1 and sides(inside[0][1])[0] == sides(inside[-1][1])[1]:
             return True
     return False
 

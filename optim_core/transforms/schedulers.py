@@ -157,8 +157,9 @@ def build_scheduler(
         0.01
 
     ``reduce_on_plateau`` is besides stepped with the validation loss after each evaluation: ``step(loss)``. All can be
-    pickled, saved, put into torch's SequentialLR, and loaded before or after the optimizer. Raises SpecError for an unknown
-    schedule or parameter, for more than ten million steps, and for a method without a learning rate.
+    pickled, saved, put into torch's SequentialLR, and loaded before or after the optimizer; two of them stepped in turn are
+    refused, as each would undo the other. Raises SpecError for an unknown schedule or parameter, for more than ten million
+    steps, and for a method without a learning rate.
     """
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise SpecError(

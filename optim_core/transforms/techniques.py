@@ -42,6 +42,7 @@ NEUTRAL: dict[str, float] = {
     "ema": 0.0,
     "swa": math.inf,
 }
+AVERAGES = ("ema", "swa")
 # ASGD has an ``average`` of its own.
 AVERAGE = "averaged_weights"
 
@@ -68,6 +69,7 @@ def with_techniques(method: Transform, layout: Layout, names: Sequence[str]) -> 
         around.perturb if method.perturb is not None else None,
         method.shape_free and not SHAPED & chosen,
         never if SHAPED & chosen else method.bundles,
+        rest_=around.rest_ if around.averages else None,
     )
 
 
@@ -83,7 +85,7 @@ class _Around:
 
     @property
     def averages(self) -> list[str]:
-        return [name for name in ("ema", "swa") if name in self.chosen]
+        return [name for name in AVERAGES if name in self.chosen]
 
     def prepared(self, params: Params, grads: Params, hypers: Hypers) -> Params:
         """The gradients that the method sees, but for noise."""
@@ -117,12 +119,16 @@ class _Around:
             for name, p in params.items():
                 _shrink_(p, name, hypers[self.layout.group(name)], self.layout)
         if self.averages:
-            point = self.method.answer(params, _own(state), hypers)
-            ages = {name: self.layout.age(name, t) for name in point}
-            kept = {age: _kept(hypers[0], self.averages, age) for age in set(ages.values())}
-            for name, p in point.items():
-                old = state[AVERAGE][name]
-                old.copy_(p + per_trial(kept[ages[name]], p) * (old - p))
+            self.rest_(params, state, hypers, t)
+
+    def rest_(self, params: Params, state: State, hypers: Hypers, t: int) -> None:
+        """Take the point that each weight is at into its average: of all weights at every step, those without a gradient
+        too, and by the model's steps, as torch's AveragedModel does.
+        """
+        kept = _kept(hypers[0], self.averages, t)
+        for name, p in self.method.answer(params, _own(state), hypers).items():
+            old = state[AVERAGE][name]
+            old.copy_(p + per_trial(kept, p) * (old - p))
 
     def answer(self, params: Params, state: State, hypers: Hypers) -> Params:
         plain = self.method.answer(params, _own(state), hypers)

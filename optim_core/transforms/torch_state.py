@@ -10,18 +10,25 @@ import torch
 from optim_core.spec.errors import SpecError
 from optim_core.spec.optimizers import OPTIMIZERS
 from optim_core.transforms.kept_state import STEP
+from optim_core.transforms.muon import COEFFICIENTS, ITERATIONS
 
 # What torch's group says about the rule itself, and for which methods it has to be true; absent counts as false.
 _SWITCHES = {
-    "nesterov": {"nesterov"},
+    "nesterov": {"nesterov", "muon"},
     "amsgrad": {"amsgrad"},
     "dampening": set(),
     "decoupled_weight_decay": {"adamw"},
 }
 # Numbers of a rule that are fixed here: (method, torch's argument) → the only value that can be taken over.
-_FIXED = {("adafactor", "beta2_decay"): -0.8, ("adafactor", "eps1"): None}
-# No twin, as its answer lies in its state only; that state is ours all the same. What it works out from steps is left.
-_BESIDES = {"asgd": {"ax": "average"}}
+_FIXED = {
+    ("adafactor", "beta2_decay"): -0.8,
+    ("adafactor", "eps1"): None,
+    ("muon", "ns_steps"): ITERATIONS,
+    ("muon", "ns_coefficients"): COEFFICIENTS,
+}
+# No twins: ASGD's answer lies in its state only, Muon takes matrices only. What they keep is ours all the same; what the
+# first works out from steps is left.
+_BESIDES = {"asgd": {"ax": "average"}, "muon": {"momentum_buffer": "buffer"}}
 _WORKED_OUT = {"asgd": {"eta", "mu"}}
 
 
@@ -33,7 +40,10 @@ def from_torch(method: str, saved: Mapping[str, Any], defaults: Mapping[str, Any
     twin = OPTIMIZERS[method].torch
     keys = _BESIDES.get(method) if twin is None else twin.state
     if keys is None:
-        message = f"this state does not say which method saved it, as ours do, and no class of torch.optim keeps what {method} does"
+        message = (
+            "this state does not say which method saved it, as ours do, and no class of torch.optim keeps what "
+            f"{method} does"
+        )
         raise SpecError(message, code="other_method")
     pairs = {} if twin is None else twin.pairs
     groups = [_group(method, _unpaired(method, group, pairs), defaults) for group in saved["param_groups"]]
@@ -48,6 +58,10 @@ def _unpaired(method: str, group: Mapping[str, Any], pairs: Mapping[str, tuple[s
             found |= zip(names, found.pop(argument), strict=True)
     if method == "adafactor" and isinstance(found.get("eps"), tuple | list):
         found["eps1"], found["eps"] = found["eps"]
+    if method == "muon" and "adjust_lr_fn" in found:
+        found["match_rms_adamw"] = found["adjust_lr_fn"] == "match_rms_adamw"
+        # That of the orthogonal step; ours is the AdamW part's.
+        del found["eps"]
     return found
 
 

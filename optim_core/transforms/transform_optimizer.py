@@ -20,8 +20,10 @@ from optim_core.transforms.complex_weights import check_complex
 from optim_core.transforms.hyperparameters import group_values, kept_betas, never_read, number, why_never_read
 from optim_core.transforms.kept_state import STEP, TRAINED
 from optim_core.transforms.registry import build_transform
+from optim_core.transforms.resting import count_on, rest, resting
 from optim_core.transforms.roles import check_role
 from optim_core.transforms.saved_state import STATE_BITS, fitted, loaded
+from optim_core.transforms.shown import take_back
 from optim_core.transforms.techniques import techniques_of
 
 _NOT_HYPER = {METHOD, STATE_BITS, "differentiable", "betas"}
@@ -33,7 +35,8 @@ class TransformOptimizer(NamedOptimizer):
     A weight whose gradient is None is left alone, as torch's own optimizers do. All that a method remembers is in
     ``state[p]``: float32 of 16-bit weights, of the weight's precision otherwise, and contiguous. What counts for several
     weights (``step``, "trial.…") is one tensor that they share. Weights, groups and state may be changed, replaced or
-    cleared between steps. ``.eval()`` and ``.train()`` move the weights of methods whose answer is not the point they train.
+    cleared between steps. ``.eval()`` and ``.train()`` move the weights of methods whose answer is not the point they train;
+    weights that are loaded or changed in between are kept (``shown.py``).
     """
 
     def __init__(self, params: Any, name: str, defaults: dict[str, Any]) -> None:
@@ -145,7 +148,19 @@ class TransformOptimizer(NamedOptimizer):
                 arena, grads = self._gathered(hypers, which)
             if arena is not None:
                 arena.step(grads, hypers)
+            if self._transform.rest_ is not None:
+                self._rest(arena, hypers, which)
         return loss
+
+    def _rest(self, arena: Arena | None, hypers: list[Hyper], which: list[int]) -> None:
+        """What a step does to the weights that had no gradient in it."""
+        if arena is not None and len(arena.members) == len(self.state):
+            return
+        everyone = list(self.state.values())
+        if arena is None:
+            count_on(everyone)
+        if members := resting(self._members(which)):
+            rest(self.method, members, hypers, self._techniques, everyone, self._state_bits)
 
     @never_compiled
     @torch.no_grad()
@@ -163,10 +178,10 @@ class TransformOptimizer(NamedOptimizer):
     @never_compiled
     @torch.no_grad()
     def train(self) -> None:
-        """Undo ``eval``; nothing happens where there was none."""
+        """Undo ``eval``; nothing happens where there was none. What somebody has put into a weight since stays there."""
         for p, own in self.state.items():
             if TRAINED in own:
-                p.copy_(own.pop(TRAINED))
+                take_back(p, own)
 
     @staticmethod
     def _move_and_look_again(

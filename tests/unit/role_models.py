@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Mapping
 
 import torch
@@ -181,3 +182,19 @@ class Blocks(nn.Module):
 
 
 X4, IMAGE = torch.zeros(2, 4), torch.zeros(2, 1, 5, 5)
+
+
+def built(**parts: nn.Module) -> nn.Module:
+    """A module that holds ``parts``, registered in this order; nothing says how data goes through them."""
+    model = nn.Module()
+    for name, part in parts.items():
+        model.add_module(name, part)
+    return model
+
+
+def mlp(*sizes: int) -> nn.Sequential:
+    """Linear layers with an activation between them."""
+    layers: list[nn.Module] = []
+    for n, m in itertools.pairwise(sizes):
+        layers += [nn.Linear(n, m), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])

@@ -249,6 +249,56 @@ def test_a_recurrent_loop_has_an_output_layer() -> None:
     assert heads(roles_of(Loop(), X)) == {"out.weight"}
 
 
+class LookedUp(nn.Module):
+    """Tokens as rows of a weight by hand; then layers of torch's or by hand, and tables that are added."""
+
+    class Table(nn.Module):
+        def __init__(self, how: str) -> None:
+            super().__init__()
+            self.weight, self.how = nn.Parameter(torch.randn(11, D)), how
+
+        def forward(self, x: Tensor) -> Tensor:
+            if self.how == "index_select":
+                return self.weight.index_select(0, x.flatten()).view(*x.shape, D)
+            if self.how == "gather":
+                return self.weight.gather(0, x.flatten()[:, None].expand(-1, D)).view(*x.shape, D)
+            return nn.functional.embedding(x, self.weight) if self.how == "embedding" else self.weight[x]
+
+    class Layer(nn.Module):
+        def __init__(self, n: int, m: int) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(m, n))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x @ self.weight.T
+
+    def __init__(self, how: str, *, by_hand: bool) -> None:
+        super().__init__()
+        layer = self.Layer if by_hand else nn.Linear
+        self.tokens, self.hidden, self.out = self.Table(how), layer(D, D), layer(D, 11)
+        self.positions, self.scale = nn.Parameter(torch.randn(1, 5, D)), nn.Parameter(torch.ones(11))
+        self.experts, self.gate = nn.Parameter(torch.randn(3, D, D)), nn.Linear(D, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.tokens(x) * self.scale[x][..., None] + self.positions[:, x.clamp(max=4)][0]
+        z = self.hidden(z)
+        chosen = self.experts[self.gate(z).argmax(-1)]
+        return self.out(torch.einsum("...d,...de->...e", z, chosen))
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+@pytest.mark.parametrize("how", ["index", "index_select", "gather", "embedding"])
+def test_rows_that_data_chooses_are_data_and_matrices_that_it_chooses_are_not(how: str, by_hand: bool) -> None:
+    model = LookedUp(how, by_hand=by_hand)
+    known = look_at(model, IDS).known
+    found = {name: known[name].role for name in known if not name.endswith("bias")}
+    assert found == {
+        "tokens.weight": "embedding", "hidden.weight": "matrix", "out.weight": "head", "positions": "embedding",
+        "scale": "vector", "experts": "stack", "gate.weight": "matrix",
+    }  # fmt: skip
+    assert (known["tokens.weight"].decays, known["positions"].decays) == (True, False)
+
+
 def test_roles_of_the_caller_are_stronger_and_must_exist() -> None:
     model = Language(tied=True, first=False)
     assert roles_of(model, roles={"lm_head.weight": "head"})["tokens.weight"] == "head"

@@ -263,7 +263,8 @@ def test_what_torchs_own_class_saved_goes_on_as_there(name: str, by: str) -> Non
         ("adam", "adamax", "exp_inf"),
         ("lion", "adamw", "no class of torch.optim keeps what lion does"),
         ("nadamw", "nadam", "no class of torch.optim keeps what nadamw does"),
-        ("muon", "momentum", "no class of torch.optim keeps what muon does"),
+        ("muon", "momentum", "nesterov=False, which muon is not"),
+        ("muon", "adagrad", "sum, which muon does not keep"),
         ("rprop", "adam", "exp_avg, exp_avg_sq, which rprop does not keep"),
     ],
 )
@@ -294,6 +295,29 @@ def test_the_mean_that_torchs_class_only_keeps_is_the_answer_here() -> None:
     ours.eval()
     for p in model.parameters():
         assert torch.equal(p, theirs.state[p]["ax"])
+
+
+@pytest.mark.parametrize("adjust", ["match_rms_adamw", None])
+def test_torchs_muon_hands_over_what_it_keeps_of_matrices(adjust: str | None) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 6, bias=False), nn.Linear(6, 4, bias=False))
+    weights = [*model.parameters()]
+    theirs = torch.optim.Muon(weights, lr=0.01, momentum=0.9, weight_decay=0.2, adjust_lr_fn=adjust)
+    go(model, theirs, 3)
+    twin = copy.deepcopy(model)
+    ours = build_optimizer("muon", twin.parameters(), eps=1e-6)
+    ours.load_state_dict(copy.deepcopy(theirs.state_dict()))
+    (group,) = ours.param_groups
+    found = [group[key] for key in ("lr", "momentum", "weight_decay", "match_rms_adamw", "eps")]
+    assert found == [0.01, 0.9, 0.2, adjust is not None, 1e-6]
+    for p, q in zip(twin.parameters(), model.parameters(), strict=True):
+        assert torch.equal(ours.state[p]["buffer"], theirs.state[q]["momentum_buffer"])
+    go(model, theirs, 3, 1)
+    go(twin, ours, 3, 1)
+    # It works in bfloat16, and what it is off by adds up.
+    torch.testing.assert_close(flat(twin), flat(model), rtol=0, atol=8e-3)
+    with pytest.raises(SpecError, match="ns_steps=3"):
+        ours.load_state_dict(torch.optim.Muon(weights, ns_steps=3).state_dict())
 
 
 @pytest.mark.parametrize("flat_keys", [False, True])

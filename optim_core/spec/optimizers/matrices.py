@@ -70,8 +70,8 @@ MATRICES: tuple[OptimizerInfo, ...] = (
         weight_decay="decoupled",
         reference="Jordan et al. 2024; Liu et al. 2025, arXiv 2502.16982; torch.optim.Muon(adjust_lr_fn='match_rms_adamw')",
         wins_when="matrix-shaped hidden weights: transformers, deep or recurrent networks, larger batches",
-        pitfalls="not for embeddings, heads and vectors, which AdamW takes; five products a step, which torch.optim.Muon always "
-        "does in bfloat16: here in float32 on CPUs that do not multiply in it",
+        pitfalls="not for embeddings, heads and vectors, which AdamW takes; five products a step, in "
+        "bfloat16 by torch.optim.Muon, here in float32 on CPUs that do not multiply in it",
         couples="matrix",
         applies_to="hidden matrices; AdamW takes embeddings, head, biases and norms",
         state_numbers=_orthogonal,
