@@ -12,6 +12,7 @@ from typing import Any
 from workers.answer import Answer
 
 POLL_S = 0.1
+LONGEST_STOP_S = 10.0
 
 
 class StudyFailed(RuntimeError):
@@ -153,4 +154,5 @@ def _working(database: Any, study_id: str) -> Iterator[threading.Event]:
         yield stopping
     finally:
         stopping.set()
-        thread.join()
+        # Where the person's code does not come back, the thread stays behind: nothing waits for what it may bring.
+        thread.join(timeout=LONGEST_STOP_S)

@@ -6,6 +6,7 @@ import logging
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import nullcontext
 from enum import StrEnum
 
 from optim_core.own.user_code import UserCodeError
@@ -17,6 +18,7 @@ from service.operations.queue import Claim
 from service.permission import check_entrypoints
 from service.settings import Settings
 from workers.heartbeat import Heartbeat
+from workers.watchdog import Abandoned, Watchdog, end_thread, patience_s
 
 log = logging.getLogger("whichopt.worker")
 
@@ -47,18 +49,22 @@ def run_one(
     *,
     study_id: str | None = None,
     stop: Callable[[], bool] = never,
+    abandon: Callable[[int], None] = end_thread,
 ) -> tuple[Outcome, str] | None:
     """Claim a unit, train it, commit the result under the lease's fence. None when nothing is queued.
 
     ``worker``: this worker's name. ``stop``: asked between chunks; True releases the unit with a checkpoint and burns no
-    attempt. Returns how it ended and the study. Raises DatabaseUnavailable when there is no claim to be had now.
+    attempt. ``abandon``: called with a thread in which a person's code does not come back, once the unit is given up.
+    Returns how it ended and the study. Raises DatabaseUnavailable when there is no claim to be had now.
     """
     claim = queue.claim_unit(database, worker, settings.lease_s, study_id=study_id)
     if claim is None:
         return None
     log.info("unit %s (%s) of study %s, attempt %s", claim.unit_id, claim.unit.key, claim.study_id, claim.attempt)
     with Heartbeat(database, claim.unit_id, claim.token, settings.lease_s, settings.heartbeat_s) as beat:
-        outcome = _Work(database, claim, beat, stop, settings).run()
+        work = _Work(database, claim, beat, stop, settings)
+        with work.watched(abandon) if claim.spec.own else nullcontext():
+            outcome = work.run()
     log.info("unit %s: %s", claim.unit_id, outcome)
     return outcome, claim.study_id
 
@@ -81,6 +87,8 @@ class _Work:
             result = train(self.claim, self.on_chunk)
         except Stopped as stopped:
             return self._release(stopped.checkpoint)
+        except Abandoned:
+            return Outcome.LOST
         except UserCodeError as error:
             return self._fail(error.code, f"{error}\n{error.trace[-TRACEBACK_CHARACTERS:]}", retryable=False)
         except (SpecError, TrainingError) as error:
@@ -92,6 +100,28 @@ class _Work:
             trace = "".join(traceback.format_exception(error))[-TRACEBACK_CHARACTERS:]
             return self._fail("worker_error", f"{type(error).__name__}: {error}\n{trace}", retryable=True)
         return self._commit(result)
+
+    def watched(self, abandon: Callable[[int], None]) -> Watchdog:
+        """Around ``run``: gives the unit up where a call of the person's code does not come back."""
+
+        def hung(place: str) -> None:
+            message = f"{place}: it has been there for {round(limit)} s, as long as a call of your code may take"
+            self._fail(UserCodeError.code, message, retryable=False)
+            self._let_go()
+
+        def left() -> None:
+            self._release(None)
+            self._let_go()
+
+        limit = patience_s(self.claim.spec.budget.shortest_s, self.settings.hang_s)
+        return Watchdog(limit, hung, self._asked_to_stop, left, abandon)
+
+    def _let_go(self) -> None:
+        self.beat.lost.set()
+        self.beat.stopping.set()
+
+    def _asked_to_stop(self) -> bool:
+        return self.stop() or self.beat.stopping.is_set()
 
     def on_chunk(self, step: int, points: list[tuple[int, CurvePoint]], checkpoint: Callable[[], bytes] | None) -> bool:
         """Report progress and save a checkpoint when it is time; False asks the engine to stop."""
@@ -106,7 +136,7 @@ class _Work:
                 self.saved_at = time.monotonic()
         except DatabaseUnavailable as error:
             log.warning("unit %s: progress not stored, %s", unit_id, error)
-        return not (self.stop() or self.beat.stopping.is_set())
+        return not self._asked_to_stop()
 
     def _release(self, checkpoint: bytes | None) -> Outcome:
         if self.beat.lost.is_set():
