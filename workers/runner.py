@@ -25,6 +25,8 @@ log = logging.getLogger("whichopt.worker")
 CHECKPOINT_S = 10.0
 PROGRESS_S = 0.5
 COMMIT_RETRY_S = 1.0
+# Databases take no more than a gigabyte in one piece. A unit that would need more begins anew with whoever takes it over.
+MOST_CHECKPOINT_BYTES = 2**29
 TRACEBACK_CHARACTERS = 4000
 
 
@@ -78,6 +80,7 @@ class _Work:
         self.database, self.claim, self.beat, self.stop, self.settings = database, claim, beat, stop, settings
         self.saved_at = self.reported_at = time.monotonic()
         self.points: list[tuple[int, CurvePoint]] = []
+        self.storable = True
 
     def run(self) -> Outcome:
         from workers.training import Stopped, train
@@ -131,16 +134,27 @@ class _Work:
             if now - self.reported_at >= PROGRESS_S:
                 queue.report_progress(self.database, unit_id, token, self.points, step)
                 self.points, self.reported_at = [], now
-            if checkpoint is not None and now - self.saved_at >= CHECKPOINT_S:
-                queue.save_checkpoint(self.database, unit_id, token, checkpoint())
+            if checkpoint is not None and self.storable and now - self.saved_at >= CHECKPOINT_S:
+                data = self._if_storable(checkpoint())
+                if data is not None:
+                    queue.save_checkpoint(self.database, unit_id, token, data)
                 self.saved_at = time.monotonic()
         except DatabaseUnavailable as error:
             log.warning("unit %s: progress not stored, %s", unit_id, error)
         return not self._asked_to_stop()
 
+    def _if_storable(self, checkpoint: bytes | None) -> bytes | None:
+        """The checkpoint, or None where the database would refuse it; then no more are made."""
+        if checkpoint is None or len(checkpoint) <= MOST_CHECKPOINT_BYTES:
+            return checkpoint
+        log.info("unit %s: a checkpoint of %s bytes is not stored", self.claim.unit_id, len(checkpoint))
+        self.storable = False
+        return None
+
     def _release(self, checkpoint: bytes | None) -> Outcome:
         if self.beat.lost.is_set():
             return Outcome.LOST
+        checkpoint = self._if_storable(checkpoint)
         kept = self._while_leased(
             lambda: queue.release_unit(self.database, self.claim.unit_id, self.claim.token, checkpoint=checkpoint)
         )

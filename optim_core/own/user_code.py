@@ -8,7 +8,7 @@ import sysconfig
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import CodeType, FrameType, TracebackType
 
 from optim_core.spec.errors import TrainingError, WhichoptError
 
@@ -107,6 +107,14 @@ def is_theirs(file: str | Path, folders: Sequence[Path] | None = None) -> bool:
             )
             return not inside
     return False
+
+
+def place_of(function: object) -> str:
+    """Where a function of theirs is defined, as ``place_in`` says it, or nothing."""
+    code = getattr(function, "__code__", None)
+    if not isinstance(code, CodeType) or not is_theirs(code.co_filename):
+        return ""
+    return _place(code.co_filename, code.co_firstlineno, code.co_name)
 
 
 def _last_frame(error: BaseException) -> str:
