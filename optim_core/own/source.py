@@ -183,7 +183,7 @@ class OwnSource:
         if self._is_nan(outputs, many):
             spoiled = any(bool(t.isnan().any()) for t in leaves(tidy(outputs)) if t.is_floating_point())
             forward = getattr(type(self._network).forward, "__wrapped__", type(self._network).forward)
-            place = place_of(forward if spoiled or not callable(given) else given) or "the model"
+            place = place_of(given if callable(given) and not spoiled else forward) or "the model"
             what = "the outputs and the loss are" if spoiled else "the loss is"
             raise UserCodeError(f"{place}: {what} NaN before anything was trained")
 

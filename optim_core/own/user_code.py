@@ -141,8 +141,10 @@ def _frames(trace: TracebackType | None) -> Iterator[tuple[str, int, str]]:
 
 
 def _shown(file: str) -> str:
-    """A file's name as seen from the folder it belongs to."""
+    """A file's name as seen from the folder it belongs to. Cells of a notebook have names that mean nothing to anybody."""
     path = Path(file).resolve()
+    if file.startswith("<ipython") or path.parent.name.startswith("ipykernel_"):
+        return "your notebook"
     inside = [path.relative_to(root.resolve()) for root in roots if path.is_relative_to(root.resolve())]
     shortest = min(inside, key=lambda name: len(name.parts), default=Path())
     return shortest.as_posix() if shortest.parts else path.name
