@@ -39,6 +39,11 @@ class Settings(BaseSettings):
     own_process: bool = Field(
         default=False, description="Set by commands for their own stack: one person's Python runs, files included"
     )
+    hang_s: float = Field(
+        default=60.0,
+        gt=0,
+        description="One call of a person's code may take so long, or as long as its study's budget, before the study fails",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="Least level that is logged"
     )

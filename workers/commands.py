@@ -7,7 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Annotated
 
 import typer
@@ -62,6 +62,20 @@ add_commands(app, open_local)
 add_trace(app)
 
 
+@contextmanager
+def prints_to_stderr() -> Iterator[None]:
+    """What a person's code prints, and what it starts, goes to standard error: standard output carries the answer alone."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    try:
+        os.dup2(2, 1)
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
 @app.command()
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on (WHICHOPT_HOST).")] = None,
@@ -114,7 +128,8 @@ def replay(study: StudyId, as_json: AsJson = False, server: Server = None) -> No
     from workers.replay import replay as run
 
     try:
-        result = run(spec, answer, lambda text: print(text, file=sys.stderr))
+        with prints_to_stderr():
+            result = run(spec, answer, lambda text: print(text, file=sys.stderr))
     except WhichoptError as error:
         where = f"{error.pointer}: " if error.pointer else ""
         raise CommandError(f"{where}{one_line(str(error))}", STUDY_FAILED) from None

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from optim_core.spec.errors import PortableError
+from optim_core.spec.entrypoints import is_entrypoint
+from optim_core.spec.errors import PortableError, SpecError
 from workers.answer import Answer
 
 POLL_S = 0.1
+LONGEST_STOP_S = 10.0
 
 
 class StudyFailed(PortableError):
@@ -42,8 +44,9 @@ def recommend(
         >>> answer = whichopt.recommend(make_net, (train, validation, test), budget="5m")  # doctest: +SKIP
 
     ``model``: a class or function that makes a module, without required arguments or taking ``in_features`` and ``classes``;
-    a module, which is copied; or the name of a ready-made network. ``data``: train[, validation[, test]] as data sets,
-    (X, y) tensors or arrays, DataLoaders or Hugging Face data sets; or what ``--data`` takes, with ``target``.
+    a module, which is copied. ``data``: train[, validation[, test]] as data sets, (X, y) tensors or arrays, DataLoaders or
+    Hugging Face data sets. Either may be a text, ``"my_net.py:Net"``; together they may be the name of a ready-made network
+    and what ``--data`` takes of tables, with ``target``.
     ``loss``: a name, or ``loss(outputs, targets)``; None: what fits outputs and targets, or the outputs' own ``.loss``.
     ``metric``: a name, or ``(function, "max" | "min")`` of outputs and targets. ``budget``: as on the command line.
     ``training``, ``search``: those parts of a spec. ``progress``: show it on standard error.
@@ -53,20 +56,20 @@ def recommend(
     """
     from optim_core.own import live
     from optim_core.spec.validation import parse_spec
-    from service.cli.specfile import dataset_from, parse_budget
+    from service.cli.errors import CommandError
+    from service.cli.specfile import parse_budget
 
-    document: dict[str, Any] = {"budget": parse_budget(budget), "seed": seed}
+    try:
+        document: dict[str, Any] = {"budget": parse_budget(budget), "seed": seed}
+    except CommandError as error:
+        raise SpecError(str(error), code="invalid_budget", pointer="/budget") from None
     if training is not None:
         document["training"] = dict(training)
     if search is not None or optimizers is not None:
         document["search"] = {**(search or {}), **({} if optimizers is None else {"optimizers": list(optimizers)})}
     with live.kept() as keep:
-        if isinstance(model, str):
-            document["model"] = {"kind": "catalogue", "name": model}
-            document["dataset"] = dataset_from(data, target)
-        else:
-            document["model"] = {"kind": "python", "entrypoint": keep(model)}
-            document["dataset"] = {"kind": "python", "entrypoint": keep(data)}
+        document["model"] = _own(model, keep) or {"kind": "catalogue", "name": model}
+        document["dataset"] = _own(data, keep) or _table(data, target)
         if loss is not None:
             document["loss"] = loss if isinstance(loss, str) else keep(loss)
         if metric is not None:
@@ -74,9 +77,29 @@ def recommend(
         return _run(parse_spec(document), progress)
 
 
-def _own_metric(metric: Any, keep: Any) -> dict[str, Any]:
-    function, direction = metric
-    return {"metric": keep(function), "metric_direction": direction}
+def _own(value: Any, keep: Callable[[Any], str]) -> dict[str, Any] | None:
+    """A part of a spec that names an object or what a text leads to; None for any other text."""
+    if isinstance(value, str) and not is_entrypoint(value):
+        return None
+    return {"kind": "python", "entrypoint": value if isinstance(value, str) else keep(value)}
+
+
+def _table(name: str, target: str | None) -> dict[str, Any]:
+    from service.cli.errors import CommandError
+    from service.cli.specfile import dataset_from
+
+    try:
+        return dataset_from(name, target)
+    except CommandError as error:
+        pointer, _, text = str(error).partition(": ")
+        raise SpecError(text, code="invalid_dataset", pointer=pointer) from None
+
+
+def _own_metric(metric: Any, keep: Callable[[Any], str]) -> dict[str, Any]:
+    if not isinstance(metric, tuple) or len(metric) != 2:
+        message = 'a metric of your own needs its direction: (function, "max") or (function, "min")'
+        raise SpecError(message, code="invalid_metric", pointer="/metric")
+    return {"metric": keep(metric[0]), "metric_direction": metric[1]}
 
 
 def _run(spec: Any, progress: bool) -> Answer:
@@ -154,4 +177,5 @@ def _working(database: Any, study_id: str) -> Iterator[threading.Event]:
         yield stopping
     finally:
         stopping.set()
-        thread.join()
+        # Where the person's code does not come back, the thread stays behind: nothing waits for what it may bring.
+        thread.join(timeout=LONGEST_STOP_S)

@@ -228,8 +228,10 @@ def _loop(
 
     database = Database(settings.url)
     loop = Loop(
-        database, settings, NullDispatcher(), worker_name(), trains=trains, stop=stop, longest_wait_s=settings.poll_s
-    )
+        database, settings, NullDispatcher(), worker_name(), trains=trains, stop=stop, longest_wait_s=settings.poll_s,
+        # What hangs in a process of its own ends with it; the pool starts another.
+        abandon=lambda _: leave(1),
+    )  # fmt: skip
     loops.append(loop)
 
     def stop_and_follow() -> bool:

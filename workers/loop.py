@@ -17,6 +17,7 @@ from workers.advance import advance_all, advance_ready
 from workers.ahead import Ahead
 from workers.runner import never, run_one
 from workers.sweep import sweep
+from workers.watchdog import end_thread
 
 log = logging.getLogger("whichopt.worker")
 
@@ -28,7 +29,7 @@ class Loop:
     """Takes turns at a database until told to stop.
 
     ``trains``: whether it runs units, or only plans. ``study_id``: when set, only this study is worked on.
-    ``longest_wait_s``: pause between looks once nothing was found for a while.
+    ``abandon``: see ``runner.run_one``. ``longest_wait_s``: pause between looks once nothing was found for a while.
     """
 
     def __init__(
@@ -40,10 +41,12 @@ class Loop:
         *,
         trains: bool = True,
         stop: Callable[[], bool] = never,
+        abandon: Callable[[int], None] = end_thread,
         longest_wait_s: float,
     ) -> None:
         self.database, self.settings, self.dispatcher, self.worker = database, settings, dispatcher, worker
         self.trains, self.stop, self.longest_wait_s = trains, stop, longest_wait_s
+        self.abandon = abandon
         self.study_id: str | None = None
         # One unit at a time in a process, whoever asks: the loop's thread or a Celery task.
         self.busy = threading.Lock()
@@ -69,7 +72,9 @@ class Loop:
             return False
         self.holds = True
         try:
-            ended = run_one(self.database, self.settings, self.worker, study_id=self.study_id, stop=self.stop)
+            ended = run_one(
+                self.database, self.settings, self.worker, study_id=self.study_id, stop=self.stop, abandon=self.abandon
+            )
             if ended is not None:
                 self.ahead.trained(ended[1])
         finally:

@@ -6,6 +6,7 @@ import logging
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import nullcontext
 from enum import StrEnum
 
 from optim_core.own.user_code import UserCodeError
@@ -17,12 +18,15 @@ from service.operations.queue import Claim
 from service.permission import check_entrypoints
 from service.settings import Settings
 from workers.heartbeat import Heartbeat
+from workers.watchdog import Abandoned, Watchdog, end_thread, patience_s
 
 log = logging.getLogger("whichopt.worker")
 
 CHECKPOINT_S = 10.0
 PROGRESS_S = 0.5
 COMMIT_RETRY_S = 1.0
+# Databases take no more than a gigabyte in one piece. A unit that would need more begins anew with whoever takes it over.
+MOST_CHECKPOINT_BYTES = 2**29
 TRACEBACK_CHARACTERS = 4000
 
 
@@ -47,18 +51,22 @@ def run_one(
     *,
     study_id: str | None = None,
     stop: Callable[[], bool] = never,
+    abandon: Callable[[int], None] = end_thread,
 ) -> tuple[Outcome, str] | None:
     """Claim a unit, train it, commit the result under the lease's fence. None when nothing is queued.
 
     ``worker``: this worker's name. ``stop``: asked between chunks; True releases the unit with a checkpoint and burns no
-    attempt. Returns how it ended and the study. Raises DatabaseUnavailable when there is no claim to be had now.
+    attempt. ``abandon``: called with a thread in which a person's code does not come back, once the unit is given up.
+    Returns how it ended and the study. Raises DatabaseUnavailable when there is no claim to be had now.
     """
     claim = queue.claim_unit(database, worker, settings.lease_s, study_id=study_id)
     if claim is None:
         return None
     log.info("unit %s (%s) of study %s, attempt %s", claim.unit_id, claim.unit.key, claim.study_id, claim.attempt)
     with Heartbeat(database, claim.unit_id, claim.token, settings.lease_s, settings.heartbeat_s) as beat:
-        outcome = _Work(database, claim, beat, stop, settings).run()
+        work = _Work(database, claim, beat, stop, settings)
+        with work.watched(abandon) if claim.spec.own else nullcontext():
+            outcome = work.run()
     log.info("unit %s: %s", claim.unit_id, outcome)
     return outcome, claim.study_id
 
@@ -72,6 +80,7 @@ class _Work:
         self.database, self.claim, self.beat, self.stop, self.settings = database, claim, beat, stop, settings
         self.saved_at = self.reported_at = time.monotonic()
         self.points: list[tuple[int, CurvePoint]] = []
+        self.storable = True
 
     def run(self) -> Outcome:
         from workers.training import Stopped, train
@@ -81,6 +90,8 @@ class _Work:
             result = train(self.claim, self.on_chunk)
         except Stopped as stopped:
             return self._release(stopped.checkpoint)
+        except Abandoned:
+            return Outcome.LOST
         except UserCodeError as error:
             return self._fail(error.code, f"{error}\n{error.trace[-TRACEBACK_CHARACTERS:]}", retryable=False)
         except (SpecError, TrainingError) as error:
@@ -93,6 +104,28 @@ class _Work:
             return self._fail("worker_error", f"{type(error).__name__}: {error}\n{trace}", retryable=True)
         return self._commit(result)
 
+    def watched(self, abandon: Callable[[int], None]) -> Watchdog:
+        """Around ``run``: gives the unit up where a call of the person's code does not come back."""
+
+        def hung(place: str) -> None:
+            message = f"{place}: it has been there for {round(limit)} s, as long as a call of your code may take"
+            self._fail(UserCodeError.code, message, retryable=False)
+            self._let_go()
+
+        def left() -> None:
+            self._release(None)
+            self._let_go()
+
+        limit = patience_s(self.claim.spec.budget.shortest_s, self.settings.hang_s)
+        return Watchdog(limit, hung, self._asked_to_stop, left, abandon)
+
+    def _let_go(self) -> None:
+        self.beat.lost.set()
+        self.beat.stopping.set()
+
+    def _asked_to_stop(self) -> bool:
+        return self.stop() or self.beat.stopping.is_set()
+
     def on_chunk(self, step: int, points: list[tuple[int, CurvePoint]], checkpoint: Callable[[], bytes] | None) -> bool:
         """Report progress and save a checkpoint when it is time; False asks the engine to stop."""
         unit_id, token, now = self.claim.unit_id, self.claim.token, time.monotonic()
@@ -101,16 +134,27 @@ class _Work:
             if now - self.reported_at >= PROGRESS_S:
                 queue.report_progress(self.database, unit_id, token, self.points, step)
                 self.points, self.reported_at = [], now
-            if checkpoint is not None and now - self.saved_at >= CHECKPOINT_S:
-                queue.save_checkpoint(self.database, unit_id, token, checkpoint())
+            if checkpoint is not None and self.storable and now - self.saved_at >= CHECKPOINT_S:
+                data = self._if_storable(checkpoint())
+                if data is not None:
+                    queue.save_checkpoint(self.database, unit_id, token, data)
                 self.saved_at = time.monotonic()
         except DatabaseUnavailable as error:
             log.warning("unit %s: progress not stored, %s", unit_id, error)
-        return not (self.stop() or self.beat.stopping.is_set())
+        return not self._asked_to_stop()
+
+    def _if_storable(self, checkpoint: bytes | None) -> bytes | None:
+        """The checkpoint, or None where the database would refuse it; then no more are made."""
+        if checkpoint is None or len(checkpoint) <= MOST_CHECKPOINT_BYTES:
+            return checkpoint
+        log.info("unit %s: a checkpoint of %s bytes is not stored", self.claim.unit_id, len(checkpoint))
+        self.storable = False
+        return None
 
     def _release(self, checkpoint: bytes | None) -> Outcome:
         if self.beat.lost.is_set():
             return Outcome.LOST
+        checkpoint = self._if_storable(checkpoint)
         kept = self._while_leased(
             lambda: queue.release_unit(self.database, self.claim.unit_id, self.claim.token, checkpoint=checkpoint)
         )

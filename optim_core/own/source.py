@@ -25,7 +25,8 @@ from optim_core.own.reading import ReadSamples
 from optim_core.own.samples import Samples, some_rows
 from optim_core.own.splits import Splits, parts_of, split_samples
 from optim_core.own.task import EXAMPLE_ROWS, OwnTask, smoothes
-from optim_core.own.trees import leaves
+from optim_core.own.trees import leaves, tidy
+from optim_core.own.user_code import UserCodeError, place_of
 from optim_core.spec.errors import SpecError
 from optim_core.spec.keys import content_hash, derive_seed
 from optim_core.spec.problem import FOLDS, MAXIMISED, StudySpec
@@ -79,6 +80,7 @@ class OwnSource:
         self.call, outputs = Call.of(self._network, few, own)
         targets, more = self.call.targets(few), self.call.targets(shown)
         self.loss, self._why = find_loss(loss, outputs, targets, more)
+        self._refuse_nan(loss, outputs, few)
         self.reading = read(self.loss, outputs, targets)
         self._scoring = scoring_loss(self.loss, outputs, targets)
         self._measure = self._find_measure(metric, outputs, few)
@@ -175,6 +177,28 @@ class OwnSource:
                     raise SpecError(message, code="option_not_applicable", pointer=pointer)
         check_techniques(spec, self._network, classification=True)
         check_size(spec.search.included(), sum(p.numel() for p in self._network.parameters()), "/search/optimizers")
+
+    def _refuse_nan(self, given: Any, outputs: Any, few: Any) -> None:
+        """What is no number before anything was trained never becomes one. A few samples may have no target, many have."""
+        first = self._given[0]
+        assert first is not None
+        if not self._is_nan(outputs, few):
+            return
+        many = first.batch(some_rows(len(first), self._spec.training.batch_size))
+        self._network.eval()
+        with torch.no_grad():
+            outputs = self.call(self._network, many)
+        self._network.train()
+        if self._is_nan(outputs, many):
+            spoiled = any(bool(t.isnan().any()) for t in leaves(tidy(outputs)) if t.is_floating_point())
+            forward = getattr(type(self._network).forward, "__wrapped__", type(self._network).forward)
+            place = place_of(given if callable(given) and not spoiled else forward) or "the model"
+            what = "the outputs and the loss are" if spoiled else "the loss is"
+            raise UserCodeError(f"{place}: {what} NaN before anything was trained")
+
+    def _is_nan(self, outputs: Any, batch: Any) -> bool:
+        with torch.no_grad():
+            return bool(self.loss(outputs, self.call.targets(batch), 0.0).isnan().any())
 
     def _targets_of(self, samples: Samples) -> Any | None:
         """The targets of all samples where they are known without reading more than is held, else None."""

@@ -8,19 +8,21 @@ import sysconfig
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
+from types import CodeType, FrameType, TracebackType
 
 from optim_core.spec.errors import TrainingError, WhichoptError
 
 LONGEST_REASON = 300
 # Ours, and what is installed: none of it is the person's, wherever their folder lies.
-_OURS = Path(__file__).resolve().parents[1]
+_OURS = tuple(Path(__file__).resolve().parents[2] / name for name in ("optim_core", "service", "whichopt", "workers"))
 _INSTALLED = tuple(
     {Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")}
 )
 _PACKAGES = {"site-packages", "dist-packages"}
 # Folders of the person's files in the study at hand; none: whatever is neither ours nor installed, as in a notebook.
 roots: list[Path] = []
+# Calls of theirs that began, and those that ended: while it stands still, one and the same is running.
+_calls = [0]
 
 
 class UserCodeError(TrainingError):
@@ -42,17 +44,21 @@ def user_code(what: str) -> Iterator[None]:
 
     Raises UserCodeError for every exception and for ``exit()``. Ctrl-C, and errors that we raised on purpose, pass.
     """
+    _calls[0] += 1
     try:
         yield
     except WhichoptError:
         raise
     except (Exception, SystemExit) as error:
         raise from_exception(error, what) from error
+    finally:
+        _calls[0] += 1
 
 
 @contextlib.contextmanager
 def calling_user_code() -> Iterator[None]:
     """Around code of ours that calls theirs: an error on the way through theirs is a UserCodeError, any other passes."""
+    _calls[0] += 1
     try:
         yield
     except (WhichoptError, MemoryError):
@@ -61,6 +67,20 @@ def calling_user_code() -> Iterator[None]:
         if not _last_frame(error) or "out of memory" in str(error) or "not enough memory" in str(error):
             raise
         raise from_exception(error) from error
+    finally:
+        _calls[0] += 1
+
+
+def calls_so_far() -> int:
+    """A number that changes with every call of a person's code in this process that begins or ends."""
+    return _calls[0]
+
+
+def place_in(frame: FrameType | None) -> str:
+    """The line of theirs that runs in a thread whose innermost frame this is: ``my_net.py, line 12, in forward``, or nothing."""
+    while frame is not None and not is_theirs(frame.f_code.co_filename):
+        frame = frame.f_back
+    return "" if frame is None else _place(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
 
 
 def from_exception(error: BaseException, what: str = "your code") -> UserCodeError:
@@ -79,14 +99,22 @@ def is_theirs(file: str | Path, folders: Sequence[Path] | None = None) -> bool:
         return False
     path = Path(file).resolve()
     if not folders:
-        return not any(path.is_relative_to(place) for place in (_OURS, *_INSTALLED))
+        return not any(path.is_relative_to(place) for place in (*_OURS, *_INSTALLED))
     for root in (root.resolve() for root in folders):
         if path.is_relative_to(root) and not _PACKAGES.intersection(path.relative_to(root).parts):
             inside = any(
-                path.is_relative_to(place) and not root.is_relative_to(place) for place in (_OURS, *_INSTALLED)
+                path.is_relative_to(place) and not root.is_relative_to(place) for place in (*_OURS, *_INSTALLED)
             )
             return not inside
     return False
+
+
+def place_of(function: object) -> str:
+    """Where a function of theirs is defined, as ``place_in`` says it, or nothing."""
+    code = getattr(function, "__code__", None)
+    if not isinstance(code, CodeType) or not is_theirs(code.co_filename):
+        return ""
+    return _place(code.co_filename, code.co_firstlineno, code.co_name)
 
 
 def _last_frame(error: BaseException) -> str:
@@ -96,9 +124,13 @@ def _last_frame(error: BaseException) -> str:
     found = ""
     for filename, line, function in _frames(error.__traceback__):
         if is_theirs(filename):
-            where = "" if function == "<module>" else f", in {function}"
-            found = f"{_shown(filename)}, line {line}{where}"
+            found = _place(filename, line, function)
     return found
+
+
+def _place(filename: str, line: int, function: str) -> str:
+    where = "" if function == "<module>" else f", in {function}"
+    return f"{_shown(filename)}, line {line}{where}"
 
 
 def _frames(trace: TracebackType | None) -> Iterator[tuple[str, int, str]]:
@@ -109,8 +141,10 @@ def _frames(trace: TracebackType | None) -> Iterator[tuple[str, int, str]]:
 
 
 def _shown(file: str) -> str:
-    """A file's name as seen from the folder it belongs to."""
+    """A file's name as seen from the folder it belongs to. Cells of a notebook have names that mean nothing to anybody."""
     path = Path(file).resolve()
+    if file.startswith("<ipython") or path.parent.name.startswith("ipykernel_"):
+        return "your notebook"
     inside = [path.relative_to(root.resolve()) for root in roots if path.is_relative_to(root.resolve())]
     shortest = min(inside, key=lambda name: len(name.parts), default=Path())
     return shortest.as_posix() if shortest.parts else path.name

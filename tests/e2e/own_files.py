@@ -466,6 +466,7 @@ def model():
 data = Encoded(80, 0), Encoded(24, 1), Encoded(24, 2)
 """
 
+RESNET10T = {"channels": (8, 16, 24, 32), "stem_width": 8}
 VIT = {
     "img_size": 16, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2, "drop_path_rate": 0.2,
     "proj_drop_rate": 0.1,
@@ -481,7 +482,7 @@ LLAMA = (
 
 # Name → task file, and the metric that is found for it.
 LIBRARIES: dict[str, tuple[str, str]] = {
-    "timm_resnet10t": (WITHOUT_TORCHVISION + TIMM.format(name="resnet10t", options={}, size=32), "accuracy"),
+    "timm_resnet10t": (WITHOUT_TORCHVISION + TIMM.format(name="resnet10t", options=RESNET10T, size=32), "accuracy"),
     "timm_vit_tiny": (WITHOUT_TORCHVISION + TIMM.format(name="vit_tiny_patch16_224", options=VIT, size=16), "accuracy"),
     "hf_bert": (TRANSFORMERS.format(model=BERT, labels="int(self.ids[i, 0]) % 3"), "accuracy"),
     "hf_llama": (

@@ -19,7 +19,7 @@ from workers.embedded import Embedded, embedded
 SMALL = {"training": {"steps": 12, "batch_size": 16}, "search": {"optimizers": ["momentum"]}}
 TIMEOUT_S = 240.0
 
-AT_ONCE = "batched: your module for many trials at once, proven equal to training it alone"
+AT_ONCE = "batched: the whole module for many trials at once, proven equal to training it alone"
 # What was found out about each: form, metric, words of the data's report.
 FOUND: dict[str, tuple[str, str, str]] = {
     "resnet": (AT_ONCE, "accuracy", "Splits as given: 96 for training"),
