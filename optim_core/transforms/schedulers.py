@@ -131,8 +131,9 @@ class PlateauScheduler(TableScheduler):
             super().step()
             return
         self._check_turn()
+        loss = float(metrics.detach() if isinstance(metrics, Tensor) else metrics)
         before = {key: torch.tensor([value], dtype=torch.float64) for key, value in self.state.items()}
-        after = plateau.observe(before, torch.tensor([float(metrics)], dtype=torch.float64), **self.numbers)
+        after = plateau.observe(before, torch.tensor([loss], dtype=torch.float64), **self.numbers)
         self.state = {key: float(value) for key, value in after.items()}
         self._write()
 

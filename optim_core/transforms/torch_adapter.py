@@ -70,9 +70,9 @@ def build_optimizer(
     torch.optim; where that matters, keep weights in float32 and compute in ``torch.autocast``.
 
     Every optimizer has ``.eval()`` and ``.train()``, which move the weights of methods that answer elsewhere (schedule-free,
-    lookahead); what is loaded in between is kept. SAM and the minimizers need ``step(closure)``. Raises SpecError for an unknown optimizer, hyperparameter or
-    name in ``roles`` (never dropped silently), for a value that no run can use, for complex weights where a method looks at
-    their axes, and when nothing is trainable.
+    lookahead); what is loaded in between is kept. SAM and the minimizers need ``step(closure)``. Raises SpecError for an
+    unknown optimizer, hyperparameter or name in ``roles`` (never dropped silently), for a value that no run can use, for
+    complex weights where a method looks at their axes, and when nothing is trainable.
     """
     if not isinstance(maximize, bool):
         raise SpecError(f"maximize is True or False, not {maximize!r}", code="wrong_type")
