@@ -11,6 +11,7 @@ import torch
 from optim_core.engine import forms
 from optim_core.engine.forms import ALONE, candidates, fastest_form
 from optim_core.spec.trial import Form
+from optim_core.stacked.network import StackedNetwork
 from optim_core.tasks.build import Problem
 from tests.unit.test_engine import problem
 
@@ -61,7 +62,7 @@ def measured(monkeypatch: pytest.MonkeyPatch, times: dict[Form, float], otherwis
 
 
 def with_an_unknown_layer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forms.StackedNetwork, "known", property(lambda self: False))
+    monkeypatch.setattr(StackedNetwork, "known", property(lambda self: False))
 
 
 def test_a_cpu_measures_widths_and_never_more_trials_than_fit() -> None:

@@ -52,6 +52,7 @@ EXPECTED = {
         "torch_is_enough_where_it_has_the_method": 1,
         "what_the_rate_depends_on_stands_in_the_snippet": 1,
         "every_number_reads_back_as_it_was": 1,
+        "the_model_is_all_that_a_snippet_needs": 2,
     },
     "unit/test_trace.py": {"every_optimizer_draws_a_path": 1, "no_optimizer_breaks_at_absurd_rates": 1},
     "web/test_web_catalogue.py": {
