@@ -90,4 +90,7 @@ def test_a_notebook_from_the_question_to_training(tmp_path: Path, monkeypatch: p
     assert "measuring" in outputs(asked, "stderr")
     assert outputs(asked, "stdout") == ""
     assert outputs(trained, "stdout") == "trained True\n"
-    assert outputs(failed, "stdout") == "user_code_error your notebook, line 2, in broken: NameError: name 'nothing' is not defined\n"
+    assert (
+        outputs(failed, "stdout")
+        == "user_code_error your notebook, line 2, in broken: NameError: name 'nothing' is not defined\n"
+    )
