@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from optim_core.spec.entrypoints import is_entrypoint
-from optim_core.spec.errors import SpecError
+from optim_core.spec.errors import PortableError, SpecError
 from workers.answer import Answer
 
 POLL_S = 0.1
 LONGEST_STOP_S = 10.0
 
 
-class StudyFailed(RuntimeError):
+class StudyFailed(PortableError, RuntimeError):
     """A study ended without an answer. ``code``: of the error, as in the API."""
 
     def __init__(self, code: str, message: str) -> None:
