@@ -172,8 +172,8 @@ FOREVER = {
 def test_a_call_that_does_not_come_back_ends_the_study(tmp_path: Path, name: str) -> None:
     source, where = FOREVER[name]
     write_task(tmp_path, source)
-    last = check(whichopt(tmp_path, *ASK, env={"WHICHOPT_HANG_S": "0.3"}))
-    found = re.search(r"user_code_error: task\.py, line (\d+), (in \w+): it has been there for 3 s", last)
+    last = check(whichopt(tmp_path, *ASK, env={"WHICHOPT_HANG_S": "0.5"}))
+    found = re.search(r"user_code_error: task\.py, line (\d+), (in \w+): it has been there for 5 s", last)
     assert found, last
     assert found[2] == where
     assert abs(int(found[1]) - line_of(source, "HERE")) <= 1
