@@ -131,7 +131,8 @@ REFUSED = {
 def test_what_cannot_be_trained_is_said_in_a_line(tmp_path: Path, name: str) -> None:
     source, said = REFUSED[name]
     write_task(tmp_path, source)
-    assert said in check(whichopt(tmp_path, *ASK))
+    place = f" (task.py, line {line_of(source, 'def __init__')}, in __init__)"
+    assert f"{said}{place}" in check(whichopt(tmp_path, *ASK))
 
 
 def test_a_loss_that_is_nan_from_the_start_is_said(tmp_path: Path) -> None:
