@@ -17,7 +17,7 @@ POLL_S = 0.1
 LONGEST_STOP_S = 10.0
 
 
-class StudyFailed(PortableError):
+class StudyFailed(PortableError, RuntimeError):
     """A study ended without an answer. ``code``: of the error, as in the API."""
 
     def __init__(self, code: str, message: str) -> None:

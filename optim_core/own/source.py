@@ -76,7 +76,9 @@ class OwnSource:
         self._models = Models(model, offered(shown, first), lambda each: Call.of(each, few, own), self._device, dtype)
         self._network = self._models.make(0)
         if not any(p.requires_grad for p in self._network.parameters()):
-            raise SpecError("the model has no weights to train", code="nothing_to_train", pointer="/model")
+            place = place_of(type(self._network).__init__)
+            message = f"the model has no weights to train{f' ({place})' if place else ''}"
+            raise SpecError(message, code="nothing_to_train", pointer="/model")
         self.call, outputs = Call.of(self._network, few, own)
         targets, more = self.call.targets(few), self.call.targets(shown)
         self.loss, self._why = find_loss(loss, outputs, targets, more)

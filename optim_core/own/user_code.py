@@ -77,7 +77,7 @@ def calls_so_far() -> int:
 
 
 def place_in(frame: FrameType | None) -> str:
-    """The line of theirs that runs in a thread whose innermost frame this is: ``my_net.py, line 12, in forward``, or nothing."""
+    """The line of theirs that runs in a thread whose innermost frame this is, as in errors, or nothing."""
     while frame is not None and not is_theirs(frame.f_code.co_filename):
         frame = frame.f_back
     return "" if frame is None else _place(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)

@@ -121,8 +121,8 @@ def simulate(
 ) -> tuple[StudyView, Finish]:
     """Run a study to its end. ``shuffle``: a seed that mixes the order in which units are stored and end.
 
-    ``until``: stop before the first unit of this kind is answered, as if everything else had been done. ``report``: what the probe
-    says.
+    ``until``: stop before the first unit of this kind is answered, as if everything else had been done. ``report``: what
+    the probe says.
     """
     rng = np.random.default_rng(shuffle)
     units: list[UnitView] = []

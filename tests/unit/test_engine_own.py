@@ -11,6 +11,7 @@ from optim_core.engine import probe, run_pack
 from optim_core.engine.loop import make_runner
 from optim_core.engine.seeding import batch_order
 from optim_core.own.source import OwnSource
+from optim_core.own.user_code import UserCodeError
 from optim_core.spec.problem import Budget, PythonDataset, PythonModel, Search, StudySpec, Training
 from optim_core.spec.space import default_configuration
 from optim_core.spec.trial import Form, TrialParams, UnitSpec
@@ -177,3 +178,23 @@ def test_a_short_run_is_not_spent_on_evaluations() -> None:
         task = source(Plain, steps=horizon).problem()
         work = unit(trials(task, ["adamw"], [7]), BATCHED).model_copy(update={"horizon": horizon})
         assert len(run_pack(task, work).trials[0].curve) == points
+
+
+@pytest.mark.parametrize("form", [BATCHED, ALONE])
+def test_an_error_at_step_seven_names_their_line(form: Form) -> None:
+    calls = [0]
+
+    class Late(Plain):
+        def forward(self, x: Tensor) -> Tensor:
+            calls[0] += torch.is_grad_enabled()
+            if calls[0] >= 7 and armed:
+                raise ValueError("at step seven")
+            return super().forward(x)
+
+    armed = False
+    task = source(Late).problem()
+    pack = trials(task, ["adamw"], [3])
+    assert task.batchable
+    calls[0], armed = 0, True
+    with pytest.raises(UserCodeError, match=r"^test_engine_own\.py, line \d+, in forward: ValueError: at step seven$"):
+        run_pack(task, unit(pack, form))

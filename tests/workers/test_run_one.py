@@ -272,6 +272,27 @@ def test_progress_and_checkpoints_are_stored_while_training(
     assert saved == [b"ten"]
 
 
+def test_a_checkpoint_that_no_database_takes_is_not_stored_and_not_made_again(
+    database: Database, train: Callable[[Train], list[Claim]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study_id = new_study(database, "a")
+    monkeypatch.setattr(runner, "CHECKPOINT_S", 0.0)
+    monkeypatch.setattr(runner, "MOST_CHECKPOINT_BYTES", 4)
+    made: list[int] = []
+
+    def chunks(claim: Claim, on_chunk: training.OnChunk) -> UnitResult:
+        for step in (10, 20):
+            on_chunk(step, [], lambda: made.append(1) or b"large")
+        raise Stopped(b"large")
+
+    claims = train(chunks)
+    assert run_one(database, SETTINGS, "w") == (Outcome.RELEASED, study_id)
+    assert made == [1]
+    again = queue.claim_unit(database, "other", 30)
+    assert again is not None
+    assert (again.unit_id, again.checkpoint, again.attempt) == (claims[0].unit_id, None, 1)
+
+
 def _limited(largest: int, sizes: list[int]) -> Callable[..., UnitResult]:
     def run_pack(problem: object, unit: UnitSpec, **_: object) -> UnitResult:
         sizes.append(len(unit.trials))
