@@ -40,7 +40,6 @@ ARGUMENTS: dict[str, st.SearchStrategy[Any]] = {
     "errors": ROWS, "message": st.text(), "code": st.text(min_size=1), "pointer": st.text(), "detail": st.text(),
     "trace": st.text(),
     "status": st.integers(400, 599), "document": st.dictionaries(st.text(), st.integers()), "checkpoint": st.binary(),
-    "trace": st.text(),
 }  # fmt: skip
 
 
