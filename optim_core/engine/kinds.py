@@ -1,9 +1,11 @@
-"""What a task's kind decides: how its networks are run together, and who scores them."""
+"""What a task's kind decides: how its networks are run together, and who scores them how often."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
+import torch
 from torch import nn
 
 from optim_core.engine.forward import Forward, TableForward
@@ -14,6 +16,11 @@ from optim_core.stacked.network import StackedNetwork
 from optim_core.tasks.build import Problem
 from optim_core.tasks.judge import TableJudge
 from optim_core.tasks.task import Judge, Task
+
+SHARED = "stacked layers: trials share each forward and backward"
+MODULE = "the whole module for many trials at once, proven equal to training it alone"
+# Evaluations of a run; of a person's module, whose evaluations cost what its forward passes do, at least so many.
+POINTS, FEWEST_POINTS = 10, 2
 
 
 def forward_of(
@@ -38,6 +45,32 @@ def rules_know(task: Task) -> bool:
 def recordable(task: Task) -> bool:
     """Whether a step reads and writes the same memory each time, so that a GPU can replay it."""
     return isinstance(task, Problem)
+
+
+def lanes(task: Task) -> int:
+    """How many parts run at once: one for each thread that torch may use on a CPU, one on a GPU. One of a person's modules,
+    whose code may use what all threads share, such as random streams.
+    """
+    return torch.get_num_threads() if isinstance(task, Problem) and task.device.type == "cpu" else 1
+
+
+def widest_part(task: Task, form: Form) -> float:
+    """Trials of a part at most. A person's modules share what is read of their data, also one after the other."""
+    if form.engine == "sequential" and not isinstance(task, Problem):
+        return math.inf
+    return max(1, form.width)
+
+
+def what_is_shared(task: Task) -> str:
+    """In what way trials share a step, in words."""
+    return SHARED if isinstance(task, Problem) else MODULE
+
+
+def points_of(task: Task, horizon: int) -> int:
+    """Evaluations of a run: of a person's module they see no more samples than the run trains on."""
+    if isinstance(task, Problem):
+        return POINTS
+    return max(FEWEST_POINTS, min(POINTS, horizon * task.batch_size // task.rows["validation"]))
 
 
 def judge_of(task: Task) -> Judge:

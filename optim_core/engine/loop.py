@@ -12,7 +12,7 @@ from torch import Tensor
 from optim_core.engine import checkpoint as checkpoints
 from optim_core.engine.confirmed import packed_rows, trivial_rows
 from optim_core.engine.forms import Mode, default_form
-from optim_core.engine.kinds import judge_of
+from optim_core.engine.kinds import POINTS, judge_of, points_of
 from optim_core.engine.pack import PackRunner
 from optim_core.engine.plateau import reacts
 from optim_core.engine.result import Chunk, Interrupted, OnChunk, keep_going, too_large
@@ -20,12 +20,8 @@ from optim_core.engine.runner import DivergenceWatch
 from optim_core.spec.keys import content_hash
 from optim_core.spec.optimizers import OPTIMIZERS
 from optim_core.spec.trial import WORST_VALUE, CurvePoint, Form, Split, TrialResult, UnitResult, UnitSpec
-from optim_core.tasks.build import Problem
 from optim_core.tasks.task import Task
 
-POINTS = 10
-# Of a person's module, whose evaluations cost what its forward passes do, at least so many.
-FEWEST_POINTS = 2
 # The callback is asked at least about this often (seconds), so that a worker can stop or save within any long run.
 PIECE_S = 2.0
 
@@ -61,13 +57,6 @@ def make_runner(problem: Task, unit: UnitSpec, form: Form | Mode) -> PackRunner:
 def gradient_steps(unit: UnitSpec) -> int:
     """Steps that the unit's trials cost together: one with two gradients counts twice."""
     return round(unit.horizon * sum(OPTIMIZERS[trial.configuration.optimizer].gradients for trial in unit.trials))
-
-
-def points_of(problem: Task, horizon: int) -> int:
-    """Evaluations of a run: of a person's module they see no more samples than the run trains on."""
-    if isinstance(problem, Problem):
-        return POINTS
-    return max(FEWEST_POINTS, min(POINTS, horizon * problem.batch_size // problem.rows["validation"]))
 
 
 def evaluation_steps(horizon: int, points: int = POINTS) -> list[int]:

@@ -20,6 +20,7 @@ from optim_core.engine.allocator import keep_freed_memory
 from optim_core.engine.batched import BatchedRunner
 from optim_core.engine.company import company_of
 from optim_core.engine.direct import DirectRunner
+from optim_core.engine.kinds import lanes, widest_part
 from optim_core.engine.precision import full_precision
 from optim_core.engine.runner import Runner
 from optim_core.engine.sequential import SequentialRunner
@@ -61,12 +62,8 @@ class PackRunner:
         return [*cuts, *([direct] if direct else [])]
 
     def _needed(self, trials: int) -> int:
-        """Parts for so many trials: no wider than the form's, and one for every lane. A person's modules share what is read
-        of their data, also one after the other, and the random streams that their code may use.
-        """
-        if not isinstance(self._problem, Problem):
-            return math.ceil(trials / self._form.width) if self._form.engine == "batched" else 1
-        return max(math.ceil(trials / max(1, self._form.width)), min(trials, lanes(self._problem.device)))
+        """Parts for so many trials: no wider than the form's, and one for every lane."""
+        return max(math.ceil(trials / widest_part(self._problem, self._form)), min(trials, lanes(self._problem)))
 
     def _optimizer(self, place: int) -> str:
         return self._trials[place].configuration.optimizer
@@ -148,7 +145,7 @@ class PackRunner:
         return joined
 
     def _each(self, work: Callable[[_Part], Result]) -> list[Result]:
-        wide = lanes(self._problem.device) if isinstance(self._problem, Problem) else 1
+        wide = lanes(self._problem)
         if wide == 1 or len(self._parts) == 1:
             return [work(part) for part in self._parts]
         try:
@@ -157,8 +154,3 @@ class PackRunner:
         finally:
             # What a lane sets is also the default of threads to come.
             torch.set_num_threads(wide)
-
-
-def lanes(device: torch.device) -> int:
-    """How many parts run at once: one for each thread that torch may use on a CPU, one on a GPU."""
-    return torch.get_num_threads() if device.type == "cpu" else 1

@@ -7,22 +7,19 @@ import time
 from importlib.metadata import version
 
 from optim_core.engine.forms import Measured, default_form, fastest_form, pack_seconds
-from optim_core.engine.kinds import judge_of
+from optim_core.engine.kinds import judge_of, what_is_shared
 from optim_core.engine.loop import device_name
 from optim_core.engine.memory import max_pack_size
 from optim_core.engine.optimizer_times import optimizer_seconds
 from optim_core.engine.result import PackTooLarge, too_large
 from optim_core.spec.errors import TrainingError, WhichoptError
 from optim_core.spec.trial import Form, ProbeReport, UnitResult
-from optim_core.tasks.build import Problem
 from optim_core.tasks.layers_line import layers_line
 from optim_core.tasks.task import Task
 
 PACK = 16
 # A budget of fewer seconds takes the form that is usually the fastest, and times no optimizer.
 HURRIED_S = 10.0
-SHARED = "stacked layers: trials share each forward and backward"
-MODULE = "the whole module for many trials at once, proven equal to training it alone"
 
 
 def probe(problem: Task) -> UnitResult:
@@ -101,9 +98,7 @@ def _reason(problem: Task, form: Form) -> str:
         return reason
     if form.engine == "sequential":
         return "one trial after the other was faster than any stacked form"
-    if not isinstance(problem, Problem):
-        return MODULE
-    return "vectorised: all trials of a part share each step" if form.vectorise else SHARED
+    return "vectorised: all trials of a part share each step" if form.vectorise else what_is_shared(problem)
 
 
 def versions() -> dict[str, str]:

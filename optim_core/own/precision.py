@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
 import torch
 
 
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """``fp32``: nothing changes; ``bf16``: torch's autocast, whose casts are not kept, for weights differ between trials."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16", cache_enabled=False)
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
+    """``fp32``: nothing; ``bf16``: torch's autocast, whose casts are not kept, for weights differ between trials."""
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=False)
