@@ -10,9 +10,10 @@ RACE := .venv-race
 RACE_STAMP := $(RACE)/.whichopt-race-setup
 RACE_OPTIONS ?=
 EVIDENCE_OPTIONS ?=
+ASK_OPTIONS ?=
 
 .PHONY: help setup run serve test test-slow lint fmt bench-step bench-engine bench-engine-gpu bench-study bench-evidence \
-	bench-search bench-start bench-own gpu-check wheel-optim clean
+	bench-search bench-start bench-own bench-ask bench-listeners gpu-check wheel-optim clean
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -25,6 +26,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@# A test oracle. Alone: the rest of it wants torchvision, which has no build for every PyTorch.
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps timm
+	@# For the test of the API's document. Alone, too: it asks for an older typer than ours, and works with it.
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps openapi-python-client
 	@touch $@
 
 run: setup ## the main job: a recommendation for examples/digits.yaml
@@ -70,6 +73,12 @@ bench-study: setup ## whole studies against the same ones trained one trial afte
 
 bench-evidence: setup ## do intervals cover, are claims true (about 30 minutes, or EVIDENCE_OPTIONS=--quick)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.evidence $(or $(EVIDENCE_OPTIONS),--out auto)
+
+bench-ask: setup ## ask, report and tell of 32 clients at once, beside Optuna's gRPC proxy and OSS Vizier (about 10 minutes)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.ask_tell $(ASK_OPTIONS)
+
+bench-listeners: setup ## what a thousand event streams cost while nothing happens (about a minute)
+	@$(BIN)/python -m benchmarks.listeners
 
 $(RACE_STAMP): benchmarks/race/requirements.txt
 	@test -x $(RACE)/bin/python || $(PYTHON) -m venv $(RACE)

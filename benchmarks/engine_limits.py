@@ -40,7 +40,7 @@ def needs(problem: Problem) -> dict[str, float]:
     """Of one step of one trial: operations; bytes of weights, gradient and AdamW's state (p, g, m, v read and written) and
     of what backward keeps (written once, read once); bytes that one trial occupies.
     """
-    model, x, y = plain_model(problem), *(part[: problem.batch_size] for part in problem.train)
+    model, x, y = plain_model(problem), *(part[: problem.batch_size] for part in (problem.train.x, problem.train.y))
     activations = kept_bytes(model, lambda: F.cross_entropy(model(x), y))
     with FlopCounterMode(display=False) as counter:
         F.cross_entropy(model(x), y).backward()

@@ -73,7 +73,7 @@ class Plain:
 
     def steps(self, n: int) -> None:
         """n steps."""
-        batch, (x, y) = self._problem.batch_size, self._problem.train
+        batch, (x, y, _) = self._problem.batch_size, self._problem.train
         for _ in range(n):
             rows = self._order[self._at : self._at + batch]
             self._at = (self._at + batch) % (ROWS - batch)
@@ -120,7 +120,7 @@ class Ensemble:
 
     def steps(self, n: int) -> None:
         """n steps of all trials."""
-        batch, (x, y) = self._problem.batch_size, self._problem.train
+        batch, (x, y, _) = self._problem.batch_size, self._problem.train
         for _ in range(n):
             rows = self._order[self._at : self._at + batch]
             self._at = (self._at + batch) % (ROWS - batch)

@@ -50,7 +50,7 @@ def make_problem(name: str, device: str = "cpu") -> Problem:
         spec=spec, task="classification", metric="accuracy", train=rows, validation=few, test=few,
         classes=[str(i) for i in range(CLASSES)], y_scale=(0.0, 1.0), data_report=[], data_hash=name,
         parameter_count=sum(p.numel() for p in network.parameters()), dtype=torch.float32, device=torch.device(device),
-        cardinalities=cardinalities,
+        cardinalities=cardinalities, batch_size=batch,
     )  # fmt: skip
 
 

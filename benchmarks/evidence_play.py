@@ -24,7 +24,7 @@ class StudyFailed(Exception):
 
 def play(spec: StudySpec, report: ProbeReport, answer: Answer) -> StudyView:
     """A study from its probe to its end. Raises StudyFailed."""
-    return _play(spec, report, answer, None, ("train", "screen", "confirm"))
+    return _play(spec, report, answer, None, ("train", "screen", "confirm", "reference"))
 
 
 def search(spec: StudySpec, report: ProbeReport, answer: Answer, strategy: Strategy) -> StudyView:
@@ -73,4 +73,7 @@ class Trainer:
         return report.model_copy(update={"form": FORM, "engine": FORM.engine, "engine_reason": "fixed"})
 
     def __call__(self, unit: UnitSpec) -> UnitResult:
+        if unit.kind == "reference":
+            # What other models reach is no part of a verdict.
+            return UnitResult(trials=[], seconds=0.0, train_steps=0, device="cpu", engine="none")
         return run_pack(self.problem(unit.fold), unit)

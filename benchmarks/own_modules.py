@@ -120,14 +120,15 @@ def run(
     names: list[str], ks: tuple[int, ...], rounds: int, seconds: float, on: str, say: Callable[[str], None]
 ) -> list[dict]:
     """All of them, with a line each."""
-    say("model               ms alone  proof s  form        " + "".join(f"{f'K={k}':>8}" for k in ks))
+    say("model               ms alone  proof s  form              " + "".join(f"{f'K={k}':>8}" for k in ks))
     rows = []
     for name in names:
         row = measure(name, ks, rounds, seconds, on)
         form = row["forms"][max(ks)]
         how = f"{form['width']} at once" if form["engine"] == "batched" else "one by one"
+        how += ", flat" if form["flat"] else ""
         numbers = "".join(f"{row['ratios'][f'K={k}']:8.2f}" for k in ks)
-        say(f"{name:18} {row['step_ms']:9.2f} {row['proof_s']:8.2f}  {how:10}  {numbers}  {row['reason']}")
+        say(f"{name:18} {row['step_ms']:9.2f} {row['proof_s']:8.2f}  {how:16}  {numbers}  {row['reason']}")
         rows.append(row)
     return rows
 

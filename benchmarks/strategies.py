@@ -19,9 +19,9 @@ import optuna
 
 from optim_core.recommend.history import Outcome
 from optim_core.search.halving import PortfolioHalving
-from optim_core.search.rungs import ETA, SHORTEST_RUNG
 from optim_core.search.strategy import Ask, State, Strategy
 from optim_core.spec.keys import derive_seed
+from optim_core.spec.price import ETA, SHORTEST_RUNG
 from optim_core.spec.space import Choice, Domain, configuration_from, point_from, search_space
 from optim_core.spec.trial import Configuration
 
@@ -45,7 +45,7 @@ def _ladder(full: int) -> list[int]:
 
 def _random(state: State) -> Iterator[Configuration]:
     """Random configurations of random optimizers, those after the ones that were asked for already."""
-    start = len(state.asked())
+    start = len(state.asked)
     spaces = {name: search_space(name, _RICH, state.spec.search) for name in state.names}
     while True:
         rng = np.random.default_rng(derive_seed("random", state.spec.seed, start))
@@ -187,7 +187,7 @@ class Hyperband:
     def generation(self, state: State) -> list[Ask]:
         if state.pending:
             return []
-        sizes = Counter(trial.origin for trial in state.asked())
+        sizes = Counter(trial.origin for trial in state.asked)
         bracket = max((int(name.split("-")[1]) for name in sizes), default=-1)
         if bracket >= 0:
             climbing = self._halved(state, bracket)

@@ -49,7 +49,7 @@ ROOMS = {
     "optim_core/schedules": "engine",
 }
 # What goes forward and back, updates, and evaluates, in files of the engine.
-WORK = {("batched.py", "_gradients"), ("batched.py", "outputs"), ("slices.py", "update"), ("singles.py", "update")}
+WORK = {("batched.py", "_gradients"), ("batched.py", "outputs"), ("updater.py", "update")}
 
 
 def spec_of(model: dict[str, Any], trials: int) -> StudySpec:

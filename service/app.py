@@ -2,55 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from functools import partial
 from importlib.metadata import version
 
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI
 
-from service import web
-from service.api import routers
+from service import api, telemetry, web
+from service.api import contract
+from service.api.checker import Checker
 from service.api.deps import ServiceParts
-from service.api.problems import install, problem
+from service.api.edge import Edge, names_of
+from service.api.hub import Hub
+from service.api.problems import install
+from service.api.protocol import accepting, server_config
+from service.api.requests import RequestLog
 from service.db import Database
 from service.dispatch.base import Dispatcher
+from service.operations.artifact_folder import ArtifactFolder
+from service.operations.door import Door
 from service.settings import Settings
 
-HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
-        "font-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",
-}
-LOOPBACK = {"127.0.0.1", "localhost", "[::1]", "testserver"}
+__all__ = ["create_app", "server_config"]
 
 
-def create_app(settings: Settings, database: Database, dispatcher: Dispatcher) -> FastAPI:
-    """Put the service together. The caller owns ``database`` and has migrated it."""
+def create_app(settings: Settings, database: Database, dispatcher: Dispatcher, own_key: str | None = None) -> FastAPI:
+    """Put the service together. The caller owns ``database`` and has migrated it.
+
+    ``own_key``: lets in whoever runs this server, beside the keys of the database.
+    """
     app = FastAPI(
         title="Whichopt",
         version=version("whichopt"),
-        description="Which optimizer, at which settings, and how sure is that?",
+        openapi_url=None,  # a route of ours: it needs a key, as all do
         docs_url=None,
         redoc_url=None,
+        lifespan=accepting,
+        generate_unique_id_function=lambda route: route.name,
+        telemetry=telemetry.of_requests(),  # type: ignore[arg-type]
     )
-    app.state.context = ServiceParts(settings, database, dispatcher)
+    app.openapi = partial(contract.document, app)
+    checker = None if settings.broker_url else Checker(database, settings.roots, ArtifactFolder(settings.artifacts))
+    app.state.context = ServiceParts(settings, database, dispatcher, Hub(database), checker)
+    app.state.door = Door(database, settings, own_key)
+    app.state.error_page = web.error_page
     install(app)
-    for router in routers:
+    for router, admission in api.guarded:
+        app.include_router(router, dependencies=[Depends(admission)])
+    pages, opened = web.routers()
+    app.include_router(pages, dependencies=[Depends(api.ANYBODY_OF_A_PROJECT)])
+    for router in (*api.opened, *opened):
         app.include_router(router)
-    app.include_router(web.router(settings, database))
 
-    @app.middleware("http")
-    async def _edge(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        # A page of another site can make a browser send requests here under its own name; only loopback names are ours.
-        host = request.headers.get("host", "").rsplit(":", 1)[0] if "host" in request.headers else ""
-        if settings.host in ("127.0.0.1", "localhost", "::1") and host not in LOOPBACK:
-            response: Response = problem(request, 400, "invalid_host", "this server answers on loopback names only")
-        else:
-            response = await call_next(request)
-        for name, value in HEADERS.items():
-            response.headers.setdefault(name, value)
-        return response
-
+    app.add_middleware(Edge, names=names_of(settings))
+    # The last that is added is the outermost.
+    app.add_middleware(RequestLog)
     return app

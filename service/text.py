@@ -16,6 +16,11 @@ def visible(text: str) -> str:
     return text.translate(_ESCAPED)
 
 
+def storable(text: str) -> str:
+    """``text`` as every database takes it: NUL and halves of surrogate pairs are written out."""
+    return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
+
+
 def visible_document(value: Any) -> Any:
     """A JSON document in which every text is ``visible``."""
     if isinstance(value, str):

@@ -6,7 +6,9 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -20,6 +22,14 @@ import redis
 from service.db import Database, migrate
 
 _NAMES = count(1)
+
+
+@pytest.fixture(autouse=True)
+def nobodys_folders() -> None:
+    """What a test before said of a person's files does not count for the next one."""
+    loaded = sys.modules.get("optim_core.own.user_code")
+    if loaded is not None:
+        loaded.roots.clear()
 
 
 def _missing(what: str) -> None:
@@ -169,6 +179,13 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         yield url
 
 
+def finish_threads() -> None:
+    """Wait for what the service does beside requests: a connection that outlives its pool is a warning in a later test."""
+    for one in threading.enumerate():
+        if one.name in ("checker", "housekeeping", "hub"):
+            one.join(60)
+
+
 @pytest.fixture(params=BOTH)
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     """A fresh, migrated database of this test's own, on each engine. Other processes reach it by ``database.url``."""
@@ -177,10 +194,12 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
         shutil.copy(request.getfixturevalue("sqlite_template"), path)
         handle = Database(f"sqlite:///{path}")
         yield handle
+        finish_threads()
         handle.dispose()
         return
     template = request.getfixturevalue("postgres_template")
     with postgres_database(request.getfixturevalue("postgres_url"), template) as url:
         handle = Database(url)
         yield handle
+        finish_threads()
         handle.dispose()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-import traceback
 from collections.abc import Mapping
 
+from service import telemetry
 from service.db import Database, DatabaseUnavailable
 from service.dispatch.base import Dispatcher
 from service.operations import planning
@@ -14,7 +14,6 @@ log = logging.getLogger("whichopt.worker")
 
 # More rings than workers are pointless, and each worker that finds work rings again.
 MOST_RINGS = 16
-TRACEBACK_CHARACTERS = 4000
 
 
 def advance_ready(database: Database, dispatcher: Dispatcher, study_id: str | None = None) -> int:
@@ -37,20 +36,24 @@ def advance_all(database: Database, dispatcher: Dispatcher, active: Mapping[str,
 def advance(database: Database, study_id: str) -> int | None:
     """One planner's turn: how many units were added, None when there was nothing to decide or another was faster.
 
-    A planner that breaks fails its study, with the traceback, and leaves the others alone.
+    A planner that breaks, wherever it does, fails its study and leaves the others alone; the traceback is logged.
     """
-    with planning.advance_lock(database, study_id) as turn:
-        if turn is None:
-            return None
-        try:
-            return _decide(turn)
-        except DatabaseUnavailable:
-            raise
-        except Exception as error:
-            log.exception("planning study %s failed", study_id)
-            told = "".join(traceback.format_exception(error))[-TRACEBACK_CHARACTERS:]
-            turn.fail("planning_failed", f"{type(error).__name__}: {error}\n{told}")
-            return None
+    try:
+        with planning.advance_lock(database, study_id) as turn:
+            if turn is None:
+                return None
+            with telemetry.span("plan", study=study_id):
+                units = _decide(turn)
+                telemetry.note(units=units)
+                return units
+    except DatabaseUnavailable:
+        raise
+    except Exception as error:
+        log.exception("planning failed", extra={"study": study_id})
+        told = f"the planner broke ({type(error).__name__}); the log of the server has the traceback"
+        # Nothing of what was planned goes with it: that may be what cannot be stored.
+        planning.fail_study(database, study_id, "internal_error", told)
+        return None
 
 
 def _decide(turn: planning.Advance) -> int | None:
@@ -62,11 +65,11 @@ def _decide(turn: planning.Advance) -> int | None:
     turn.forecast = None if expected is None else expected.document()
     match plan(turn.view):
         case Plan(units=units, note=note):
-            log.info("study %s: %s, %s units", turn.view.study_id, note, len(units))
+            log.info("%s units: %s", len(units), note, extra={"study": turn.view.study_id})
             return len(units) if turn.apply_plan(list(units), note) else None
         case Finish(failure=None):
-            suffices_s = None if expected is None else expected.needed_s
-            return 0 if turn.finish(recommend(turn.view, suffices_s)) else None
+            suffices = None if expected is None else expected.suffices
+            return 0 if turn.finish(recommend(turn.view, suffices)) else None
         case Finish(failure=(code, message)):
             return 0 if turn.fail(code, message) else None
         case _:

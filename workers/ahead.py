@@ -8,6 +8,8 @@ from importlib import import_module
 
 from service.db import Database
 from service.operations import planning
+from service.operations.artifact_folder import ArtifactFolder
+from service.operations.artifacts import spec_here
 from service.permission import check_entrypoints
 from service.settings import Settings
 
@@ -47,9 +49,10 @@ class Ahead:
         from workers import training
 
         spec = planning.study_spec(self.database, study_id)
-        if spec is not None:
+        if spec is not None and not spec.external:  # there the person's own clients train
             check_entrypoints(spec, self.settings)
-            training.make_ready(study_id, spec)
+            folder = ArtifactFolder(self.settings.artifacts)
+            training.make_ready(study_id, *spec_here(self.database, folder, spec, self.settings.roots))
             self._warm = True
         # Planning needs it sooner or later, and imports it only then.
         import_module("optuna")

@@ -71,14 +71,18 @@ class Answer:
         from rich.console import Console
 
         text = io.StringIO()
-        self._print(Console(file=text, width=WIDTH))
+        self._print(Console(file=text, width=WIDTH, force_jupyter=False))
         return text.getvalue()
 
     def _repr_html_(self) -> str:
         """The same for a notebook."""
         from rich.console import Console
 
-        out = Console(file=io.StringIO(), record=True, width=WIDTH, force_terminal=True, color_system="truecolor")
+        # In a notebook a console shows what it prints, wherever it is asked to print it.
+        out = Console(
+            file=io.StringIO(), record=True, width=WIDTH, force_terminal=True, force_jupyter=False,
+            color_system="truecolor",
+        )  # fmt: skip
         self._print(out)
         style = "font-family:ui-monospace,monospace;white-space:pre;overflow-x:auto;line-height:1.35"
         return out.export_html(inline_styles=True, code_format=f'<pre style="{style}">{{code}}</pre>')

@@ -11,12 +11,13 @@ from typing import Any
 
 from celery import Celery, signals
 
+from service import logs
 from service.settings import Settings
 
 settings = Settings()
 
-# A unit is planned to take minutes; this only ends one that hangs for ever.
-UNIT_LIMIT_S = 15 * 60 + 60
+# Tasks do not train, they wake the thread that does: no limit here depends on how long a unit takes.
+PULL_LIMIT_S = settings.quantum_s + 60
 
 app = Celery("whichopt", broker=settings.broker_url, include=["workers.tasks"])
 app.conf.update(
@@ -28,12 +29,12 @@ app.conf.update(
     accept_content=["json"],
     task_default_queue="control",
     task_routes={"whichopt.pull": {"queue": "device"}},
-    task_time_limit=UNIT_LIMIT_S,
+    # Planning, reading data sets: a last resort.
+    task_time_limit=3600,
     worker_prefetch_multiplier=1,
     worker_disable_prefetch=True,
     worker_soft_shutdown_timeout=30,
     worker_proc_alive_timeout=60,
-    worker_hijack_root_logger=False,
     worker_cancel_long_running_tasks_on_connection_loss=False,
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
@@ -49,6 +50,11 @@ app.conf.update(
 shutting_down = multiprocessing.RawValue(ctypes.c_bool, False)
 # Which queues this worker serves; set before the children are forked.
 serves: set[str] = set()
+
+
+@signals.setup_logging.connect
+def _set_up_logging(**_: Any) -> None:
+    logs.configure(settings)
 
 
 @signals.celeryd_after_setup.connect

@@ -8,13 +8,17 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
-from typing import Annotated
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
 
 import typer
 
 from service.cli import Local, add_commands
+from service.cli.agent_command import add_agent
+from service.cli.answering import emit
+from service.cli.asked import refusal
 from service.cli.backend import connect
-from service.cli.commands import AsJson, Server, StudyId, emit
 from service.cli.errors import (
     ANSWERED,
     BAD_INPUT,
@@ -26,14 +30,18 @@ from service.cli.errors import (
     one_line,
     say,
 )
+from service.cli.keys import add_keys
+from service.cli.options import AsJson, Key, Server, StudyId
+from service.cli.uploading import downloaded
 from service.settings import Settings
+from workers.backup_cli import add_backup
 from workers.trace_cli import add_trace
 
 app = typer.Typer(
     help="Which optimizer to train a model with, at which settings, and how sure that is.",
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
 )  # fmt: skip
-database = typer.Typer(help="Schema of the database.", no_args_is_help=True)
+database = typer.Typer(help="Schema and backups of the database.", no_args_is_help=True)
 
 
 def read_settings(**given: object) -> Settings:
@@ -58,10 +66,6 @@ def open_local(workers: bool) -> Iterator[Local]:
         yield stack
 
 
-add_commands(app, open_local)
-add_trace(app)
-
-
 @contextmanager
 def prints_to_stderr() -> Iterator[None]:
     """What a person's code prints, and what it starts, goes to standard error: standard output carries the answer alone."""
@@ -74,6 +78,30 @@ def prints_to_stderr() -> Iterator[None]:
     finally:
         os.dup2(kept, 1)
         os.close(kept)
+
+
+def look(document: dict[str, Any], measure: bool | None) -> dict[str, Any]:
+    """See ``inspecting.look``, from the JSON of a spec. Raises CommandError for what is wrong with it or its data."""
+    from optim_core.spec.errors import SpecError, WhichoptError
+    from optim_core.spec.validation import parse_spec
+    from workers.inspecting import look as inspected
+
+    roots = read_settings(own_process=True).roots
+    try:
+        with prints_to_stderr():
+            found = inspected(parse_spec(document), roots, measure)
+    except SpecError as error:
+        raise refusal(error) from None
+    except WhichoptError as error:
+        where = f"{error.pointer}: " if error.pointer else ""
+        raise CommandError(f"{where}{one_line(str(error))}", STUDY_FAILED) from None
+    return found.model_dump(mode="json")
+
+
+add_commands(app, open_local, look)
+add_agent(app, open_local)
+add_keys(app, open_local)
+add_trace(app)
 
 
 @app.command()
@@ -116,23 +144,33 @@ def doctor() -> None:
 
 
 @app.command()
-def replay(study: StudyId, as_json: AsJson = False, server: Server = None) -> None:
+def replay(study: StudyId, as_json: AsJson = False, server: Server = None, key: Key = None) -> None:
     """Train a recommendation again as it was confirmed and compare with the stored score."""
     from optim_core.spec.errors import WhichoptError
 
-    with connect(open_local, server) as backend:
-        spec, answer = backend.client.get_study(study)["spec"], backend.client.recommendation(study)
-        if backend.local is None and spec["model"]["kind"] == "python":
-            # What a server says is no reason to run code here.
-            raise CommandError("a model of your own is replayed where its code lies: without --server", NOT_PERMITTED)
-    from workers.replay import replay as run
+    with TemporaryDirectory(prefix="whichopt-") as folder:
+        with connect(open_local, server, key) as backend:
+            study = backend.study_id(study)
+            spec, answer = backend.client.get_study(study)["spec"], backend.client.recommendation(study)
+            if spec["model"]["kind"] == "external":
+                raise CommandError("a loop of your own trained this study: only it can train again what it recommends")
+            if backend.local is None and spec["model"]["kind"] == "python":
+                # What a server says is no reason to run code here.
+                raise CommandError(
+                    "a model of your own is replayed where its code lies: without --server", NOT_PERMITTED
+                )
+            spec = downloaded(spec, backend.client, Path(folder))
+        roots = read_settings(own_process=True).roots
+        from workers.replay import replay as run
 
-    try:
-        with prints_to_stderr():
-            result = run(spec, answer, lambda text: print(text, file=sys.stderr))
-    except WhichoptError as error:
-        where = f"{error.pointer}: " if error.pointer else ""
-        raise CommandError(f"{where}{one_line(str(error))}", STUDY_FAILED) from None
+        try:
+            with prints_to_stderr():
+                result = run(
+                    spec, answer, lambda text: print(text, file=sys.stderr), None if roots is None else [*roots, folder]
+                )
+        except WhichoptError as error:
+            where = f"{error.pointer}: " if error.pointer else ""
+            raise CommandError(f"{where}{one_line(str(error))}", STUDY_FAILED) from None
     if as_json:
         emit(result.document())
     elif not result.data_changed:
@@ -169,6 +207,7 @@ def current() -> None:
     print(migrate.current(read_settings().url) or "none")
 
 
+add_backup(database, read_settings)
 app.add_typer(database, name="db")
 
 
@@ -209,9 +248,10 @@ def run(arguments: list[str] | None = None) -> int:
 
 def explain(error: Exception) -> tuple[str, int]:
     """One line and the exit status for what no command foresaw."""
-    from service.db import DatabaseUnavailable, SchemaMismatch
+    from service.db import DatabaseUnavailable, SchemaMismatch, said, translate
 
-    text = one_line(str(error)) or type(error).__name__
+    error = translate(error) or error
+    text = one_line(said(error))
     if isinstance(error, DatabaseUnavailable):
         return f"the database does not answer: {text}", UNREACHABLE
     if isinstance(error, SchemaMismatch):

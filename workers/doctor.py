@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from importlib.metadata import version
 
+from service import private
 from service.settings import Settings
 
 Check = Callable[[Settings], str]
@@ -31,7 +32,7 @@ def training(settings: Settings) -> str:
 
 def folder(settings: Settings) -> str:
     """Whether the data folder can be written."""
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    private.folder(settings.data_dir)
     with tempfile.NamedTemporaryFile(dir=settings.data_dir):
         return f"{settings.data_dir} can be written"
 
@@ -88,6 +89,7 @@ def examine(settings: Settings) -> list[tuple[str, bool, str]]:
         try:
             found.append((name, True, check(settings)))
         except Exception as error:  # a doctor reports what is broken, whatever it is
-            first = (str(error).splitlines() or [""])[0]
-            found.append((name, False, f"{type(error).__name__}: {first}"))
+            from service.db import said
+
+            found.append((name, False, f"{type(error).__name__}: {said(error)}"))
     return found

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
 from service.settings import Settings
 from workers.collector import without_collector
+from workers.listener import listen_on
 from workers.local import LocalPool
 
 START_S = 30.0
@@ -19,9 +20,12 @@ START_S = 30.0
 
 @dataclass
 class Embedded:
-    """A running stack. ``url``: base address of the API and the dashboard."""
+    """A running stack. ``url``: base address of the API and the dashboard; ``key``: what lets its own process in, and nobody
+    else on this machine.
+    """
 
     url: str
+    key: str = field(repr=False)
     settings: Settings
     workers: LocalPool
 
@@ -52,11 +56,14 @@ def embedded(settings: Settings | None = None, *, workers: int = 1, wait_for_foc
             from service.app import create_app
             from service.db import Database
             from service.dispatch.null import NullDispatcher
+            from service.operations import access, queue
 
             database = Database(settings.url)
             stack.callback(database.dispose)
             database.migrate()
-            app = create_app(settings, database, NullDispatcher())
+            pool.on_death = partial(queue.worker_died, database)
+            key = access.new_secret()
+            app = create_app(settings, database, NullDispatcher(), key)
             if workers:
                 # Checks the data set of a study that is sent.
                 import optim_core.data  # noqa: F401
@@ -65,7 +72,7 @@ def embedded(settings: Settings | None = None, *, workers: int = 1, wait_for_foc
         stack.callback(pool.terminate)
         if not wait_for_focus:
             pool.go()
-        yield Embedded(url, settings, pool)
+        yield Embedded(url, key, settings, pool)
 
 
 def quiet(settings: Settings) -> Settings:
@@ -78,17 +85,10 @@ def serve_in_thread(app: object) -> Iterator[str]:
     """Serve an ASGI application on a free loopback port; yields its address. Raises OSError when it does not start."""
     import uvicorn
 
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    config = uvicorn.Config(
-        app,  # type: ignore[arg-type]
-        log_config=None,
-        log_level=logging.ERROR,
-        access_log=False,
-        timeout_graceful_shutdown=1,
-        lifespan="auto",
-    )
-    server = uvicorn.Server(config)
+    from service.app import server_config
+
+    listener = listen_on("127.0.0.1", 0)
+    server = uvicorn.Server(server_config(app, logging.ERROR, 1))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="api", daemon=True)
     thread.start()
     try:

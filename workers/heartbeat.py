@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from types import TracebackType
 
 from service.db import Database, DatabaseUnavailable
+from service.logs import thread
 from service.operations import queue
-
-log = logging.getLogger("whichopt.worker")
 
 
 class Heartbeat:
@@ -26,7 +24,7 @@ class Heartbeat:
         self.stopping, self.lost = threading.Event(), threading.Event()
         self._done = threading.Event()
         self._alive_until = time.monotonic() + lease_s
-        self._thread = threading.Thread(target=self._run, name=f"heartbeat-{unit_id}", daemon=True)
+        self._thread = thread(self._run, f"heartbeat-{unit_id}")
 
     def __enter__(self) -> Heartbeat:
         self._thread.start()
@@ -54,8 +52,7 @@ class Heartbeat:
         asked = time.monotonic()
         try:
             answer = queue.heartbeat(self.database, self.unit_id, self.token, self.lease_s)
-        except DatabaseUnavailable as error:
-            log.warning("unit %s: no heartbeat, %s", self.unit_id, error)
+        except DatabaseUnavailable:
             answer = "lost" if time.monotonic() > self._alive_until else "ok"
         else:
             self._alive_until = asked + self.lease_s

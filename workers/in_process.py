@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from optim_core.spec.entrypoints import is_entrypoint
 from optim_core.spec.errors import PortableError, SpecError
 from workers.answer import Answer
 
@@ -56,20 +55,16 @@ def recommend(
     """
     from optim_core.own import live
     from optim_core.spec.validation import parse_spec
-    from service.cli.errors import CommandError
-    from service.cli.specfile import parse_budget
 
-    try:
-        document: dict[str, Any] = {"budget": parse_budget(budget), "seed": seed}
-    except CommandError as error:
-        raise SpecError(str(error), code="invalid_budget", pointer="/budget") from None
+    document: dict[str, Any] = {"budget": budget, "seed": seed}
     if training is not None:
         document["training"] = dict(training)
     if search is not None or optimizers is not None:
         document["search"] = {**(search or {}), **({} if optimizers is None else {"optimizers": list(optimizers)})}
     with live.kept() as keep:
-        document["model"] = _own(model, keep) or {"kind": "catalogue", "name": model}
-        document["dataset"] = _own(data, keep) or _table(data, target)
+        document |= {"model": _named(model, keep), "dataset": _named(data, keep)}
+        if target is not None:
+            document["target"] = target
         if loss is not None:
             document["loss"] = loss if isinstance(loss, str) else keep(loss)
         if metric is not None:
@@ -77,22 +72,9 @@ def recommend(
         return _run(parse_spec(document), progress)
 
 
-def _own(value: Any, keep: Callable[[Any], str]) -> dict[str, Any] | None:
-    """A part of a spec that names an object or what a text leads to; None for any other text."""
-    if isinstance(value, str) and not is_entrypoint(value):
-        return None
-    return {"kind": "python", "entrypoint": value if isinstance(value, str) else keep(value)}
-
-
-def _table(name: str, target: str | None) -> dict[str, Any]:
-    from service.cli.errors import CommandError
-    from service.cli.specfile import dataset_from
-
-    try:
-        return dataset_from(name, target)
-    except CommandError as error:
-        pointer, _, text = str(error).partition(": ")
-        raise SpecError(text, code="invalid_dataset", pointer=pointer) from None
+def _named(value: Any, keep: Callable[[Any], str]) -> Any:
+    """A part of a spec: a text as it is, anything else as an object that is kept."""
+    return value if isinstance(value, str) else {"kind": "python", "entrypoint": keep(value)}
 
 
 def _own_metric(metric: Any, keep: Callable[[Any], str]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from contextlib import suppress
 from importlib import import_module
 from typing import IO, TYPE_CHECKING, NoReturn
 
+from service import logs, telemetry
 from service.settings import Settings
 from workers.collector import without_collector
 
@@ -41,24 +42,34 @@ def usual_workers() -> int:
     return min(2, cores())
 
 
-def worker_name() -> str:
-    """A name for this process that no other worker has at this time."""
-    return f"{socket.gethostname()}-{os.getpid()}"
+def worker_name(pid: int | None = None) -> str:
+    """A name for the process of that number (None: this one) that no other worker has at this time."""
+    return f"{socket.gethostname()}-{pid or os.getpid()}"
+
+
+def how_it_ended(status: int) -> str:
+    """``was ended by SIGSEGV``, ``ended with exit status 3``."""
+    if status >= 0:
+        return f"ended with exit status {status}"
+    with suppress(ValueError):
+        return f"was ended by {signal.Signals(-status).name}"
+    return f"was ended by signal {-status}"
 
 
 class LocalProcess:
     """A local worker as a child process. It starts importing at once, but waits for ``go`` before it opens the database.
 
-    ``threads``: what torch may use, unless the environment says otherwise.
+    ``threads``: what torch may use, unless the environment says otherwise. ``trains``: whether it runs units, or only plans.
 
     The child stops when our end of its standard input closes, so it never outlives us, however we die.
     """
 
-    def __init__(self, settings: Settings, threads: int = 1) -> None:
-        self._begun = False
+    def __init__(self, settings: Settings, threads: int = 1, *, trains: bool = True) -> None:
+        self._begun, self.trains = False, trains
         # -P: a folder named like one of our packages in the current directory must not be imported instead.
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "workers.local", "--follow-stdin"],
+        command = [sys.executable, "-P", "-m", "workers.local", "--follow-stdin", *([] if trains else ["--plan-only"])]
+        self._process = subprocess.Popen(  # noqa: S603 - our own program
+            command,
             stdin=subprocess.PIPE,
             # Standard output carries the answer alone; what a person's code prints is seen beside the progress.
             stdout=2,
@@ -73,6 +84,11 @@ class LocalProcess:
 
     def alive(self) -> bool:
         return self._process.poll() is None
+
+    @property
+    def status(self) -> int:
+        """The exit status of one that is not alive; a signal's number below zero."""
+        return self._process.wait()
 
     def go(self, study_id: str | None = None) -> None:
         """Let the worker begin; with ``study_id`` it works on that study alone."""
@@ -104,10 +120,14 @@ class LocalProcess:
 class LocalPool:
     """Local worker processes that are started again when they die, for example killed for using too much memory.
 
-    Until ``go`` one core is left to whoever sets up what they will work on: the last worker starts then.
+    Until ``go`` one core is left to whoever sets up what they will work on: the last worker starts then. ``planner``: one more
+    process that only plans, so that people's own loops never wait for the end of a unit that is trained here. ``on_death``:
+    called with the name of one that died and how, in words; says whether it held work, which then counts the attempts itself.
     """
 
-    def __init__(self, settings: Settings, size: int) -> None:
+    on_death: Callable[[str, str], bool] = staticmethod(lambda _name, _how: False)
+
+    def __init__(self, settings: Settings, size: int, *, planner: bool = False) -> None:
         self._settings, self._size = settings, size
         self._threads = max(1, cores() // size) if size else 1
         self._orders: list[str | None] = []
@@ -115,8 +135,13 @@ class LocalPool:
         self._lock, self._closing = threading.Lock(), threading.Event()
         self._started = time.monotonic()
         self.processes = [LocalProcess(settings, self._threads) for _ in range(min(size, max(1, cores() - 1)))]
+        self._planners = [LocalProcess(settings, trains=False)] if planner else []
         self._watcher = threading.Thread(target=self._watch, name="local-pool", daemon=True)
         self._watcher.start()
+
+    @property
+    def _everyone(self) -> list[LocalProcess]:
+        return [*self._planners, *self.processes]
 
     def go(self, study_id: str | None = None) -> None:
         """Let the workers begin, on one study or on any."""
@@ -124,7 +149,7 @@ class LocalPool:
             self._orders = [study_id]
             while len(self.processes) < self._size:
                 self.processes.append(LocalProcess(self._settings, self._threads))
-            for process in self.processes:
+            for process in self._everyone:
                 process.go(study_id)
 
     def working(self) -> bool:
@@ -135,37 +160,52 @@ class LocalPool:
         """Ask all workers to end, without waiting."""
         self._closing.set()
         with self._lock:
-            for process in self.processes:
+            for process in self._everyone:
                 process.terminate()
 
     def close(self) -> None:
         """Stop all workers; what they train is saved and released."""
         self.terminate()
         with self._lock:
-            for process in self.processes:
+            for process in self._everyone:
                 process.stop()
 
     def _watch(self) -> None:
         while not self._closing.wait(0.2):
-            if all(process.alive() for process in self.processes):
+            if all(process.alive() for process in self._everyone):
                 continue
+            at_work = self._tell_of_the_dead()
             quick = time.monotonic() - self._started < QUICK_DEATH_S
-            self._quick_deaths = self._quick_deaths + 1 if quick else 1
+            self._quick_deaths = self._quick_deaths + 1 if quick and not at_work else 1
             if self._closing.wait(min(LONGEST_RESTART_S, 2.0**self._quick_deaths)):
                 return
             with self._lock:
                 if not self._closing.is_set():
                     self._replace()
 
+    def _tell_of_the_dead(self) -> bool:
+        """Whether one of them died of what it worked on."""
+        at_work = False
+        for process in self.processes:
+            if not process.alive():
+                try:
+                    at_work |= self.on_death(worker_name(process.pid), how_it_ended(process.status))
+                except Exception as error:
+                    # Its lease will run out.
+                    log.warning("that worker %s died was not stored: %s", process.pid, error)
+        return at_work
+
     def _replace(self) -> None:
         self._started = time.monotonic()
-        for index, process in enumerate(self.processes):
-            if not process.alive():
+        for group in (self._planners, self.processes):
+            for index, process in enumerate(group):
+                if process.alive():
+                    continue
                 log.error("local worker %s ended; starting another", process.pid)
                 process.stop()
-                self.processes[index] = LocalProcess(self._settings, self._threads)
+                group[index] = LocalProcess(self._settings, self._threads, trains=process.trains)
                 for order in self._orders:
-                    self.processes[index].go(order)
+                    group[index].go(order)
 
 
 def as_environment(settings: Settings) -> dict[str, str]:
@@ -173,7 +213,7 @@ def as_environment(settings: Settings) -> dict[str, str]:
     values: dict[str, str] = {}
     for name, value in settings.model_dump().items():
         if isinstance(value, list | tuple):
-            separator = "," if name == "python_entrypoints" else os.pathsep
+            separator = os.pathsep if name == "data_roots" else ","
             value = separator.join(str(part) for part in value)
         if value is not None:
             values[f"WHICHOPT_{name.upper()}"] = str(value)
@@ -213,6 +253,7 @@ def work(settings: Settings, *, follow: IO[bytes] | None = None, trains: bool = 
 def _import(trains: bool) -> None:
     """Seconds of importing, spent before there is work."""
     with without_collector():
+        telemetry.start()
         if trains:
             import_module("workers.training")
         for name in ("workers.loop", "optim_core.search", "optim_core.recommend"):
@@ -256,6 +297,7 @@ def _obey(pipe: IO[bytes], study: list[str | None], begun: threading.Event, stop
 
 def leave(status: int) -> NoReturn:
     """End this process now: taking torch apart in memory would take a second, and nothing is left to be done."""
+    telemetry.stop()
     with suppress(OSError, ValueError):
         sys.stdout.flush()
         sys.stderr.flush()
@@ -266,19 +308,14 @@ def main() -> NoReturn:
     """Entry point of the child process."""
     parser = argparse.ArgumentParser(prog="workers.local")
     parser.add_argument("--follow-stdin", action="store_true")
+    parser.add_argument("--plan-only", action="store_true")
     arguments = parser.parse_args()
     settings = Settings()
-    configure_logging(settings)
+    logs.configure(settings, worker=worker_name())
     # Unbuffered and apart from sys.stdin: a thread that waits in sys.stdin cannot be left behind at exit.
-    work(settings, follow=os.fdopen(os.dup(0), "rb", buffering=0) if arguments.follow_stdin else None)
+    follow = os.fdopen(os.dup(0), "rb", buffering=0) if arguments.follow_stdin else None
+    work(settings, follow=follow, trains=not arguments.plan_only)
     leave(0)
-
-
-def configure_logging(settings: Settings) -> None:
-    """Log lines to standard error, with time and level."""
-    logging.basicConfig(
-        level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
 
 
 if __name__ == "__main__":

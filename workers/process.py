@@ -1,10 +1,12 @@
-"""What one Celery child process holds: its database, its loop, and a thread that works on when the broker is away."""
+"""What one Celery child process holds: its database, and its loop in a thread, which works on when the broker is away."""
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 
+from service import logs, telemetry
 from service.db import Database
 from service.dispatch.celery import CeleryDispatcher
 from service.settings import Settings
@@ -27,10 +29,12 @@ def loop() -> Loop:
 
 
 def start(settings: Settings, *, trains: bool, shutting_down: Callable[[], bool]) -> None:
-    """Begin to look for work now and then, without being rung: with no broker at all, studies still end.
+    """Begin to look for work: when rung, and now and then, so that with no broker at all studies still end.
 
     Called after the fork: database connections must not be shared between processes.
     """
+    logs.configure(settings, worker=worker_name())
+    telemetry.start()
     made = Loop(
         Database(settings.url),
         settings,
@@ -38,6 +42,7 @@ def start(settings: Settings, *, trains: bool, shutting_down: Callable[[], bool]
         worker_name(),
         trains=trains,
         stop=lambda: _stopping.is_set() or shutting_down(),
+        abandon=_give_up,
         longest_wait_s=settings.sweep_s,
     )
     _loops.append(made)
@@ -51,6 +56,12 @@ def stop() -> None:
     _stopping.set()
     for thread in _threads:
         thread.join(timeout=STOP_S)
+    telemetry.stop()
+
+
+def _give_up(ident: int) -> None:
+    """Whatever does not come back, a person's code or ours, ends with this process; Celery starts another."""
+    os._exit(1)
 
 
 def _run(made: Loop) -> None:

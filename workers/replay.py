@@ -44,13 +44,19 @@ class Replayed:
         }  # fmt: skip
 
 
-def replay(spec: dict[str, Any], answer: dict[str, Any], progress: Callable[[str], None]) -> Replayed:
-    """Run the recommendation's seeds on each of its folds to the full horizon, where the data are those of the study. Raises
-    SpecError or TrainingError as the study would.
+def replay(
+    spec: dict[str, Any],
+    answer: dict[str, Any],
+    progress: Callable[[str], None],
+    roots: Sequence[str] | None = None,
+) -> Replayed:
+    """Run the recommendation's seeds on each of its folds to the full horizon, where the data are those of the study.
+
+    ``roots``: folders in which files may lie; None means anywhere. Raises SpecError or TrainingError as the study would.
     """
     from workers.training import source_of
 
-    source, asked = source_of(StudySpec.model_validate_json(canonical_json(spec)), "cpu"), answer["replay"]
+    source, asked = source_of(StudySpec.model_validate_json(canonical_json(spec)), "cpu", roots), answer["replay"]
     recommended = {key: answer["recommended"][key] for key in Configuration.model_fields}
     configuration = Configuration.model_validate_json(canonical_json(recommended))
     trials = [
@@ -96,7 +102,7 @@ def score_of(metric: str, results: Sequence[UnitResult], wide: bool) -> float | 
 
     ``wide``: each row counts twice, as a test row and as an unused validation row.
     """
-    values, targets = [], []
+    values, targets, weights = [], [], []
     for fold, own in enumerate(results):
         turns: list[tuple[UnitResult, Split]] = [(own, "test")]
         if wide:
@@ -110,10 +116,11 @@ def score_of(metric: str, results: Sequence[UnitResult], wide: bool) -> float | 
         if metric in NEEDS_TARGETS:
             truth = next(result.targets[split] for result, split in turns if split in result.targets)
             targets.append(np.array(unpack(truth), float))
-    return pooled_score(metric, values, targets or None)
+        weights += [np.array(unpack(result.weights[s]), float) for result, s in turns[:1] if s in result.weights]
+    return pooled_score(metric, values, targets or None, weights or None)
 
 
-def pooled_score(metric: str, values: Folds, targets: Folds | None) -> float | None:
+def pooled_score(metric: str, values: Folds, targets: Folds | None, weights: Folds | None = None) -> float | None:
     """The pooled estimate of one configuration, see ``recommend.row_scores``; NaN marks runs that diverged.
 
     They count as the worst value of the metric. None where it has none: what stands for it depends on other configurations.
@@ -121,4 +128,4 @@ def pooled_score(metric: str, values: Folds, targets: Folds | None) -> float | N
     worst = metric in MAXIMISED and math.isfinite(BOUNDS[metric][0])
     if not worst and not all(np.isfinite(fold).all() for fold in values):
         return None
-    return row_scores(filled([values], metric, targets)[0], metric, targets).value
+    return row_scores(filled([values], metric, targets)[0], metric, targets, weights).value

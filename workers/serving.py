@@ -2,71 +2,92 @@
 
 from __future__ import annotations
 
-import ipaddress
+import logging
 import os
 import signal
 import socket
 import sys
 import threading
 from contextlib import ExitStack
+from functools import partial
 
+from service import local_key, logs, telemetry
 from service.cli.errors import BAD_INPUT, NOT_PERMITTED, CommandError, say
+from service.private import PRIVATE_UMASK
 from service.settings import Settings
-from workers.local import LocalPool, as_environment, configure_logging, work
+from workers.listener import listen_on
+from workers.local import LocalPool, as_environment, work, worker_name
 
-INSECURE = "WHICHOPT_ALLOW_INSECURE_BIND"
+log = logging.getLogger("whichopt.api")
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches ``host``."""
+def check_keys(settings: Settings) -> None:
+    """Refuse to be reachable by others while no key exists that could tell who they are."""
+    from service.db import Database
+    from service.operations.access import any_key
+
+    database = Database(settings.url)
     try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def check_host(host: str) -> None:
-    """Refuse to be reachable by others while there are no access keys."""
-    if not is_loopback(host) and os.environ.get(INSECURE) != "1":
-        raise CommandError(
-            f"refusing to listen on {host}: there is no access control yet, so anybody who reaches the port could run "
-            f"work here. Listen on 127.0.0.1, or set {INSECURE}=1 where a network of your own shields the port",
-            NOT_PERMITTED,
-        )
+        database.migrate()
+        if not any_key(database):
+            raise CommandError(
+                f"refusing to listen on {settings.host}: no key exists that could let anybody in. Make one with: "
+                "whichopt keys create",
+                NOT_PERMITTED,
+            )
+    finally:
+        database.dispose()
 
 
 def serve(settings: Settings, workers: int) -> None:
-    """API and dashboard until SIGTERM or SIGINT, with ``workers`` local workers."""
-    check_host(settings.host)
+    """API and dashboard until SIGTERM or SIGINT, with ``workers`` local workers.
+
+    On a loopback address the account that runs it has a key of its own; elsewhere all keys are in the database.
+    """
+    from service.operations.access import any_key, new_secret
+
+    logs.configure(settings)
+    os.umask(PRIVATE_UMASK)  # of the workers, too
+    telemetry.start()
+    own_key = local_key.ensure(settings.data_dir, new_secret) if local_key.is_loopback(settings.host) else None
+    if own_key is None:
+        check_keys(settings)
     settings = settings.model_copy(update={"own_process": False})
-    configure_logging(settings)
     with ExitStack() as stack:
+        stack.callback(telemetry.stop)
         listener = stack.enter_context(_listen(settings.host, settings.port))
-        pool = LocalPool(settings, workers)
+        # Beside Celery the control worker plans.
+        pool = LocalPool(settings, workers, planner=not settings.broker_url)
         stack.callback(pool.close)
         import uvicorn
 
-        from service.app import create_app
+        from service.app import create_app, server_config
         from service.db import Database
         from service.dispatch.celery import CeleryDispatcher
         from service.dispatch.null import NullDispatcher
+        from service.operations import queue
 
         database = Database(settings.url)
         stack.callback(database.dispose)
         database.migrate()
+        pool.on_death = partial(queue.worker_died, database)
         dispatcher = CeleryDispatcher(settings.broker_url) if settings.broker_url else NullDispatcher()
-        config = uvicorn.Config(
-            create_app(settings, database, dispatcher),
-            log_config=None, log_level=settings.log_level.lower(), access_log=False, timeout_graceful_shutdown=5,
-        )  # fmt: skip
+        app = create_app(settings, database, dispatcher, own_key)
+        if settings.data_roots is None and any_key(database):
+            log.warning("keys let others read files below %s, the working folder; see WHICHOPT_DATA_ROOTS", os.getcwd())
         pool.go()
         threading.Thread(target=_warm_up, daemon=True, name="warm-up").start()
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        say(f"serving on http://{host}:{listener.getsockname()[1]} with {workers} local worker(s)")
+        port = listener.getsockname()[1]
+        if own_key is not None:
+            stack.enter_context(local_key.announced(settings.data_dir, port))
+        log.info("serving on http://%s:%s with %s local worker(s)", host, port, workers)
+        if own_key is not None:
+            say(f"open once, to sign your browser in: http://{host}:{port}/signin?ticket={app.state.door.new_ticket()}")
         try:
-            uvicorn.Server(config).run(sockets=[listener])
+            uvicorn.Server(server_config(app, settings.log_level.lower(), 5)).run(sockets=[listener])
         except KeyboardInterrupt:
-            say("stopped")
+            log.info("stopped")
 
 
 def _warm_up() -> None:
@@ -79,15 +100,10 @@ def _warm_up() -> None:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((host, port))
+        return listen_on(host, port)
     except OSError as error:
-        listener.close()
         raise CommandError(f"cannot listen on {host}:{port}: {error.strerror or error}", BAD_INPUT) from None
-    return listener
 
 
 def run_worker(settings: Settings, queue: str, concurrency: int) -> None:
@@ -96,10 +112,11 @@ def run_worker(settings: Settings, queue: str, concurrency: int) -> None:
     ``queue``: ``device`` trains, ``control`` plans and sweeps, ``all`` does both.
     """
     settings = settings.model_copy(update={"own_process": False})
+    os.umask(PRIVATE_UMASK)
     if not settings.broker_url:
         from service.db import Database
 
-        configure_logging(settings)
+        logs.configure(settings, worker=worker_name())
         Database(settings.url).migrate()
         work(settings, trains=queue != "control")
         return
@@ -107,7 +124,7 @@ def run_worker(settings: Settings, queue: str, concurrency: int) -> None:
     beat = [] if queue == "device" else ["-B"]
     # Celery reads settings where it is imported, so it gets a process image of its own.
     command = [
-        sys.executable, "-P", "-m", "celery", "-A", "workers.app", "worker", "-Q", queues, "-c", str(concurrency),
+        sys.executable, "-P", "-m", "celery", "-q", "-A", "workers.app", "worker", "-Q", queues, "-c", str(concurrency),
         "-P", "prefork", "--without-gossip", "--without-mingle", "-l", settings.log_level, *beat,
     ]  # fmt: skip
     # SIGTERM's disposition is inherited; Celery installs its own.

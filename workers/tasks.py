@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from service.operations import planning
-from workers.app import app
+from contextlib import suppress
+
+from service.db import DatabaseUnavailable
+from service.operations.artifact_folder import ArtifactFolder
+from service.operations.checking import check_waiting
+from workers.app import PULL_LIMIT_S, app, settings
 from workers.process import loop
 
 
-@app.task(name="whichopt.pull")
+@app.task(name="whichopt.pull", time_limit=PULL_LIMIT_S)
 def pull() -> None:
-    """Train one unit, or get ready for the next; then ring again, because more may wait."""
-    if loop().train_one() or loop().make_ready(planning.active_studies(loop().database)):
-        loop().dispatcher.nudge("device")
+    """Wake the thread that trains, and stay while it has work, so that bells go to processes that are idle. After a quantum the
+    task ends in any case; what is being trained goes on, however long it takes.
+    """
+    loop().ring(settings.quantum_s)
 
 
 @app.task(name="whichopt.advance")
 def advance() -> None:
-    """Plan every study that can go on."""
+    """Check the data of every study that waits for it, and plan every one that can go on."""
     from workers.advance import advance_ready
 
-    advance_ready(loop().database, loop().dispatcher)
+    with suppress(DatabaseUnavailable):  # the next sweep rings again
+        check_waiting(loop().database, settings.roots, ArtifactFolder(settings.artifacts))
+        advance_ready(loop().database, loop().dispatcher)
 
 
 @app.task(name="whichopt.sweep")
@@ -27,4 +34,5 @@ def sweep() -> None:
     """Take back expired leases and ring for what waits."""
     from workers.sweep import sweep as run
 
-    run(loop().database, loop().settings, loop().dispatcher)
+    with suppress(DatabaseUnavailable):
+        run(loop().database, loop().settings, loop().dispatcher)

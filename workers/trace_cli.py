@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from service.cli.commands import AsJson, emit
+from service.cli.answering import emit
 from service.cli.errors import CommandError, one_line, say
+from service.cli.options import AsJson
 
 if TYPE_CHECKING:
     from optim_core.tracing.path import Path as Trace

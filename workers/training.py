@@ -42,23 +42,23 @@ class ProblemCache:
         self._source: ProblemSource | OwnSource | None = None
         self._folds: dict[int, Task] = {}
 
-    def checked(self, claim: Claim) -> Task:
+    def checked(self, claim: Claim, roots: Sequence[str] | None) -> Task:
         """The problem of a claimed unit, made of the data that the study's probe saw. Raises DataError ``data_changed``, and
         what ``get`` raises.
         """
         study_id, spec, unit = claim.study_id, claim.spec, claim.unit
         # The probe saw the data as the search sees them.
-        if unit.data_hash is not None and self.get(study_id, spec).data_hash != unit.data_hash:
+        if unit.data_hash is not None and self.get(study_id, spec, roots).data_hash != unit.data_hash:
             self._study_id = None  # they may be put back before the study goes on
             raise DataError(changed(spec), code="data_changed", pointer="/dataset")
-        return self.get(study_id, spec, unit.fold)
+        return self.get(study_id, spec, roots, unit.fold)
 
-    def get(self, study_id: str, spec: StudySpec, fold: int | None = None) -> Task:
+    def get(self, study_id: str, spec: StudySpec, roots: Sequence[str] | None, fold: int | None = None) -> Task:
         """A study's problem of a fold. Raises DataError, SpecError or TrainingError when it cannot be built."""
         # First let go of what is no longer needed: two at once may not fit into memory.
         if self._source is None or self._study_id != study_id:
             self._source, self._folds = None, {}
-            self._source, self._study_id = source_of(spec, default_device()), study_id
+            self._source, self._study_id = source_of(spec, default_device(), roots), study_id
         own = fold or 0
         if own not in self._folds:
             self._folds = {0: self._folds[0]} if 0 in self._folds else {}
@@ -69,9 +69,9 @@ class ProblemCache:
 _problems = ProblemCache()
 
 
-def source_of(spec: StudySpec, device: str, roots: Sequence[str] | None = None) -> ProblemSource | OwnSource:
-    """What the tasks of a study's folds are made from: a table, or what the person's own code makes. ``roots``: see
-    ``ProblemSource``. Raises what reading raises.
+def source_of(spec: StudySpec, device: str, roots: Sequence[str] | None) -> ProblemSource | OwnSource:
+    """What the tasks of a study's folds are made from: a table, or what the person's own code makes. ``roots``:
+    folders in which files may lie; None means anywhere. Raises what reading raises.
     """
     if spec.own:
         found = load_task_objects(spec)
@@ -111,19 +111,21 @@ def warm_up() -> None:
     _ = build_problem(spec, device=default_device()).batchable
 
 
-def make_ready(study_id: str, spec: StudySpec) -> None:
+def make_ready(study_id: str, spec: StudySpec, roots: Sequence[str] | None) -> None:
     """Read the data of a study, build its problem, run two of its networks stacked, and keep all of it for ``train``.
 
     Raises what building raises.
     """
-    _ = _problems.get(study_id, spec).batchable
+    _ = _problems.get(study_id, spec, roots).batchable
 
 
-def train(claim: Claim, on_chunk: OnChunk) -> UnitResult:
-    """Probe or train the claimed unit. Raises Stopped when ``on_chunk`` returns False."""
-    problem = _problems.checked(claim)
+def train(claim: Claim, on_chunk: OnChunk, roots: Sequence[str] | None) -> UnitResult:
+    """Probe or train the claimed unit; see ``source_of`` of ``roots``. Raises Stopped when ``on_chunk`` returns False."""
+    problem = _problems.checked(claim, roots)
     if claim.unit.kind == "probe":
         return engine.probe(problem)
+    if claim.unit.kind == "reference":
+        return engine.run_reference(problem, claim.unit)
     try:
         return _whole(problem, claim.unit, claim.checkpoint, on_chunk)
     except PackTooLarge as error:
@@ -167,6 +169,7 @@ def _in_halves(problem: Task, unit: UnitSpec, on_chunk: OnChunk) -> UnitResult:
         update={
             "trials": first.trials + second.trials,
             "targets": {**first.targets, **second.targets},
+            "weights": {**first.weights, **second.weights},
             "seconds": first.seconds + second.seconds,
             "train_steps": first.train_steps + second.train_steps,
         }

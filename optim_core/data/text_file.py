@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from optim_core.data.formats import check_magic
 from optim_core.data.limits import MAX_SYMBOLS, MAX_TEXT_BYTES
-from optim_core.data.paths import POINTER, open_regular, resolve_path
+from optim_core.data.paths import POINTER, open_file
 from optim_core.data.python_docs import python_docs
+from optim_core.data.readers.formats import check_magic
 from optim_core.data.text import plural, show
 from optim_core.spec.errors import DataError
 from optim_core.spec.problem import BuiltinDataset, FileDataset
@@ -41,9 +41,9 @@ def read_text(dataset: BuiltinDataset | FileDataset, roots: Sequence[str] | None
     if isinstance(dataset, BuiltinDataset):
         name, raw = f"the bundled text {dataset.name}", python_docs()
     else:
-        path = resolve_path(dataset.path, roots)
+        path, file = open_file(dataset.path, roots)
         name = show(path.name)
-        with open_regular(path) as file:
+        with file:
             check_magic(file, path.name, "text")
             raw = file.read(MAX_TEXT_BYTES + 1)
     if len(raw) > MAX_TEXT_BYTES:

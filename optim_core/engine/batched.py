@@ -15,16 +15,16 @@ from torch import Tensor, nn
 
 from optim_core.alignment import aligned
 from optim_core.engine.blocks import Blocks, Weights
-from optim_core.engine.company import Company, company_of
 from optim_core.engine.forward import Forward
 from optim_core.engine.hyper import transform_techniques
-from optim_core.engine.kinds import forward_of
+from optim_core.engine.kinds import asleep, forward_of
 from optim_core.engine.norms import norms_of
 from optim_core.engine.plateau import Plateaus
 from optim_core.engine.recorded import RecordedStep
 from optim_core.engine.seeding import Batches
-from optim_core.engine.singles import Singles
-from optim_core.engine.slices import Slice
+from optim_core.engine.updates.company import Company, company_of
+from optim_core.engine.updates.parts import Pack
+from optim_core.engine.updates.updater import Updater
 from optim_core.nn.dropout import set_rate
 from optim_core.spec.trial import Form, TrialParams
 from optim_core.tasks.task import Task
@@ -54,15 +54,14 @@ class BatchedRunner:
         del stacked
         configurations = [trial.configuration for trial in self.trials]
         groups = groups_of(self.skeleton, company.rates)
-        self._blocks = Blocks(trained, groups)
+        sleeping = {name: trained.pop(name) for name in asleep(problem) if name in trained}
+        woken = {name: torch.zeros_like(x) for name, x in sleeping.items()}
+        blocks = Blocks(trained, groups)
         trained.clear()
+        self._weights, self._slots = {**blocks.weights, **sleeping}, {**blocks.slots, **woken}
         self._forward: Forward = forward_of(problem, self.skeleton, names, self.trials, form, shared=company.shared)
-        self._slices = [
-            (Singles if self.trials[span.start].configuration.optimizer in company.alone else Slice)(
-                span, self.trials[span], self.skeleton, self._blocks, groups, horizon, company
-            )
-            for span in self._spans()
-        ]
+        pack = Pack(self.skeleton, blocks, sleeping, woken, groups, horizon, company)
+        self._updaters = [Updater(span, self.trials[span], pack) for span in self._spans()]
         for i, configuration in enumerate(configurations):
             # What a trial does not set stays as the model has it.
             if "dropout" in configuration.techniques:
@@ -86,29 +85,40 @@ class BatchedRunner:
         rows = self._batches.rows(step)
         self._forward.at(step, self._buffers)
         losses = self._losses_on(rows)
-        factor = self._plateaus.factor
-        for part in self._slices:
+        factor, all_unused = self._plateaus.factor, self._forward.unused
+        for part in self._updaters:
             scale = None if factor is None else factor[part.span]
+            unused = {name: x[part.span] for name, x in all_unused.items()}
             if part.looks_again:
                 self._look_again(part, rows, step, scale)
-            part.update(step, scale)
+                unused = self._forward.unused
+            skipped = self._forward.overflowed
+            part.update(step, scale, unused, None if skipped is None else skipped[part.span])
+        if self._forward.scales is not None and self._forward.overflowed is not None:
+            self._forward.scales.update(self._forward.overflowed)
         return losses
 
     def _train_on(self, rows: Tensor) -> Tensor:
         """Losses (K,) on (1 or K, batch) rows; the gradients are in the blocks afterwards."""
-        return self._gradients(self._blocks.weights, rows)
+        return self._gradients(self._weights, rows)
 
     def _gradients(self, weights: Weights, rows: Tensor, span: slice = slice(None)) -> Tensor:
         """Losses of the trials in ``span`` on (1 or k, batch) rows; their gradients are in the blocks afterwards."""
         whole = span == slice(None)
         buffers = self._buffers if whole else {name: b[span] for name, b in self._buffers.items()}
-        slots = self._blocks.slots if whole else {name: g[span] for name, g in self._blocks.slots.items()}
+        slots = self._slots if whole else {name: g[span] for name, g in self._slots.items()}
         return self._forward.losses(weights, buffers, rows, slots, span)
 
-    def _look_again(self, part: Slice | Singles, rows: Tensor, step: int, factor: Tensor | None) -> None:
-        """The gradients at the point that the part's method asks for, on the same mini-batch."""
+    def _look_again(self, part: Updater, rows: Tensor, step: int, factor: Tensor | None) -> None:
+        """The gradients at the point that the part's method asks for, on the same mini-batch. A trial that will skip the step
+        looks where it is: from gradients that are not finite there is no way to anywhere, and norms would remember it.
+        """
         own = rows if self._batches.shared else rows[part.span]
         moved = {name: aligned(p) for name, p in part.moved(step, factor).items()}
+        if self._forward.overflowed is not None:
+            for i in self._forward.overflowed[part.span].nonzero().flatten().tolist():
+                for name, p in moved.items():
+                    p[i] = self._weights[name][part.span][i]
         self._gradients(moved, own, part.span)
 
     def observe(self, losses: Tensor) -> None:
@@ -117,16 +127,16 @@ class BatchedRunner:
     @torch.no_grad()
     def outputs(self, batch: Any) -> Any:
         weights, buffers = self._answer(), self._buffers
-        if norms_of(self.skeleton) and any(part.answers_elsewhere for part in self._slices):
+        if norms_of(self.skeleton) and any(part.answers_elsewhere for part in self._updaters):
             buffers = self._measured(weights)
         return tree_map(lambda x: x[self._back], self._forward.outputs(weights, buffers, batch))
 
     def _answer(self) -> Weights:
-        """The weights that count, of all trials in the order of the slices."""
-        if not any(part.answers_elsewhere for part in self._slices):
-            return self._blocks.weights
-        parts = [part.answer() for part in self._slices]
-        return {name: aligned(torch.cat([part[name] for part in parts])) for name in self._blocks.weights}
+        """The weights that count, of all trials in the order of the updaters."""
+        if not any(part.answers_elsewhere for part in self._updaters):
+            return self._weights
+        parts = [part.answer() for part in self._updaters]
+        return {name: aligned(torch.cat([part[name] for part in parts])) for name in self._weights}
 
     def _measured(self, weights: Weights) -> Weights:
         """Buffers with batch-norm statistics measured at ``weights`` for the trials whose answer lies elsewhere."""
@@ -147,13 +157,15 @@ class BatchedRunner:
         return [method.answers_elsewhere for method in methods]
 
     def state(self) -> list[dict[str, Any]]:
-        memory = [one for part in self._slices for one in part.state()]
+        memory = [one for part in self._updaters for one in part.state()]
+        scales = {} if self._forward.scales is None else self._forward.scales.state
         return [
             {
-                "weights": {name: p[i] for name, p in self._blocks.weights.items()},
+                "weights": {name: p[i] for name, p in self._weights.items()},
                 "buffers": {name: b[i] for name, b in self._buffers.items()},
                 "memory": memory[i],
                 "plateau": {key: x[i] for key, x in self._plateaus.state.items()},
+                "loss_scale": {key: x[i] for key, x in scales.items()},
             }
             for i in self._back.tolist()
         ]
@@ -162,17 +174,23 @@ class BatchedRunner:
     def restore(self, states: list[dict[str, Any]]) -> None:
         ordered = [states[i] for i in self._order]
         for i, state in enumerate(ordered):
-            for mine, stored in ((self._blocks.weights, state["weights"]), (self._buffers, state["buffers"])):
-                for name, tensor in mine.items():
-                    tensor[i].copy_(stored[name])
-        for part in self._slices:
+            # What is trained and what is not may have been sorted otherwise when this was stored.
+            stored = {**state["buffers"], **state["weights"]}
+            for name, tensor in {**self._buffers, **self._weights}.items():
+                tensor[i].copy_(stored[name])
+        for part in self._updaters:
             part.restore([state["memory"] for state in ordered[part.span]])
-        plateau = [state["plateau"] for state in ordered]
-        self._plateaus.state = {key: torch.stack([one[key] for one in plateau]) for key in plateau[0]}
+        self._plateaus.state = _together([state["plateau"] for state in ordered])
+        if self._forward.scales is not None:
+            self._forward.scales.state = _together([state["loss_scale"] for state in ordered])
 
     def weights(self) -> dict[str, Tensor]:
         frozen = {name: self._buffers[name] for name, _ in self.skeleton.named_parameters() if name in self._buffers}
         return {name: p[self._back] for name, p in {**self._answer(), **frozen}.items()}
+
+
+def _together(states: list[Weights]) -> Weights:
+    return {key: torch.stack([one[key] for one in states]) for key in states[0]}
 
 
 def _stacked(problem: Task, trials: list[TrialParams]) -> tuple[nn.Module, Weights]:

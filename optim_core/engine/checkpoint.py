@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-_MAGIC = b"whichopt-pack-1\n"
+_MAGIC = b"whichopt-pack-2\n"
 
 
 def dump(fingerprint: str, state: dict[str, Any]) -> bytes:

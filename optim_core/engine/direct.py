@@ -79,10 +79,10 @@ class FullBatch:
         self.model.train()
         # Batch norm writes into its buffers: each point needs its own.
         buffers = {name: b.expand(len(points), *b.shape).clone() for name, b in self.model.named_buffers()}
-        x, y = self.problem.train
+        x, y, w = self.problem.train
 
         def loss(vector: Tensor, own: dict[str, Tensor]) -> Tensor:
-            return self.problem.loss(functional_call(self.model, (self.parameters(vector), own), (x,)), y)
+            return self.problem.loss(functional_call(self.model, (self.parameters(vector), own), (x,)), y, None, w)
 
         with torch.no_grad():
             found = torch.vmap(loss)(self._tensor(points), buffers).cpu().double().numpy()
@@ -121,10 +121,12 @@ class FullBatch:
         self.model.train()
         # Batch norm writes its running statistics.
         self._normed = None
-        x, y = self.problem.train
-        for rows, goal in zip(x.tensor_split(self._blocks), y.tensor_split(self._blocks), strict=True):
+        train, mass = self.problem.train, self.problem.mass
+        weights = [None] * self._blocks if train.w is None else train.w.tensor_split(self._blocks)
+        blocks = zip(train.x.tensor_split(self._blocks), train.y.tensor_split(self._blocks), weights, strict=True)
+        for rows, goal, w in blocks:
             outputs = functional_call(self.model, self.parameters(vector), (rows,))
-            yield self.problem.loss(outputs, goal) * (len(goal) / len(y))
+            yield self.problem.loss(outputs, goal, None, w) * (mass(goal, w) / mass(train.y, train.w))
 
 
 class _Run:

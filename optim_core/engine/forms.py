@@ -13,13 +13,14 @@ from typing import Literal, NamedTuple
 
 import torch
 
-from optim_core.engine.kinds import recordable, rules_know
+from optim_core.engine.kinds import is_flat, may_be_flat, recordable, rules_know
 from optim_core.engine.pack import PackRunner
 from optim_core.engine.turns import Clock, fair_clock, ratios, take_turns, usual
 from optim_core.spec.keys import derive_seed
 from optim_core.spec.space import default_configuration
 from optim_core.spec.trial import Form, TrialParams
 from optim_core.tasks.task import Task
+from optim_core.vmapped.flat_steps import CHECKS
 
 Mode = Literal["auto", "batched", "sequential"]
 LARGEST_PACK = 64
@@ -39,6 +40,8 @@ MARGIN, CLEARLY = 1.05, 1.15
 TOO_SLOW, WIDER_COSTS = 1.3, 1.1
 # A wider part than one whose step takes so many seconds is not measured: what is left to share does not show there.
 LONG_STEP = 0.03
+# Steps before flat ones are what they will be: they are recorded, and compared twice.
+FLAT_WARM = CHECKS + 1
 ALONE = Form(engine="sequential", width=1)
 
 
@@ -72,10 +75,12 @@ def fastest_form(problem: Task, largest: int) -> Measured:
             best = form
     if trial_s[ALONE] * CLEARLY < trial_s[best]:
         best = ALONE
-    alike = {form.width: s for form, s in stacked.items() if best != ALONE and _way(form) == _way(best)}
+    # Flat steps are measured in one width only.
+    plain = best.model_copy(update={"flat": False})
+    alike = {form.width: s for form, s in stacked.items() if best != ALONE and _way(form) == _way(plain)}
     # One by one, any pack will do; the narrowest that is ever measured still fills a unit of work.
     enough = [width for width, s in alike.items() if s <= MARGIN * min(alike.values())] or [min(WIDTHS[0], largest)]
-    return Measured(best, trial_s[best], trial_s[ALONE], min(enough))
+    return Measured(best, trial_s[best], trial_s[ALONE], min(*enough, max(best.width, WIDTHS[0])))
 
 
 def _measured(problem: Task, largest: int) -> dict[Form, float]:
@@ -86,12 +91,20 @@ def _measured(problem: Task, largest: int) -> dict[Form, float]:
         if not recordable(problem):
             ways = [(False, False)]
         forms = [Form(engine="batched", width=largest, vectorise=v, recorded=r) for v, r in ways]
-        return {form: _seconds_if_possible(problem, form) for form in [ALONE, *forms]}
+        if may_be_flat(problem):
+            forms.append(Form(engine="batched", width=largest, flat=True))
+        seconds = {form: _seconds_if_possible(problem, form) for form in [ALONE, *forms]}
+        return {form: s for form, s in seconds.items() if not form.flat or is_flat(problem)}
     contenders, first = {}, {}
     for form in [ALONE, *candidates(problem, largest)]:
         if not _too_wide(form, first):
             contenders[form] = contender = Contender(problem, form)
             first[form] = contender.trial_seconds(FIRST_S)
+    if form := _flat_of(problem, first):
+        contender = Contender(problem, form)
+        seconds = contender.trial_seconds(FIRST_S)
+        if is_flat(problem):
+            contenders[form], first[form] = contender, seconds
     # The usual one among them: only what beats it in turns takes its place.
     kept = _usual([form for form in first if form != ALONE] or [ALONE])
     close = [form for form, s in first.items() if form == kept or s <= TOO_SLOW * min(first.values())]
@@ -110,13 +123,21 @@ def candidates(problem: Task, largest: int) -> list[Form]:
     return forms
 
 
+def _flat_of(problem: Task, first: dict[Form, float]) -> Form | None:
+    """The fastest form of those with short steps, flat: in long ones, what Python takes does not show."""
+    short = {form: s for form, s in first.items() if form != ALONE and s * form.width <= LONG_STEP}
+    if not short or not may_be_flat(problem):
+        return None
+    return min(short, key=lambda form: short[form]).model_copy(update={"flat": True})
+
+
 def _usual(forms: Iterable[Form]) -> Form:
     """The one of the usual width by the rules for stacked layers, else the widest below it."""
-    return max(forms, key=lambda f: (not f.vectorise, not f.recorded, f.width <= DEFAULT_WIDTH, f.width))
+    return max(forms, key=lambda f: (not f.vectorise, not f.recorded, not f.flat, f.width <= DEFAULT_WIDTH, f.width))
 
 
-def _way(form: Form) -> tuple[bool, bool]:
-    return form.vectorise, form.recorded
+def _way(form: Form) -> tuple[bool, bool, bool]:
+    return form.vectorise, form.recorded, form.flat
 
 
 def _too_wide(form: Form, first: dict[Form, float]) -> bool:
@@ -143,8 +164,12 @@ def side_by_side(contenders: Mapping[Form, Contender], clock: Clock) -> dict[For
 class Contender:
     """A pack of AdamW's trials at its defaults in a form, stepped by hand."""
 
+    _warm = 1
+
     def __init__(self, problem: Task, form: Form) -> None:
         self._problem, self._width, self._at = problem, form.width, 0
+        if form.flat:
+            self._warm = FLAT_WARM
         self._runner = PackRunner(problem, probe_trials(problem, ["adamw"] * form.width), HORIZON, form)
 
     def step(self) -> None:
@@ -155,8 +180,9 @@ class Contender:
             torch.cuda.synchronize(self._problem.device)
 
     def trial_seconds(self, patience_s: float) -> float:
-        """Fastest seconds of a step per trial, after one that warms up."""
-        self.step()
+        """Fastest seconds of a step per trial, after what warms up."""
+        for _ in range(self._warm):
+            self.step()
         clock = fair_clock(self._problem.device)
         times = take_turns({0: self.step}, patience_s=patience_s, fewest=FEWEST_FIRST, most=MOST_STEPS, clock=clock)
         return min(times[0]) / self._width

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from optim_core.alignment import rounded
 from optim_core.engine.blocks import Weights
+from optim_core.engine.loss_scales import LossScales
 from optim_core.engine.norms import MEASURED_ROWS, measure
 from optim_core.nn.dropout import STEP, set_step
 from optim_core.spec.trial import TrialParams
@@ -19,7 +20,15 @@ from optim_core.tasks.build import Problem
 
 
 class Forward(Protocol):
-    """Runs the networks of a pack. ``weights`` and ``buffers`` are stacked, (K, *shape); a span is some neighbours' rows."""
+    """Runs the networks of a pack. ``weights`` and ``buffers`` are stacked, (K, *shape); a span is some neighbours' rows.
+
+    ``unused``: name → bools, one for each trial of the last ``losses``, of weights that no gradient reached. ``scales``: of the
+    losses, where they are scaled; ``overflowed``: (K,) bools then, of trials that are to skip the step.
+    """
+
+    unused: Weights
+    scales: LossScales | None
+    overflowed: Tensor | None
 
     def begin(self, first: int, last: int, rows: Callable[[int], Tensor]) -> None:
         """The steps first … last−1 come next; ``rows``: step → its rows, (1 or K, batch)."""
@@ -51,6 +60,9 @@ class TableForward:
         self, problem: Problem, skeleton: nn.Module, names: list[str], trials: Sequence[TrialParams], *, vectorise: bool
     ) -> None:
         self._problem, self._skeleton = problem, skeleton
+        self.unused: Weights = {}
+        self.scales: LossScales | None = None
+        self.overflowed: Tensor | None = None
         self._network = StackedNetwork(skeleton, names, problem.train.x[:2], vectorise=vectorise)
         self._drops = any(name.rpartition(".")[2] == STEP for name, _ in skeleton.named_buffers())
         self._smoothing = self._numbers_of(trials)
@@ -76,14 +88,16 @@ class TableForward:
 
     def losses(self, weights: Weights, buffers: Weights, rows: Tensor, slots: Weights, span: slice) -> Tensor:
         """See ``Forward``."""
-        x, y = self._problem.batch(rows)
+        x, y, w = self._problem.batch(rows)
         outputs, back = self._network.forward(weights, buffers, x, slots)
-        target = y[0] if len(y) == 1 else y
+        target, each = (t[0] if t is not None and len(t) == 1 else t for t in (y, w))
+        assert target is not None
         if self._problem.classes is None:
-            losses, gradient = stacked_losses.squared_error(outputs, target)
+            losses, gradient = stacked_losses.squared_error(outputs, target, each)
         else:
             smoothing = self._smoothing[span] if isinstance(self._smoothing, Tensor) else self._smoothing
-            losses, gradient = stacked_losses.cross_entropy(outputs, target, smoothing)
+            of_classes = self._problem.class_weights
+            losses, gradient = stacked_losses.cross_entropy(outputs, target, smoothing, each, of_classes)
         if back is not None:
             back(gradient)
         return losses

@@ -77,9 +77,10 @@ class HyperRow:
     factors: list[float]
     groups: Groups
 
-    def at(self, step: int, factor: float = 1.0) -> Hypers:
+    def at(self, step: int, factor: float | None = None) -> Hypers:
         """See ``HyperTable``."""
-        return self.groups.hypers({**self.constants, "lr": self.constants["lr"] * self.factors[step] * factor})
+        rate = self.constants["lr"] * self.factors[step]
+        return self.groups.hypers({**self.constants, "lr": rate if factor is None else rate * factor})
 
 
 def hyper_row(configuration: Configuration, seed: int, horizon: int, groups: Groups, names: Sequence[str]) -> HyperRow:

@@ -19,6 +19,7 @@ from optim_core.tasks.task import Judge, Task
 
 SHARED = "stacked layers: trials share each forward and backward"
 MODULE = "the whole module for many trials at once, proven equal to training it alone"
+FLAT = f"{MODULE}; its operations were noted once, found the same each time, and run without its Python"
 # Evaluations of a run; of a person's module, whose evaluations cost what its forward passes do, at least so many.
 POINTS, FEWEST_POINTS = 10, 2
 
@@ -42,9 +43,24 @@ def rules_know(task: Task) -> bool:
     return StackedNetwork(task.make_model(0), [], task.train.x[:2]).known
 
 
+def asleep(task: Task) -> frozenset[str]:
+    """Weights that no loss has used so far as is known: no optimizer touches them until one does."""
+    return frozenset(task.proof.unused) if isinstance(task, OwnTask) else frozenset()
+
+
 def recordable(task: Task) -> bool:
     """Whether a step reads and writes the same memory each time, so that a GPU can replay it."""
     return isinstance(task, Problem)
+
+
+def may_be_flat(task: Task) -> bool:
+    """Whether forms with flat steps are worth a try."""
+    return isinstance(task, OwnTask) and task.batchable[0]
+
+
+def is_flat(task: Task) -> bool:
+    """Whether flat steps, which have been tried, were found equal."""
+    return isinstance(task, OwnTask) and task.recordings.any_trusted
 
 
 def lanes(task: Task) -> int:
@@ -61,9 +77,11 @@ def widest_part(task: Task, form: Form) -> float:
     return max(1, form.width)
 
 
-def what_is_shared(task: Task) -> str:
+def what_is_shared(task: Task, form: Form) -> str:
     """In what way trials share a step, in words."""
-    return SHARED if isinstance(task, Problem) else MODULE
+    if isinstance(task, Problem):
+        return SHARED
+    return FLAT if form.flat else MODULE
 
 
 def points_of(task: Task, horizon: int) -> int:

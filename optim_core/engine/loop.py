@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from optim_core.engine import checkpoint as checkpoints
-from optim_core.engine.confirmed import packed_rows, trivial_rows
+from optim_core.engine.confirmed import packed_groups, packed_places, packed_rows, trivial_rows
 from optim_core.engine.forms import Mode, default_form
 from optim_core.engine.kinds import POINTS, judge_of, points_of
 from optim_core.engine.pack import PackRunner
@@ -18,6 +19,7 @@ from optim_core.engine.plateau import reacts
 from optim_core.engine.result import Chunk, Interrupted, OnChunk, keep_going, too_large
 from optim_core.engine.runner import DivergenceWatch
 from optim_core.spec.keys import content_hash
+from optim_core.spec.numbers import LARGEST
 from optim_core.spec.optimizers import OPTIMIZERS
 from optim_core.spec.trial import WORST_VALUE, CurvePoint, Form, Split, TrialResult, UnitResult, UnitSpec
 from optim_core.tasks.task import Task
@@ -54,9 +56,10 @@ def make_runner(problem: Task, unit: UnitSpec, form: Form | Mode) -> PackRunner:
     return PackRunner(problem, unit.trials, unit.horizon, form)
 
 
-def gradient_steps(unit: UnitSpec) -> int:
-    """Steps that the unit's trials cost together: one with two gradients counts twice."""
-    return round(unit.horizon * sum(OPTIMIZERS[trial.configuration.optimizer].gradients for trial in unit.trials))
+def gradient_steps(unit: UnitSpec, taken: Sequence[int]) -> int:
+    """Steps that the unit's trials cost together, ``taken`` by each: one with two gradients counts twice."""
+    cost = (OPTIMIZERS[trial.configuration.optimizer].gradients for trial in unit.trials)
+    return round(sum(steps * each for steps, each in zip(taken, cost, strict=True)))
 
 
 def evaluation_steps(horizon: int, points: int = POINTS) -> list[int]:
@@ -74,7 +77,8 @@ class _Run:
         self.curves: list[list[CurvePoint]] = [[] for _ in unit.trials]
         self.step, self.seconds_before = 0, 0.0
         self.piece = 1
-        self.released: set[int] = set()
+        # Of trials that have left the pack: after which step.
+        self.left: dict[int, int] = {}
         # Batch losses since the last evaluation, (K, n) each.
         self.recent: list[Tensor] = []
         self.fingerprint = content_hash(
@@ -115,7 +119,7 @@ class _Run:
 
     def _evaluate(self, batch_losses: Tensor) -> list[tuple[int, CurvePoint]]:
         loss, value = self._score(self.unit.split)
-        self.watch.mark(~(loss.isfinite() & value.isfinite()), self.step)
+        self.watch.mark(~((loss.abs() <= LARGEST) & (value.abs() <= LARGEST)), self.step)
         if self.reacts:
             self._tell_schedules(loss)
         columns = (batch_losses.double().mean(1).tolist(), loss.tolist(), value.tolist(), self.watch.at.tolist())
@@ -130,10 +134,10 @@ class _Run:
 
     def _let_go(self) -> None:
         """Trials that have diverged leave the pack."""
-        gone = [i for i, broken in enumerate(self.watch.at.tolist()) if broken >= 0 and i not in self.released]
+        gone = [i for i, broken in enumerate(self.watch.at.tolist()) if broken >= 0 and i not in self.left]
         if gone:
             self.runner.release(gone)
-            self.released.update(gone)
+            self.left.update(dict.fromkeys(gone, self.step))
 
     def _tell_schedules(self, loss: Tensor) -> None:
         """Schedules react to the validation split, whatever the trial is scored on."""
@@ -146,13 +150,15 @@ class _Run:
 
     def _result(self) -> UnitResult:
         given, diverged_at = self.unit.trials, self.watch.at.tolist()
-        rows, targets, trivial = [{} for _ in given], {}, {}
+        taken = [self.left.get(i, self.unit.horizon) for i in range(len(given))]
+        rows, targets, weights, places, trivial, groups = [{} for _ in given], {}, {}, {}, {}, None
         if self.unit.kind == "confirm":
             ended = [i for i, broken in enumerate(diverged_at) if broken < 0]
-            rows, targets = packed_rows(self.judge, given, ended, self.runner.outputs)
-            trivial = trivial_rows(self.judge)
+            rows, targets, weights = packed_rows(self.judge, given, ended, self.runner.outputs)
+            trivial, groups = trivial_rows(self.judge), packed_groups(self.judge)
+            places = packed_places(self.judge)
         trials = []
-        for trial, curve, broken, own in zip(given, self.curves, diverged_at, rows, strict=True):
+        for trial, curve, broken, own, steps in zip(given, self.curves, diverged_at, rows, taken, strict=True):
             last, diverged = curve[-1], broken >= 0
             objective = WORST_VALUE
             if not diverged:
@@ -164,7 +170,7 @@ class _Run:
                     metric=last.value,
                     loss=last.loss,
                     diverged_at_step=broken if diverged else None,
-                    steps=self.unit.horizon,
+                    steps=steps,
                     curve=curve,
                     rows=own,
                 )
@@ -172,9 +178,12 @@ class _Run:
         return UnitResult(
             trials=trials,
             targets=targets,
+            weights=weights,
+            places=places,
             trivial=trivial,
+            groups=groups,
             seconds=self.seconds_before + time.monotonic() - self.started,
-            train_steps=gradient_steps(self.unit),
+            train_steps=gradient_steps(self.unit, taken),
             device=device_name(self.problem.device),
             engine=self.form.engine,
         )
@@ -190,6 +199,7 @@ class _Run:
             "diverged_at": self.watch.at,
             "recent": self.recent,
             "curves": torch.tensor(curves, dtype=torch.float64),
+            "left": torch.tensor(list(self.left.items()), dtype=torch.long).reshape(-1, 2),
             "runner": self.runner.state(),
         }
         return checkpoints.dump(self.fingerprint, state)
@@ -206,7 +216,7 @@ class _Run:
             for curve in state["curves"].tolist()
         ]
         self.runner.restore(state["runner"])
-        self.released = {i for i, own in enumerate(state["runner"]) if own is None}
+        self.left = dict(state["left"].tolist())
 
 
 def device_name(device: torch.device) -> str:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
+from optim_core.engine.cgroup import memory_limit
 from optim_core.engine.forms import ALONE, LARGEST_PACK, default_form, probe_trials
 from optim_core.engine.pack import PackRunner
 from optim_core.engine.result import PackTooLarge, too_large
@@ -32,10 +33,11 @@ STEPS = 2
 
 
 def total_bytes(device: torch.device) -> int:
-    """Memory of the device, in bytes."""
+    """Memory of the device, in bytes; of a processor as much as this process may have."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(machine, memory_limit() or machine)
 
 
 def max_pack_size(problem: Task) -> int:

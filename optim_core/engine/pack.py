@@ -18,12 +18,12 @@ from torch import Tensor
 
 from optim_core.engine.allocator import keep_freed_memory
 from optim_core.engine.batched import BatchedRunner
-from optim_core.engine.company import company_of
 from optim_core.engine.direct import DirectRunner
 from optim_core.engine.kinds import lanes, widest_part
 from optim_core.engine.precision import full_precision
 from optim_core.engine.runner import Runner
 from optim_core.engine.sequential import SequentialRunner
+from optim_core.engine.updates.company import company_of
 from optim_core.minimizers.registry import MINIMIZERS
 from optim_core.spec.trial import Form, TrialParams
 from optim_core.tasks.build import Problem

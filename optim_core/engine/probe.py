@@ -14,7 +14,9 @@ from optim_core.engine.optimizer_times import optimizer_seconds
 from optim_core.engine.result import PackTooLarge, too_large
 from optim_core.spec.errors import TrainingError, WhichoptError
 from optim_core.spec.trial import Form, ProbeReport, UnitResult
+from optim_core.tasks.build import Problem
 from optim_core.tasks.layers_line import layers_line
+from optim_core.tasks.reference import reference_seconds
 from optim_core.tasks.task import Task
 
 PACK = 16
@@ -69,7 +71,9 @@ def probe(problem: Task) -> UnitResult:
         best_width=min(form.width, largest) if measured is None else measured.best_width,
         minority=judge_of(problem).minority,
         folds=problem.folds,
+        batch_size=problem.batch_size,
         network=layers_line(problem.make_model(0)),
+        reference_s=reference_seconds(problem) if isinstance(problem, Problem) else None,
     )
     seconds = time.monotonic() - started
     # How many steps were timed depends on the machine; a study's cost in steps does not.
@@ -98,7 +102,7 @@ def _reason(problem: Task, form: Form) -> str:
         return reason
     if form.engine == "sequential":
         return "one trial after the other was faster than any stacked form"
-    return "vectorised: all trials of a part share each step" if form.vectorise else what_is_shared(problem)
+    return "vectorised: all trials of a part share each step" if form.vectorise else what_is_shared(problem, form)
 
 
 def versions() -> dict[str, str]:

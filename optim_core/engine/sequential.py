@@ -13,6 +13,7 @@ from optim_core.engine.loss_module import LossModule
 from optim_core.engine.norms import MEASURED_ROWS, measure, norms_of
 from optim_core.engine.plateau import Plateaus
 from optim_core.engine.seeding import batch_order
+from optim_core.engine.updates.method import Method
 from optim_core.nn.dropout import set_rate, set_step
 from optim_core.spec.trial import TrialParams
 from optim_core.tasks.task import Task
@@ -33,10 +34,9 @@ class Single:
         groups = groups_of(self.model, list(configuration.techniques))
         inner = transform_techniques([configuration])
         rates = [name for name in LAYER_RATES if used([configuration], name)]
-        layout = layout_of(self.model, groups, batched=False)
-        self.transform = build_transform(configuration.optimizer, layout, inner)
-        self.hyper = hyper_row(configuration, trial.seed, horizon, groups, [*inner, *rates])
-        self.memory = self.transform.init(self.weights(), self.hyper.at(0))
+        transform = build_transform(configuration.optimizer, layout_of(self.model, groups, batched=False), inner)
+        numbers = hyper_row(configuration, trial.seed, horizon, groups, [*inner, *rates])
+        self.method = Method(transform, self.weights(), numbers)
         self.plateau = Plateaus([configuration], torch.device("cpu"))
         self.order = batch_order(problem, trial.seed, horizon)
         self.smoothing = configuration.techniques.get("label_smoothing")
@@ -58,27 +58,22 @@ class Single:
 
     def update(self, step: int, batch: Any, grads: Weights) -> None:
         """What the optimizer makes of the gradients, which it may write into."""
-        factor = self.plateau.factor
-        hypers = self.hyper.at(step, 1.0 if factor is None else float(factor))
-        if self.transform.perturb is not None:
+        factor = None if self.plateau.factor is None else float(self.plateau.factor)
+        if self.method.transform.perturb is not None:
             with torch.no_grad():
-                moved = self.transform.perturb(self.weights(), grads, hypers)
+                moved = self.method.moved(grads, step, factor)
             _, grads = self.gradients({name: p.requires_grad_() for name, p in moved.items()}, batch)
         with torch.no_grad():
-            self.transform.update_(self.weights(), grads, self.memory, hypers, step + 1)
+            self.method.update(grads, step, factor)
 
     def weights(self) -> Weights:
         """The weights that are trained."""
         return {name: p.detach() for name, p in self.parameters.items()}
 
-    def answer(self) -> Weights:
-        """The weights that count."""
-        return self.transform.answer(self.weights(), self.memory, self.hyper.at(0))
-
     def outputs(self, x: Tensor) -> Tensor:
         """Rows ``x`` through the network with the weights that count, in evaluation mode."""
-        weights = self.answer()
-        if self.transform.answers_elsewhere and norms_of(self.model):
+        weights = self.method.answer()
+        if self.method.transform.answers_elsewhere and norms_of(self.model):
             weights |= {name: b.clone() for name, b in self.model.named_buffers()}
             with measure(self.model):
                 rows = torch.arange(min(MEASURED_ROWS, self.problem.rows["train"]))
@@ -113,16 +108,16 @@ class SequentialRunner:
 
     def state(self) -> list[dict[str, Any]]:
         return [
-            {"model": dict(one.model.state_dict()), "memory": one.memory, "plateau": one.plateau.state}
+            {"model": dict(one.model.state_dict()), "memory": one.method.memory, "plateau": one.plateau.state}
             for one in self.singles
         ]
 
     def restore(self, states: list[dict[str, Any]]) -> None:
         for one, stored in zip(self.singles, states, strict=True):
             one.model.load_state_dict(stored["model"])
-            one.memory, one.plateau.state = stored["memory"], stored["plateau"]
+            one.method.memory, one.plateau.state = stored["memory"], stored["plateau"]
 
     @torch.no_grad()
     def weights(self) -> dict[str, Tensor]:
-        answers = [{**dict(one.model.named_parameters()), **one.answer()} for one in self.singles]
+        answers = [{**dict(one.model.named_parameters()), **one.method.answer()} for one in self.singles]
         return {name: torch.stack([answer[name] for answer in answers]) for name in answers[0]}

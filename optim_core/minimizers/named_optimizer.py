@@ -8,6 +8,7 @@ from typing import Any, TypeVar, overload
 
 import torch
 
+from optim_core.minimizers.torch_private import compiler_watches
 from optim_core.spec.errors import SpecError
 from optim_core.spec.names import unknown_name
 from optim_core.spec.optimizers import OPTIMIZERS, unwrap
@@ -49,13 +50,15 @@ Loss = TypeVar("Loss")
 def never_compiled(method: Method) -> Method:
     """``method`` as it stands, also inside a function that is compiled: the compiler cannot follow what it does.
 
-    torch's decorator loads the compiler, for half a second; here that waits for the first call, and making any optimizer of
-    torch has done it by then.
+    torch's decorator takes as long as thirty small weights, and loads the compiler, for half a second: where nobody compiles,
+    nothing of it is needed.
     """
     found: list[Callable[..., Any]] = []
 
     @wraps(method)
     def run(*args: Any, **kwargs: Any) -> Any:
+        if not compiler_watches():
+            return method(*args, **kwargs)
         if not found:
             found.append(torch.compiler.disable(method))
         return found[0](*args, **kwargs)

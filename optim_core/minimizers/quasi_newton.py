@@ -9,7 +9,7 @@ import numpy as np
 import scipy
 
 from optim_core.minimizers.base import LARGE, Hyper, Objective, Vector
-from optim_core.minimizers.limits import check_size
+from optim_core.spec.optimizers.limits import check_size
 
 # No limit of SciPy's own: the objective ends the run.
 ENDLESS = 10**9

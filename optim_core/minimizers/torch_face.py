@@ -12,11 +12,11 @@ from torch import Tensor
 
 from optim_core.minimizers.base import Vector, usable
 from optim_core.minimizers.counted import Counted
-from optim_core.minimizers.limits import check_size
 from optim_core.minimizers.named_optimizer import METHOD, NamedOptimizer, never_compiled
 from optim_core.minimizers.registry import find_minimizer, minimize
 from optim_core.spec.errors import SpecError
 from optim_core.spec.keys import derive_seed
+from optim_core.spec.optimizers.limits import check_size
 
 MAX_EVALUATIONS = 200
 

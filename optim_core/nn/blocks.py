@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh, "silu": nn.SiLU}
-
 
 class Positions(nn.Module):
     """Adds a learned vector to each token: (batch, tokens, width) → the same. Of fewer tokens the first vectors."""

@@ -42,8 +42,3 @@ class CategoryColumns(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.numbers}, {self.cardinalities}, {self.weight.shape[1]}"
-
-
-def default_width(cardinalities: tuple[int, ...]) -> int:
-    """round(1.6·n^0.56) for the column with the most codes, n, as fastai's ``emb_sz_rule``: 2 for n = 2, 15 for n = 52."""
-    return round(1.6 * max(cardinalities) ** 0.56)

@@ -10,7 +10,7 @@ from optim_core.nn.blocks import Positions
 
 # As GPT-2 (Radford et al. 2019): the deviation of all matrices; biases are 0.
 DEVIATION = 0.02
-# Hidden units of a block's perceptron, in widths.
+# Hidden units of a block's perceptron, in widths; ``networks.decoder`` counts on it.
 WIDENING = 4
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from optim_core.counter import BITS, GAMMA, bits, mix
+from optim_core.counter import GAMMA, hashes, mix, sixteen
 
 SEED = "dropout_seed"
 STEP = "dropout_step"
@@ -19,10 +19,10 @@ RATE = "dropout_rate"
 
 
 class SeededDropout(nn.Module):
-    """Drops elements with its rate in training mode and scales the rest by 1 / (1 − rate).
+    """Drops elements with its rate, a multiple of 1/65536, in training mode and scales the rest so that the mean stays.
 
-    Args: p: the rate, in [0, 1); layer: a number unique in the model. Buffers ``dropout_seed`` and ``dropout_step`` are int64
-    scalars, ``dropout_rate`` a float64 one; under ``vmap`` each trial has its own.
+    Args: p: the rate, in [0, 1), which is rounded; layer: a number unique in the model. Buffers ``dropout_seed`` and
+    ``dropout_step`` are int64 scalars, ``dropout_rate`` a float64 one; under ``vmap`` each trial has its own.
     """
 
     dropout_seed: Tensor
@@ -40,17 +40,20 @@ class SeededDropout(nn.Module):
         """``x`` of any shape; the first axis is the place in the batch."""
         if not self.training:
             return x
-        keep = kept(self.dropout_seed, self.dropout_step, self.dropout_rate, self.layer, x.numel()).reshape(x.shape)
-        return x * keep.to(x.dtype) / (1.0 - self.dropout_rate).to(x.dtype)
+        state = self.dropout_seed, self.dropout_step, self.dropout_rate
+        return x * factors(*state, self.layer, x.numel(), x.dtype).reshape(x.shape)
 
     def extra_repr(self) -> str:
         return f"p={self.p}, layer={self.layer}"
 
 
-def kept(seed: Tensor, step: Tensor, rate: Tensor, layer: int, count: int) -> Tensor:
-    """Which of ``count`` elements stay: (…) seeds, steps and rates → (…, count) booleans."""
+def factors(seed: Tensor, step: Tensor, rate: Tensor, layer: int, count: int, dtype: torch.dtype) -> Tensor:
+    """What to multiply ``count`` elements with, 0 for those that are dropped: (…) seeds, steps and rates → (…, count)."""
     key = mix(mix(seed * GAMMA + layer) + step * GAMMA)
-    return bits(key, count) >= (rate * 2**BITS).round().unsqueeze(-1)
+    # 16 bits have no room for a threshold above all numbers.
+    drops = (rate * 2**16).round().clamp(max=2**16 - 1).unsqueeze(-1)
+    keep = sixteen(hashes(key, -(-count // 4)), count) >= (drops - 2**15).to(torch.int16)
+    return keep.to(dtype) * (2**16 / (2**16 - drops)).to(dtype)
 
 
 def set_seed(buffers: Mapping[str, Tensor], seed: int | Tensor) -> None:

@@ -9,9 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# Steps wait for each other, forward and back, so a batch costs their number whatever the hardware.
-MAX_STEPS = 1024
-
 
 class Recurrent(nn.Module):
     """What both cells share: weights for the input and for the state, ``gates`` matrices of each stacked by rows.

@@ -11,12 +11,10 @@ import torch
 from torch import nn
 
 from optim_core.own.outputs import own_loss
-from optim_core.own.trees import map_tree
+from optim_core.own.trees import LABELS, map_tree
 from optim_core.own.user_code import UserCodeError, user_code
 from optim_core.spec.errors import SpecError
 
-# What the target of a sample is called, and an argument of ``forward`` that wants it to work the loss out itself.
-LABELS = ("labels", "label", "targets", "target", "label_ids", "y")
 # Where in a batch: names and places, one inside the other; () is all of it.
 Path = tuple[Any, ...]
 

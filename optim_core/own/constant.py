@@ -16,14 +16,14 @@ from optim_core.own.losses import IGNORED
 def constant_answer(reading: Reading, metric: str, seen: Any) -> Callable[[Any], Tensor] | None:
     """Targets of a batch → outputs that the loss and the metric read like the module's; None where targets mean nothing known.
 
-    Codes: the most frequent, and for the loss and the perplexity the shares of each (of a class that is never seen the loss is
+    Codes: the most frequent, and for losses and the perplexity the shares of each (of a class that is never seen the loss is
     infinite; a token counts as seen at least once). Columns of yes and no: the same for each column. Numbers: the mean.
     ``seen``: all training targets.
     """
     loss, kind = reading.loss, reading.kind
     if loss is None or kind == "other" or not isinstance(seen, Tensor):
         return None
-    by_shares = metric in ("loss", "perplexity")
+    by_shares = metric in ("loss", "log_loss", "perplexity")
     if kind in ("classes", "tokens"):
         codes = (seen[:, 1:] if loss.shifted else seen).flatten().long()
         shares = torch.bincount(codes[codes != IGNORED], minlength=reading.classes).double()

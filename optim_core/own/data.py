@@ -30,7 +30,7 @@ from optim_core.spec.errors import DataError
 POINTER = "/dataset"
 ITERABLE = (
     "the data can only be iterated over; trials need samples by number: give a data set with __len__ and __getitem__ "
-    "(load it into one, or index its files), or wait for ask and tell, where the loop is yours"
+    "(load it into one, or index its files), or keep your own loop and let it ask and tell (README: Your own loop)"
 )
 _OPTIONS = ("timeout", "worker_init_fn", "multiprocessing_context", "prefetch_factor")
 # By these names data sets offer the targets of all samples without reading them.

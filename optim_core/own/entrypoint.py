@@ -85,6 +85,10 @@ class UserModules:
         if not path.is_file():
             raise UserCodeError(f"there is no file {path.name!r} in {path.parent}", code="file_missing")
         self._look_in(path.parent)
+        if package := _in_package(path):
+            # So that ``from .layers import …`` finds its neighbours.
+            self._files[path] = self._module(*package)
+            return self._files[path]
         # As Python itself would call it, unless something else has that name: theirs may be called like one of ours.
         known = sys.modules.get(path.stem)
         if known is not None and getattr(known, "__file__", None) == str(path):
@@ -131,3 +135,18 @@ class UserModules:
             file = getattr(module, "__file__", None)
             if before.get(name) is not module and isinstance(file, str) and is_theirs(file, self._folders):
                 self._last[name] = module
+
+
+def _in_package(path: Path) -> tuple[str, Path] | None:
+    """The dotted name of a file that is part of a package, and the folder that the package is in. None for any other file, and
+    where something else is imported by the package's name.
+    """
+    parts, folder = [] if path.stem == "__init__" else [path.stem], path.parent
+    while (folder / "__init__.py").is_file():
+        parts.insert(0, folder.name)
+        folder = folder.parent
+    known = sys.modules.get(parts[0])
+    taken = known is not None and getattr(known, "__file__", None) != str(folder / parts[0] / "__init__.py")
+    if folder == path.parent or taken or not all(part.isidentifier() for part in parts):
+        return None
+    return ".".join(parts), folder

@@ -97,6 +97,16 @@ class OwnJudge:
             self._truth[split] = torch.cat([truth(self.call.targets(b)) for b in self._batches(split)])
         return self._stored(self.measure.targets(self._truth[split]))
 
+    def groups(self) -> None:
+        """See ``Judge``: nothing is known of a person's own samples."""
+
+    def weights(self, split: Split) -> np.ndarray | None:
+        """See ``Judge``: weights of rows are in the person's loss, and in what is stored of each row."""
+        return None
+
+    def places(self, split: Split) -> None:
+        """See ``Judge``: samples of the person's own have no file."""
+
     def trivial(self, split: Split) -> np.ndarray | None:
         """See ``Judge``: the most frequent class or token, the mean; none for a person's own metric, or a loss without name."""
         constant, measure = self.constant, self.measure

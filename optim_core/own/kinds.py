@@ -11,18 +11,19 @@ from torch import Tensor
 from optim_core.own.losses import IGNORED, FunctionLoss, Loss, NamedLoss, OutputLoss, find_loss, named
 from optim_core.own.outputs import main_output
 from optim_core.spec.errors import SpecError
+from optim_core.spec.metrics import METRICS_OF_TASK
 
 # One class code a row; one score for two classes; codes at many places, or some that are ignored; several yes-or-no columns;
 # one number a row; several; anything else.
 Kind = Literal["classes", "binary", "tokens", "labels", "number", "numbers", "other"]
 # The first is the metric where none is asked for.
 METRICS: dict[Kind, tuple[str, ...]] = {
-    "classes": ("accuracy", "loss", "f1", "auroc", "perplexity"),
-    "binary": ("accuracy", "loss", "f1", "auroc"),
+    "classes": (*METRICS_OF_TASK["classification"], "perplexity"),
+    "binary": METRICS_OF_TASK["classification"],
     "tokens": ("accuracy", "loss", "perplexity"),
     "labels": ("loss", "accuracy", "f1"),
-    "number": ("rmse", "loss", "mae", "r2"),
-    "numbers": ("loss", "rmse", "mae"),
+    "number": METRICS_OF_TASK["regression"],
+    "numbers": ("loss", "rmse", "mae", "mape"),
     "other": ("loss",),
 }
 _CLOSE = 1e-4

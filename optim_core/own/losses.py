@@ -14,16 +14,18 @@ from optim_core.own.outputs import main_output, own_loss
 from optim_core.own.user_code import calling_user_code
 from optim_core.spec.errors import SpecError
 
-LOSSES = ("cross_entropy", "mse", "l1", "smooth_l1", "bce", "nll")
+LOSSES = ("cross_entropy", "mse", "l1", "smooth_l1", "huber", "bce", "nll")
 # Targets that count for nothing, as in torch.
 IGNORED = -100
 _OF_CODES = frozenset({"cross_entropy", "nll"})
 _PLAIN: dict[str, Callable[..., Tensor]] = {
-    "mse": F.mse_loss, "l1": F.l1_loss, "smooth_l1": F.smooth_l1_loss, "bce": F.binary_cross_entropy_with_logits,
+    "mse": F.mse_loss, "l1": F.l1_loss, "smooth_l1": F.smooth_l1_loss, "huber": F.huber_loss,
+    "bce": F.binary_cross_entropy_with_logits,
 }  # fmt: skip
 # torch's own, as people pass them: the same losses, of which those by name know every row's share.
 _KNOWN: dict[Any, str] = {
     F.cross_entropy: "cross_entropy", F.mse_loss: "mse", F.l1_loss: "l1", F.smooth_l1_loss: "smooth_l1",
+    F.huber_loss: "huber", nn.HuberLoss: "huber",
     F.binary_cross_entropy_with_logits: "bce", F.nll_loss: "nll", nn.CrossEntropyLoss: "cross_entropy",
     nn.MSELoss: "mse", nn.L1Loss: "l1", nn.SmoothL1Loss: "smooth_l1", nn.BCEWithLogitsLoss: "bce", nn.NLLLoss: "nll",
 }  # fmt: skip
@@ -181,7 +183,7 @@ def _known(loss: Any) -> str | None:
     usual = type(loss)() if name is not None else None
     if usual is None or any(buffer is not None for buffer in loss.buffers()):
         return None
-    options = ("reduction", "ignore_index", "label_smoothing", "beta")
+    options = ("reduction", "ignore_index", "label_smoothing", "beta", "delta")
     return name if all(getattr(loss, o, None) == getattr(usual, o, None) for o in options) else None
 
 

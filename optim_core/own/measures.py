@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,9 +17,10 @@ from torch import Tensor
 
 from optim_core.own.kinds import METRICS, Reading
 from optim_core.own.losses import IGNORED
-from optim_core.spec.errors import SpecError
+from optim_core.spec.errors import DataError, SpecError
 from optim_core.tasks import metrics
-from optim_core.tasks.row_scores import in_blocks, influence, targets_of_blocks
+from optim_core.tasks.ranked import influence, precision_values
+from optim_core.tasks.row_scores import in_blocks, targets_of_blocks
 
 Parts = dict[str, Tensor]
 
@@ -120,19 +122,49 @@ def _f1(reading: Reading) -> Measure:
     return Measure("f1", "f1", of, values, lambda parts, _: parts["code"], _codes, lambda truth: truth, reading.classes)
 
 
-def _auroc(reading: Reading) -> Measure:
+def _balanced(reading: Reading) -> Measure:
     def of(outputs: Any, targets: Any) -> Parts:
-        return {"scores": _two_sided(reading, outputs, targets)}
+        return {"hit": _two_sided(reading, outputs, targets).argmax(-1) == _codes(targets)}
 
     def values(parts: Parts, truth: Tensor | None) -> Tensor:
         assert truth is not None
-        return metrics.auroc(parts["scores"], truth)
+        return metrics.recall(parts["hit"], truth)
+
+    name = "balanced_accuracy"
+    return Measure(name, name, of, values, lambda p, _: p["hit"], _codes, lambda truth: truth, reading.classes)
+
+
+def _ranked(name: str, of_run: Callable[[Tensor, Tensor], Tensor], reading: Reading) -> Measure:
+    """``of_run``: scores of a run, codes → values of rows whose mean is the metric."""
+
+    def of(outputs: Any, targets: Any) -> Parts:
+        return {"scores": _two_sided(reading, outputs, targets)}
+
+    def each(parts: Parts, truth: Tensor | None) -> Tensor:
+        assert truth is not None
+        return torch.stack([of_run(scores, _of_two(name, truth)) for scores in parts["scores"]])
 
     def rows(parts: Parts, truth: Tensor | None) -> Tensor:
         assert truth is not None
-        return in_blocks(torch.stack([influence(scores, truth) for scores in parts["scores"]]), truth, "auroc")
+        return in_blocks(each(parts, truth), truth, name) if name == "auroc" else each(parts, truth)
 
-    return Measure("auroc", "auroc", of, values, rows, _codes, targets_of_blocks, reading.classes)
+    targets = targets_of_blocks if name == "auroc" else lambda truth: truth
+    return Measure(name, name, of, lambda p, truth: each(p, truth).mean(1), rows, _codes, targets, reading.classes)
+
+
+def _of_two(name: str, truth: Tensor) -> Tensor:
+    if len(truth) and bool((truth == truth[0]).all()):
+        message = f"{name} needs samples of two classes; a split that is scored holds one alone"
+        raise DataError(message, code="split_too_small", pointer="/dataset")
+    return truth
+
+
+def _log_loss(reading: Reading) -> Measure:
+    def of(outputs: Any, targets: Any) -> Parts:
+        scores = _two_sided(reading, outputs, targets)
+        return {"nats": metrics.row_log_loss(scores[None], _codes(targets))[0]}
+
+    return Measure("log_loss", "log_loss", of, lambda p, _: p["nats"].mean(1), lambda p, _: _blocked(p["nats"]))
 
 
 def _rmse(reading: Reading) -> Measure:
@@ -143,6 +175,20 @@ def _rmse(reading: Reading) -> Measure:
 
 def _mae(reading: Reading) -> Measure:
     return Measure("mae", "mae", _errors(reading), lambda p, _: p["off"].mean(1), lambda p, _: _blocked(p["off"]))
+
+
+def _mape(reading: Reading) -> Measure:
+    def known(parts: Parts, _: Tensor | None) -> Tensor:
+        if bool(parts["zero"].any()):
+            message = (
+                f"mape is undefined where a target is 0, as in {int(parts['zero'][0].sum())} samples: take mae or rmse"
+            )
+            raise DataError(message, code="metric_undefined", pointer="/metric")
+        return parts["share"]
+
+    return Measure(
+        "mape", "mape", _errors(reading), lambda p, _: known(p, _).mean(1), lambda p, _: _blocked(known(p, _))
+    )
 
 
 def _r2(reading: Reading) -> Measure:
@@ -160,8 +206,10 @@ def _r2(reading: Reading) -> Measure:
 def _errors(reading: Reading) -> Callable[[Any, Any], Parts]:
     def of(outputs: Any, targets: Any) -> Parts:
         scores, goal = _fitted(reading, outputs, targets)
-        off = (scores.double() - goal.double()).reshape(len(goal), -1)
-        return {"square": off.square().mean(1), "off": off.abs().mean(1)}
+        true = goal.double().reshape(len(goal), -1)
+        off = scores.double().reshape(len(goal), -1) - true
+        share = torch.where(true == 0, 0.0, off / true).abs().mean(1)
+        return {"square": off.square().mean(1), "off": off.abs().mean(1), "share": share, "zero": (true == 0).any(1)}
 
     return of
 
@@ -207,5 +255,7 @@ def _label_f1_rows(parts: Parts, _: Tensor | None) -> Tensor:
 
 
 _MAKERS: dict[str, Callable[[Reading], Measure]] = {
-    "accuracy": _accuracy, "f1": _f1, "auroc": _auroc, "rmse": _rmse, "mae": _mae, "r2": _r2,
+    "accuracy": _accuracy, "f1": _f1, "rmse": _rmse, "mae": _mae, "mape": _mape, "r2": _r2, "log_loss": _log_loss,
+    "balanced_accuracy": _balanced, "auroc": partial(_ranked, "auroc", influence),
+    "average_precision": partial(_ranked, "average_precision", precision_values),
 }  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import weakref
 from collections.abc import Callable, Mapping
@@ -18,6 +17,7 @@ from optim_core.own.user_code import user_code
 from optim_core.spec.errors import SpecError
 from optim_core.spec.keys import derive_seed
 from optim_core.tasks.fine_tune import StartWeights
+from optim_core.vmapped import copied
 
 POINTER = "/model"
 # What a function or class may ask of the data.
@@ -46,6 +46,7 @@ class Models:
         """
         with seeded(derive_seed("model", seed)):
             model = self._copied() if isinstance(self.source, nn.Module) else self._made()
+            _refuse_complex(model)
             model = model.to(self.device, self.dtype)
             if any(is_lazy(each) for each in (*model.parameters(), *model.buffers())):
                 with torch.no_grad():
@@ -68,7 +69,7 @@ class Models:
 
     def _copied(self) -> nn.Module:
         with user_code("copying the model"):
-            model = copy.deepcopy(self.source)
+            model = copied(self.source)
         with user_code("in reset_parameters"):
             for reset in fresh_layers(model) or []:
                 reset()
@@ -109,6 +110,16 @@ class Models:
             message = f"the model cannot be made: {why}; give defaults (in_features and classes come from the data)"
             raise SpecError(message, code="model_arguments", pointer=POINTER)
         return arguments
+
+
+def _refuse_complex(model: nn.Module) -> None:
+    name = next((name for name, p in model.named_parameters() if p.is_complex()), None)
+    if name is not None:
+        message = (
+            f"{name} is complex: studies train real weights (write it as two, or tune in your own loop: "
+            "optim_core.build_optimizer takes complex ones)"
+        )
+        raise SpecError(message, code="unsupported_dtype", pointer=POINTER)
 
 
 def fresh_layers(model: nn.Module) -> list[Callable[[], None]] | None:

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import Dataset, default_collate, get_worker_info
 
 from optim_core.own.streams import seeded
-from optim_core.own.trees import layout, map_tree, samples_in, tidy
+from optim_core.own.trees import layout, map_tree, refuse_text_targets, samples_in, tidy
 from optim_core.own.user_code import user_code
 from optim_core.spec.errors import DataError, WhichoptError
 from optim_core.spec.keys import derive_seed
@@ -43,6 +43,8 @@ class Reader:
         seed = derive_seed("read", self._seed, step, wanted[0], wanted[-1])
         with torch.no_grad(), seeded(seed) if self.random else nullcontext():
             samples = dict(zip(wanted, self._samples(wanted), strict=True))
+            if self._collate is None:
+                _refuse_gaps(samples)
             trees = [self._together([samples[row] for row in group]) for group in groups]
             if len(trees) == 1:
                 return trees[0]
@@ -63,6 +65,7 @@ class Reader:
                 batch = self._collate(samples)
         else:
             batch = _collated(samples)
+        refuse_text_targets(batch)
         tree = tidy(batch)
         if samples_in(tree) != len(samples):
             message = (
@@ -79,6 +82,24 @@ def _collated(samples: list[Any]) -> Any:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         message = f"the samples do not make a batch: {reason}; give a DataLoader with a collate_fn that makes one"
         raise DataError(message, code="shape_mismatch", pointer="/dataset") from error
+
+
+def _refuse_gaps(samples: Mapping[int, Any]) -> None:
+    """A part that is None in every sample is left out; one that is None in some of them is missing there. Raises DataError."""
+    gaps = {row: _gaps(sample) for row, sample in samples.items()}
+    always = frozenset.intersection(*gaps.values())
+    for row, places in gaps.items():
+        for place in sorted(places - always, key=str):
+            what = f"part {place + 1}" if isinstance(place, int) else repr(place)
+            message = f"sample {row}: its {what} is None, and other samples have a value there"
+            raise DataError(message, code="missing_value", pointer="/dataset")
+
+
+def _gaps(sample: Any) -> frozenset[Any]:
+    parts = (
+        sample.items() if isinstance(sample, Mapping) else enumerate(sample) if type(sample) in (tuple, list) else ()
+    )
+    return frozenset(place for place, value in parts if value is None)
 
 
 def _without_none(sample: Any) -> Any:

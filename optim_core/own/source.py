@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from optim_core.minimizers.limits import check_size
-from optim_core.own.calls import LABELS, Call
+from optim_core.own.calls import Call
 from optim_core.own.constant import constant_answer
 from optim_core.own.data import samples_of
 from optim_core.own.judge import OwnJudge
@@ -25,13 +24,13 @@ from optim_core.own.reading import ReadSamples
 from optim_core.own.samples import Samples, some_rows
 from optim_core.own.splits import Splits, parts_of, split_samples
 from optim_core.own.task import EXAMPLE_ROWS, OwnTask, smoothes
-from optim_core.own.trees import leaves, tidy
+from optim_core.own.trees import LABELS, leaves, tidy
 from optim_core.own.user_code import UserCodeError, place_of
 from optim_core.spec.errors import SpecError
 from optim_core.spec.keys import content_hash, derive_seed
-from optim_core.spec.problem import FOLDS, MAXIMISED, StudySpec
+from optim_core.spec.optimizers.limits import check_size
+from optim_core.spec.problem import MAXIMISED, StudySpec
 from optim_core.tasks.fine_tune import read_start
-from optim_core.tasks.techniques import check_techniques
 
 # Samples that show whether targets are 0 and 1 alone, and how many classes there are.
 SHOWN_ROWS = 256
@@ -94,11 +93,6 @@ class OwnSource:
         self._check_options()
         self._digests = [None if samples is None else samples.digest() for samples in self._given]
 
-    @property
-    def folds(self) -> int:
-        """Five that take turns, or 1."""
-        return FOLDS if len(self._given) == 1 and self._spec.training.in_folds else 1
-
     def problem(self, fold: int | None = None) -> OwnTask:
         """The task whose test samples are ``fold``; None: the one that the search sees, which is fold 0.
 
@@ -145,7 +139,7 @@ class OwnSource:
     def _largest(self, splits: Splits) -> int:
         first = self._given[0]
         assert first is not None
-        return -(-len(first) // FOLDS) if splits.folds > 1 else max(len(splits.validation), len(splits.test))
+        return -(-len(first) // splits.folds) if splits.folds > 1 else max(len(splits.validation), len(splits.test))
 
     def _splits_of(self, fold: int | None) -> Splits:
         if self._split is None:
@@ -177,7 +171,6 @@ class OwnSource:
                         f"label_smoothing needs the loss cross_entropy on class codes; this one is {self.loss.name}"
                     )
                     raise SpecError(message, code="option_not_applicable", pointer=pointer)
-        check_techniques(spec, self._network, classification=True)
         check_size(spec.search.included(), sum(p.numel() for p in self._network.parameters()), "/search/optimizers")
 
     def _refuse_nan(self, given: Any, outputs: Any, few: Any) -> None:
@@ -265,7 +258,7 @@ def offered(batch: Any, samples: Samples) -> dict[str, int]:
     tensors = list(leaves(inputs))
     if tensors:
         found["in_features"] = tensors[0][0].numel()
-    if isinstance(target, Tensor) and not target.is_floating_point() and target.numel():
+    if isinstance(target, Tensor) and target.numel() and not (target.is_floating_point() or target.is_complex()):
         whole, hint = samples.whole(), samples.hint()
         if whole is not None:
             every = whole[-1] if isinstance(whole, tuple) else next(whole[name] for name in LABELS if name in whole)

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from optim_core.data.split import SplitRows, split_rows
-from optim_core.data.text import plural
+from optim_core.data.split import SplitRows, asked_batch, split_rows
+from optim_core.data.text import counted, plural
 from optim_core.own.data import POINTER, arrays_in
 from optim_core.own.samples import Samples, SomeRows
 from optim_core.spec.errors import DataError
 from optim_core.spec.keys import derive_seed
-from optim_core.spec.problem import FOLDS, StudySpec
+from optim_core.spec.problem import StudySpec
 
 _NAMES = {"train": 0, "validation": 1, "valid": 1, "val": 1, "dev": 1, "eval": 1, "test": 2}
 # A class with fewer samples cannot be in all of training, validation and test.
@@ -26,13 +26,25 @@ _FEWEST = 3
 
 @dataclass(frozen=True)
 class Splits:
-    """``folds``: five that take turns as test samples, or 1. ``report``: what was split how, a sentence each."""
+    """``folds``: how many take turns as test samples, 1 for none. ``report``: what was split how, a sentence each. ``batch``:
+    samples of an optimizer step, as asked or what the training samples of every fold allow.
+    """
 
     train: Samples
     validation: Samples
     test: Samples
     folds: int
     report: list[str]
+    batch: int
+
+
+def fitting_batch(spec: StudySpec, fewest: int, what: str = "sample") -> tuple[int, list[str]]:
+    """See ``Splits.batch``, and the sentence that says so where it is not what was asked for. ``fewest``: training samples."""
+    asked = asked_batch(spec)
+    if asked <= fewest:
+        return asked, []
+    said = f"Batches have {plural(fewest, what)} rather than {asked:,}: all {fewest:,} training {what}s."
+    return fewest, [said]
 
 
 def parts_of(data: Any) -> list[Any]:
@@ -100,7 +112,7 @@ def split_samples(
     """
     first = given[0]
     assert first is not None
-    if len(given) == 1 and spec.training.in_folds:
+    if len(given) == 1 and spec.in_folds:
         return _in_folds(first, spec, codes_of(first), fold or 0)
     if fold is not None:
         raise ValueError("this study has one split of its own and no folds")
@@ -123,24 +135,29 @@ def split_samples(
     report = [how + counts]
     if first.random and (len(given) < 3 or given[1] is None):
         report.append(_augmented())
-    _check(train, validation, test, spec)
-    return Splits(train, validation, test, 1, report)
+    _check(train, validation, test)
+    batch, said = fitting_batch(spec, len(train))
+    return Splits(train, validation, test, 1, report + said, batch)
 
 
 def _in_folds(samples: Samples, spec: StudySpec, codes: Tensor | None, fold: int) -> Splits:
     y, names = _groups(codes, len(samples))
     splits = split_rows(spec, y, names)
+    if fold >= len(splits):
+        raise ValueError(f"this study has {len(splits)} folds")
     rows = splits[fold]
     counts = splits[0].counts
     how = ", with each class's share in each" if names else ""
     report = [
-        f"{plural(len(samples), 'sample')} in five folds{how}: the search trains on {counts['train']:,}, looks at "
-        f"{counts['validation']:,} and leaves {counts['test']:,}; the confirmation lets each fold be the test samples in turn."
+        f"{plural(len(samples), 'sample')} in {counted(len(splits))} folds{how}: the search trains on {counts['train']:,}, "
+        f"looks at {counts['validation']:,} and leaves {counts['test']:,}; the confirmation lets each fold be the test samples "
+        "in turn."
     ]
     if samples.random:
         report.append(_augmented())
     train, validation, test = (_some(samples, part) for part in (rows.train, rows.validation, rows.test))
-    return Splits(train, validation, test, FOLDS, report)
+    batch, said = fitting_batch(spec, min(len(each.train) for each in splits))
+    return Splits(train, validation, test, len(splits), report + said, batch)
 
 
 def _cut(samples: Samples, spec: StudySpec, codes: Tensor | None) -> tuple[SplitRows, str]:
@@ -182,13 +199,8 @@ def _augmented() -> str:
     )
 
 
-def _check(train: Samples, validation: Samples, test: Samples, spec: StudySpec) -> None:
+def _check(train: Samples, validation: Samples, test: Samples) -> None:
     for name, part in (("training", train), ("validation", validation), ("test", test)):
         if len(part) < 2:
             message = f"the {name} split has {plural(len(part), 'sample')}; at least 2 are needed"
             raise DataError(message, code="split_too_small", pointer=POINTER)
-    batch = spec.training.batch_size * spec.training.grad_accumulation
-    if batch > len(train):
-        times = " times grad_accumulation" if spec.training.grad_accumulation > 1 else ""
-        message = f"batch_size{times} {batch:,} is larger than the {len(train):,} training samples"
-        raise DataError(message, code="batch_too_large", pointer="/training/batch_size")

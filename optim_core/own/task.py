@@ -24,9 +24,9 @@ from optim_core.own.user_code import calling_user_code
 from optim_core.spec.errors import SpecError
 from optim_core.spec.keys import derive_seed
 from optim_core.spec.problem import MAXIMISED, StudySpec
-from optim_core.tasks.common import full_horizon, objective
+from optim_core.tasks.common import objective
 from optim_core.tasks.teacher import difficulty
-from optim_core.vmapped import Proof, prove
+from optim_core.vmapped import Proof, Recordings, prove
 
 # Rows that show what batches, outputs and targets look like: a number that no usual axis has.
 EXAMPLE_ROWS = 7
@@ -87,8 +87,8 @@ class OwnTask:
 
     @property
     def batch_size(self) -> int:
-        """Samples of an optimizer step: all batches whose gradients it has the mean of."""
-        return self.spec.training.batch_size * self.spec.training.grad_accumulation
+        """Samples of an optimizer step: all batches whose gradients it has the mean of, see ``Splits.batch``."""
+        return self.splits.batch
 
     @property
     def steps_per_epoch(self) -> int:
@@ -97,22 +97,16 @@ class OwnTask:
 
     @property
     def full_horizon(self) -> int:
-        """Optimizer steps of one full run; see ``tasks.common.full_horizon``."""
-        return full_horizon(self.spec.training, self.steps_per_epoch)
+        """Optimizer steps of one full run; see ``Training.full_horizon``."""
+        return self.spec.training.full_horizon(self.steps_per_epoch)
 
     def make_model(self, seed: int) -> nn.Module:
-        """See ``Task``. Weights that the person froze stay frozen; so do those that no loss uses, which torch's optimizers
-        leave alone too.
-        """
-        return next(self.make_models([seed]))
+        """See ``Task``. Weights that the person froze stay frozen."""
+        return self.models.make(seed)
 
     def make_models(self, seeds: Iterable[int]) -> Iterator[nn.Module]:
         """See ``Task``."""
-        for seed in seeds:
-            model = self.models.make(seed)
-            for name in self.proof.unused:
-                model.get_parameter(name).requires_grad_(False)
-            yield model
+        return map(self.make_model, seeds)
 
     @cached_property
     def proof(self) -> Proof:
@@ -122,6 +116,11 @@ class OwnTask:
         batches = [self.batch(some) for some in rows.split(size)]
         with calling_user_code():
             return prove(self.models.make, self.loss_on, batches, outputs_of=self.judge.of)
+
+    @cached_property
+    def recordings(self) -> Recordings:
+        """Steps that were recorded, for all who train copies of the model."""
+        return Recordings()
 
     @property
     def batchable(self) -> tuple[bool, str]:

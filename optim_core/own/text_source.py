@@ -8,14 +8,13 @@ import torch
 
 from optim_core.data.text_blocks import Blocks, text_blocks
 from optim_core.data.text_file import read_text
+from optim_core.networks import fitting_text
 from optim_core.nn.decoder import Decoder
 from optim_core.own.samples import Samples, SomeRows
 from optim_core.own.source import OwnSource
-from optim_core.own.splits import Splits
-from optim_core.spec.errors import SpecError
+from optim_core.own.splits import Splits, fitting_batch
 from optim_core.spec.problem import BuiltinDataset, CatalogueModel, FileDataset, StudySpec
 from optim_core.spec.text import DEFAULT_DEPTH, DEFAULT_HEADS, DEFAULT_WIDTH
-from optim_core.tasks.models.from_layers import MAX_PARAMETERS
 
 
 def text_source(
@@ -33,6 +32,7 @@ def text_source(
     text = read_text(spec.dataset, roots)
     blocks = text_blocks(text, spec)
     model = spec.model
+    fitting_text(spec, text.symbols, blocks.size)
 
     def make() -> Decoder:
         return Decoder(
@@ -44,11 +44,6 @@ def text_source(
             dropout=model.dropout,
         )
 
-    with torch.device("meta"):
-        weights = sum(parameter.numel() for parameter in make().parameters())
-    if weights > MAX_PARAMETERS:
-        message = f"the model has {weights:,} weights; the limit is {MAX_PARAMETERS:,}"
-        raise SpecError(message, code="model_too_large", pointer="/model")
     codes = torch.from_numpy(text.codes.astype("int64"))
     windows = codes.unfold(0, blocks.size + 1, 1)[torch.from_numpy(blocks.starts)]
     return OwnSource(
@@ -56,14 +51,14 @@ def text_source(
         make,
         (windows[:, :-1], windows[:, 1:]),
         metric=spec.text_metric,
-        split=lambda samples, fold: _splits(samples, blocks, text.report, fold),
+        split=lambda samples, fold: _splits(spec, samples, blocks, text.report, fold),
         dtype=dtype,
         device=device,
         roots=roots,
     )
 
 
-def _splits(samples: Samples, blocks: Blocks, read: list[str], fold: int | None) -> Splits:
+def _splits(spec: StudySpec, samples: Samples, blocks: Blocks, read: list[str], fold: int | None) -> Splits:
     """The blocks of one fold; None: fold 0, or the only split. ValueError for a fold of what has none."""
     if fold is not None and len(blocks.splits) == 1:
         raise ValueError("this study has one split of its own and no folds")
@@ -71,4 +66,5 @@ def _splits(samples: Samples, blocks: Blocks, read: list[str], fold: int | None)
     train, validation, test = (
         SomeRows(samples, torch.from_numpy(part)) for part in (rows.train, rows.validation, rows.test)
     )
-    return Splits(train, validation, test, len(blocks.splits), [*read, *blocks.report])
+    batch, said = fitting_batch(spec, min(len(one.train) for one in blocks.splits), "block")
+    return Splits(train, validation, test, len(blocks.splits), [*read, *blocks.report, *said], batch)

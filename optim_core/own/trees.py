@@ -12,6 +12,8 @@ from torch.nn.utils.rnn import PackedSequence
 
 from optim_core.spec.errors import DataError
 
+# What the target of a sample is called, and an argument of ``forward`` that wants it to work the loss out itself.
+LABELS = ("labels", "label", "targets", "target", "label_ids", "y")
 _LEFT_OUT = object()
 
 
@@ -42,6 +44,27 @@ def _tidied(value: Any) -> Any:
         items = [item for item in map(_tidied, value) if item is not _LEFT_OUT]
         return tuple(items) if items else _LEFT_OUT
     return value if isinstance(value, (bool, int, float)) else _LEFT_OUT
+
+
+def refuse_text_targets(batch: Any) -> None:
+    """What ``tidy`` leaves out must not be the targets: the last part beside a single other one, or what is called so. Raises
+    DataError.
+    """
+    place, texts = "the last part", None
+    if isinstance(batch, (tuple, list)) and len(batch) == 2:
+        texts = _texts(batch[1])
+    elif isinstance(batch, Mapping):
+        place, texts = next(((repr(key), found) for key in LABELS if (found := _texts(batch.get(key)))), (place, None))
+    if texts:
+        message = f"the targets, {place} of a sample, are text ({', '.join(texts)}): give each class a number, 0, 1, …"
+        raise DataError(message, code="unsupported_dtype", pointer="/dataset")
+
+
+def _texts(value: Any) -> list[str] | None:
+    """The first few different texts of a column of them."""
+    if not isinstance(value, (list, tuple)) or not value or not all(isinstance(one, str) for one in value):
+        return None
+    return [repr(one[:40]) for one in dict.fromkeys(value)][:3]
 
 
 def map_tree(function: Callable[..., Any], tree: Any, *others: Any) -> Any:

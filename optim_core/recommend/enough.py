@@ -9,7 +9,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from optim_core.recommend.history import Outcome, best_of
+from optim_core.recommend.tuning import expected_best
 
 # AdamW is the yardstick: so many learning rates over so many decades, with the best of them inside.
 BASELINE_RATES, BASELINE_DECADES = 8, 2.0
@@ -31,7 +34,8 @@ class Tried:
 
     ``trials``: all of its search trials; ``full``: those at the full horizon; ``edge``: the side on which no rate beyond the
     best one was tried. ``value``: the metric of its best trial on the validation split, at the longest ``horizon`` on which
-    any survived.
+    any survived. ``growth``: by how much the best of all its trials at the full horizon is expected to be better than that of
+    half of them, in the metric's unit; infinite where they are fewer than two.
     """
 
     optimizer: str
@@ -44,10 +48,16 @@ class Tried:
     lacks: str | None
     value: float | None = None
     horizon: int = 0
+    growth: float = 0.0
 
     @property
     def enough(self) -> bool:
         return self.lacks is None
+
+    @property
+    def more_may_help(self) -> bool:
+        """Whether more trials may bring what is lacking: not where all that counted scored alike or diverged."""
+        return not self.plateau and (self.trials == 0 or self.value is not None)
 
 
 def tried(found: Sequence[Outcome], optimizer: str, top: int) -> Tried:
@@ -71,7 +81,17 @@ def tried(found: Sequence[Outcome], optimizer: str, top: int) -> Tried:
         lacks=_lacks(optimizer, near, best, rates, decades, side, plateau),
         value=None if longest is None else longest.result.metric,
         horizon=0 if longest is None else longest.horizon,
+        growth=_growth([o for o in mine if o.rung == top and o.alive]),
     )
+
+
+def _growth(full: Sequence[Outcome]) -> float:
+    """See ``Tried.growth``. What the last doubling of a search brought is what the next one may bring, and rather more."""
+    if len(full) < 2:
+        return math.inf
+    ordered = [float(o.result.metric or 0.0) for o in sorted(full, key=lambda o: o.rank, reverse=True)]
+    values = np.array(ordered) * (1 if ordered[-1] >= ordered[0] else -1)
+    return expected_best(values, len(values)) - expected_best(values, len(values) // 2)
 
 
 def best_rate(found: Sequence[Outcome]) -> float:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from optim_core.recommend.history import probe_report
+from optim_core.recommend.external import one_score, told_rows
+from optim_core.recommend.history import excluded_seeds, probe_report, searched_spread
 from optim_core.recommend.interval import CLAIM_SEEDS_ONE_SPLIT
 from optim_core.recommend.row_scores import NEEDS_TARGETS, Values, filled
 from optim_core.spec.problem import FOLDS
 from optim_core.spec.rowscores import unpack
-from optim_core.spec.trial import Configuration, ProbeReport, Role, StudyView, UnitView
+from optim_core.spec.trial import Configuration, ProbeReport, ReferenceName, Role, StudyView, UnitView
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,23 @@ class Confirmed:
 
 
 @dataclass(frozen=True)
+class Reference:
+    """A model of another kind. ``folds``: like a configuration's; every seed has the same. ``train_rows``: it was fitted to."""
+
+    folds: list[Values]
+    train_rows: int
+
+
+@dataclass(frozen=True)
 class Evidence:
     """All confirmed configurations. ``look``: 0 or 1. ``whole``: all folds were test splits in turn, or one was for several
     seeds, as a verdict needs. ``rows``: how many were scored. ``targets``: per fold (n,), for metrics that need them.
     ``trivial``: what one answer for every row scores, per fold (w, S, n) like a configuration's; None where that is not
-    finite. ``train_rows``: of one run, where there is one split.
+    finite. ``train_rows``: of one run, where there is one split. ``called``: the metric as the person calls it. ``rows`` is 0
+    where each run told one score: then evidence is over seeds alone. ``groups``: per fold (n,) labels of rows that are not
+    independent of each other, None where all are. ``weights``: per fold (n,), where rows do not count alike. ``references``:
+    models of another kind, those that were fitted for every fold. ``each``: what a row is called, see ``StudySpec.each``.
+    ``spread``: see ``history.searched_spread``; only of a loop.
     """
 
     metric: str
@@ -52,6 +66,12 @@ class Evidence:
     targets: list[Values] | None
     trivial: list[Values] | None
     train_rows: int | None
+    called: str
+    spread: float | None = None
+    groups: list[NDArray[np.integer]] | None = None
+    weights: list[Values] | None = None
+    references: dict[ReferenceName, Reference] = field(default_factory=dict)
+    each: str = "row"
 
     def role(self, role: Role) -> Confirmed:
         """The configuration with that role."""
@@ -85,17 +105,25 @@ def evidence(view: StudyView) -> Evidence | None:
     if not units:
         return None
     probe = probe_report(view)
-    found, targets = _runs(units), _targets(units)
+    left_out = excluded_seeds(view)
+    found, targets = _runs(units, left_out), _truth(units, "targets")
     folds = sorted({unit.spec.fold or 0 for unit in units})
-    trials = sorted((t for u in units for t in u.spec.trials), key=lambda t: t.number)
+    every = (t for u in units for t in u.spec.trials if t.seed not in left_out)
+    trials = sorted(every, key=lambda t: t.number)
+    if not trials:
+        return None
     seeds = list(dict.fromkeys(trial.seed for trial in trials))
-    whole = len(folds) == FOLDS or (len(folds) == 1 and len(seeds) >= CLAIM_SEEDS_ONE_SPLIT)
-    rows, metric = _rows_per_fold(found, folds), probe.metric
+    turns = probe.folds or (FOLDS if view.spec.in_folds else 1)
+    whole = len(folds) == turns if len(folds) > 1 else len(seeds) >= CLAIM_SEEDS_ONE_SPLIT
+    told = told_rows(_kept(found)) if view.spec.external else None
+    found = _one_score_each(found) if told == 0 else found
+    rows, metric = _rows_per_fold(found, folds, turns), probe.metric
     wide = (
         whole
         and len(folds) > 1
         and all("validation" in r for _, _, own, _ in found.values() for r in own.values() if r)
     )
+    weights = _truth(units, "weights")
     wanted = [targets[k] for k in folds] if metric in NEEDS_TARGETS else None
     unlearned = _trivial(units, seeds)
     floor = [_fold(unlearned, k, len(folds), seeds, rows[k], wide) for k in folds]
@@ -113,18 +141,48 @@ def evidence(view: StudyView) -> Evidence | None:
         fold_n=len(folds),
         look=max(unit.spec.rung for unit in units),
         whole=whole,
-        rows=_scored(probe, sum(rows.values()), len(folds), any(unit.spec.fold is not None for unit in units)),
+        rows=_scored(probe, sum(rows.values()), len(folds), turns) if told is None else told,
         targets=wanted,
         trivial=floor if all(np.isfinite(fold).all() for fold in floor) else None,
-        train_rows=probe.train_rows if len(folds) == 1 else None,
+        # Of a person's own loop nobody else knows: as many as were scored is rather too few.
+        train_rows=(probe.train_rows or told) if len(folds) == 1 else None,
+        called=metric if told is None else view.spec.external_metric[0],
+        spread=None if told is None else searched_spread(view),
+        groups=_groups(units, folds),
+        weights=[weights[k] for k in folds] if weights else None,
+        references=_references(
+            view, lambda runs: [_fold(runs, k, len(folds), seeds, rows[k], wide) for k in folds], folds, seeds
+        ),
+        each=view.spec.each,
     )
 
 
-def _scored(probe: ProbeReport, kept: int, folds: int, in_folds: bool) -> int:
+def _references(
+    view: StudyView, folds_of: Callable[[Runs], list[Values]], turns: Sequence[int], seeds: Sequence[int]
+) -> dict[ReferenceName, Reference]:
+    """Those that have rows of every fold, as runs with the seeds of the trials."""
+    found: dict[ReferenceName, tuple[Runs, list[int]]] = {}
+    for unit in view.units:
+        for one in unit.result.references if unit.result is not None else ():
+            kept = {split: np.asarray(unpack(text), dtype=np.float64) for split, text in one.rows.items()}
+            runs, trained = found.setdefault(one.name, ({}, []))
+            runs |= {(unit.spec.fold or 0, seed): kept for seed in seeds}
+            trained.append(one.train_rows)
+    whole: dict[ReferenceName, Reference] = {}
+    for name, (runs, trained) in found.items():
+        if not {(k, seed) for k in turns for seed in seeds} <= runs.keys():
+            continue
+        folds = folds_of(runs)
+        if all(np.isfinite(fold).all() for fold in folds):
+            whole[name] = Reference(folds, max(trained))
+    return whole
+
+
+def _scored(probe: ProbeReport, kept: int, folds: int, turns: int) -> int:
     """Rows of the test splits. ``kept``: values stored of them, which for many rows are means of blocks."""
     rows = probe.test_rows
-    if in_folds:
-        rows = round((probe.train_rows + probe.validation_rows + probe.test_rows) * folds / FOLDS)
+    if turns > 1:
+        rows = round((probe.train_rows + probe.validation_rows + probe.test_rows) * folds / turns)
     # Folds differ by a row.
     return kept if rows - kept <= folds else rows
 
@@ -143,14 +201,14 @@ def _finished_looks(view: StudyView) -> list[UnitView]:
 Found = dict[str, tuple[Configuration, frozenset[Role], Runs, list[float]]]
 
 
-def _runs(units: Sequence[UnitView]) -> Found:
-    """Configuration (as JSON) → it, its roles, its runs and their metrics; in the order of trial numbers."""
+def _runs(units: Sequence[UnitView], left_out: Collection[int]) -> Found:
+    """Configuration (as JSON) → it, its roles, its runs and their metrics, by trial number. ``left_out``: seeds."""
     found: Found = {}
     pairs = []
     for unit in units:
         assert unit.result is not None
         results = {result.number: result for result in unit.result.trials}
-        pairs += [(trial, unit, results[trial.number]) for trial in unit.spec.trials]
+        pairs += [(trial, unit, results[trial.number]) for trial in unit.spec.trials if trial.seed not in left_out]
     for trial, unit, result in sorted(pairs, key=lambda pair: pair[0].number):
         key = trial.configuration.model_dump_json()
         _, _, runs, metrics = found.setdefault(key, (trial.configuration, frozenset(trial.roles), {}, []))
@@ -161,12 +219,32 @@ def _runs(units: Sequence[UnitView]) -> Found:
     return found
 
 
-def _targets(units: Sequence[UnitView]) -> dict[int, Values]:
-    """Fold → true values of its rows, from the runs that had it as their test split."""
+def _kept(found: Found) -> list[Values | None]:
+    """Test rows of every run that did not diverge, empty where it has none; None for one that diverged."""
+    return [
+        None if np.isnan(metric) else kept.get("test", np.empty(0))
+        for _, _, runs, metrics in found.values()
+        for kept, metric in zip(runs.values(), metrics, strict=True)
+    ]
+
+
+def _one_score_each(found: Found) -> Found:
+    """The runs with their metric in the place of row scores."""
     return {
-        unit.spec.fold or 0: np.asarray(unpack(unit.result.targets["test"]), dtype=np.float64)
+        key: (configuration, roles, {
+            where: {} if np.isnan(metric) else {"test": one_score(metric)}
+            for where, metric in zip(runs, metrics, strict=True)
+        }, metrics)
+        for key, (configuration, roles, runs, metrics) in found.items()
+    }  # fmt: skip
+
+
+def _truth(units: Sequence[UnitView], what: Literal["targets", "weights"]) -> dict[int, Values]:
+    """Fold → true values or weights of its rows, from the runs that had it as their test split."""
+    return {
+        unit.spec.fold or 0: np.asarray(unpack(getattr(unit.result, what)["test"]), dtype=np.float64)
         for unit in units
-        if unit.result is not None and "test" in unit.result.targets
+        if unit.result is not None and "test" in getattr(unit.result, what)
     }
 
 
@@ -180,13 +258,19 @@ def _trivial(units: Sequence[UnitView], seeds: Sequence[int]) -> Runs:
     return found
 
 
-def _rows_per_fold(found: Found, folds: Sequence[int]) -> dict[int, int]:
-    """Fold → its number of rows, from any run that has some."""
+def _groups(units: Sequence[UnitView], folds: Sequence[int]) -> list[NDArray[np.integer]] | None:
+    """Per fold the labels that its test rows came with; None where some have none."""
+    found = {u.spec.fold or 0: unpack(u.result.groups) for u in units if u.result is not None and u.result.groups}
+    return [np.asarray(found[fold], dtype=np.int64) for fold in folds] if all(k in found for k in folds) else None
+
+
+def _rows_per_fold(found: Found, folds: Sequence[int], turns: int) -> dict[int, int]:
+    """Fold → its number of rows, from any run that has some. ``turns``: folds that take turns."""
     rows = dict.fromkeys(folds, 1)
     for _, _, runs, _ in found.values():
         for (fold, _), kept in runs.items():
-            for split, place in (("test", fold), ("validation", (fold + 1) % FOLDS)):
-                if split in kept and place in rows and (split == "test" or len(folds) == FOLDS):
+            for split, place in (("test", fold), ("validation", (fold + 1) % turns)):
+                if split in kept and place in rows and (split == "test" or len(folds) == turns > 1):
                     rows[place] = len(kept[split])
     return rows
 

@@ -55,7 +55,7 @@ def all_would_decide(found: Sequence[Difference], margin: float, rows: int) -> D
     """What would end the comparison of several rivals with one base. ``rows``: how many there are.
 
     One rival ahead by more than the margin suffices, once that is shown: the one that needs least. With none ahead by so much,
-    all that may still be better have to be shown not to be: what the most demanding of them needs.
+    all that may still be better have to be shown not to be: what the most demanding of them needs. Without rows only seeds can.
     """
     ahead = [d for d in found if d.mean > margin]
     needs = [what_would_decide(d, margin) for d in ahead or [d for d in found if d.high > margin]]
@@ -63,7 +63,7 @@ def all_would_decide(found: Sequence[Difference], margin: float, rows: int) -> D
     if seeds and (ahead or len(seeds) == len(needs)):
         return Decider(most(seeds), None)
     wanted = [need.rows for need in needs if need.rows is not None]
-    if not wanted or (not ahead and any(need.seeds is None and need.rows is None for need in needs)):
+    if rows == 0 or not wanted or (not ahead and any(need.seeds is None and need.rows is None for need in needs)):
         return Decider(None, None)
     # What was kept of many rows are means of blocks of them.
     each = rows / found[0].spread.rows
@@ -72,18 +72,20 @@ def all_would_decide(found: Sequence[Difference], margin: float, rows: int) -> D
 
 
 def metric_degenerate(configurations: Sequence[Folds], metric: str, targets: Folds | None) -> bool:
-    """Whether F1 cannot carry a comparison; other metrics always can.
+    """Whether F1 or balanced accuracy cannot carry a comparison; other metrics always can.
 
-    Of two classes: fewer than 30 rows of the rarer, or more than a tenth of any configuration's runs never answer with it
-    where their rows hold it. Of several: fewer than 10 rows of the rarest.
+    Of two classes: fewer than 30 rows of the rarer, or of F1 more than a tenth of any configuration's runs that never answer
+    with it where their rows hold it. Of several: fewer than 10 rows of the rarest.
     """
-    if metric != "f1" or targets is None:
+    if metric not in ("f1", "balanced_accuracy") or targets is None:
         return False
     classes, counts = np.unique(np.concatenate([np.asarray(y) for y in targets]), return_counts=True)
     if len(classes) > 2:
         return bool(counts.min() < FEWEST_OF_SEVERAL)
     if len(classes) < 2 or counts.min() < FEWEST_MINORITY_ROWS:
         return True
+    if metric != "f1":
+        return False
     rarest = classes[counts.argmin()]
     held = [k for k, y in enumerate(targets) if (np.asarray(y) == rarest).any()]
     return any(

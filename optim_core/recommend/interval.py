@@ -21,6 +21,9 @@ from optim_core.spec.problem import BOUNDS, MAXIMISED
 
 Groups = Sequence[NDArray[np.integer]]
 FEW_ROWS = 10
+# In fewer groups than that rows are many and only loosely alike (pieces of time, hospitals): there the spread of the groups
+# says what they resolve, and a row counts as one. In more of them, as copies of rows, all rows of a group differ together.
+_MANY_GROUPS = 30
 # Seeds from which on a claim may be made: a training that fails now and then does not show in one. On five folds, on one.
 CLAIM_SEEDS, CLAIM_SEEDS_ONE_SPLIT = 2, 3
 # The training sets of five folds overlap: what a table does to the level of all of them shows in no difference between folds,
@@ -78,24 +81,27 @@ def difference(
     *,
     alpha: float,
     targets: Folds | None = None,
+    weights: Folds | None = None,
     train_rows: int | None = None,
     groups: Groups | None = None,
 ) -> Difference:
     """Compare two configurations (without NaN: ``row_scores.filled``) by their stored rows at error ``alpha``.
 
-    ``targets``: per fold (n_k,), for f1, auroc and r2. ``train_rows``: what a run was trained on, for a single split.
-    ``groups``: per fold, rows that belong together.
+    ``targets``: per fold (n_k,), for metrics of ``NEEDS_TARGETS``; ``weights``: the same, sample weights. ``train_rows``: what
+    a run was trained on, for a single split. ``groups``: per fold (n_k,) labels of rows that belong together, which count as
+    one.
     """
-    scores, of_rival, of_base = difference_scores(rival, base, metric, targets)
+    scores, of_rival, of_base = difference_scores(rival, base, metric, targets, weights)
     var = spread(scores.rows, metric, train_rows=train_rows, groups=groups)
     rows_unlike = unlike(rival, base, metric, targets)
     identical = all(np.array_equal(x, y) for x, y in zip(rival, base, strict=True))
     mean = 0.0 if identical else scores.value
-    step = row_unit(rival, base, metric, targets) / var.rows
-    coarse = rows_unlike < FEW_ROWS or var.total == 0
+    alike = _alike(groups)
+    step = alike * row_unit(rival, base, metric, targets, weights) / var.rows
+    coarse = rows_unlike < FEW_ROWS * alike or var.total == 0
     floor = -math.log(alpha) * step if coarse else 0.0
     half = max(var.half_width(alpha), floor)
-    lowest, highest = _reach(metric, _within(of_base, base, metric, alpha, targets, train_rows, groups))
+    lowest, highest = _reach(metric, _within(of_base, base, metric, alpha, targets, weights, train_rows, groups))
     return Difference(
         mean=mean,
         low=min(mean, max(mean - half, lowest)),
@@ -120,6 +126,7 @@ def score_interval(
     *,
     alpha: float = 0.05,
     targets: Folds | None = None,
+    weights: Folds | None = None,
     train_rows: int | None = None,
     groups: Groups | None = None,
 ) -> ScoreInterval:
@@ -128,9 +135,8 @@ def score_interval(
     Scores between 0 and 1 on the scale of their logit, so that the interval stays within; a score of 0 or 1, and one whose
     rows do not vary, reaches −ln(alpha)·unit/N inwards. Other scores plainly, held within the metric's bounds.
     """
-    return _within(
-        row_scores(configuration, metric, targets), configuration, metric, alpha, targets, train_rows, groups
-    )
+    scores = row_scores(configuration, metric, targets, weights)
+    return _within(scores, configuration, metric, alpha, targets, weights, train_rows, groups)
 
 
 def _within(
@@ -139,6 +145,7 @@ def _within(
     metric: str,
     alpha: float,
     targets: Folds | None,
+    weights: Folds | None,
     train_rows: int | None,
     groups: Groups | None,
 ) -> ScoreInterval:
@@ -148,12 +155,20 @@ def _within(
     value, half, (lowest, highest) = scores.value, var.half_width(alpha), BOUNDS[metric]
     if math.isinf(lowest) or math.isinf(highest):
         return ScoreInterval(value, max(value - half, lowest), min(value + half, highest), var)
-    floor = -math.log(alpha) * row_unit(configuration, configuration, metric, targets) / var.rows
+    floor = (
+        -math.log(alpha) * _alike(groups) * row_unit(configuration, configuration, metric, targets, weights) / var.rows
+    )
     inside = value * (1 - value)
     if inside <= 0 or half == 0:
         return ScoreInterval(value, max(value - floor, lowest), min(value + floor, highest), var)
     odds, reach = math.log(value / (1 - value)), half / inside
     return ScoreInterval(value, min(value, _expit(odds - reach)), max(value, _expit(odds + reach)), var)
+
+
+def _alike(groups: Groups | None) -> float:
+    """Rows of a group that differ together, at most ``FEW_ROWS``; 1 where rows are no groups or groups are few."""
+    units = 0 if groups is None else sum(len(np.unique(fold)) for fold in groups)
+    return min(sum(map(len, groups or ())) / units, FEW_ROWS) if units >= _MANY_GROUPS else 1.0
 
 
 def _reach(metric: str, base: ScoreInterval) -> tuple[float, float]:

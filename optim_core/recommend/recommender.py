@@ -11,12 +11,14 @@ from optim_core.recommend.going_on import going_on
 from optim_core.recommend.history import outcomes, probe_report
 from optim_core.recommend.interval import Difference
 from optim_core.recommend.league import league
+from optim_core.recommend.margin import OF_VALUE
+from optim_core.recommend.reference import reference
 from optim_core.recommend.sensitivity import rate_cost
 from optim_core.recommend.snippet import make_snippet
 from optim_core.recommend.time_to_target import time_to_target
 from optim_core.recommend.verdict import Judgement, judge, more_runs_may_decide, score_of
 from optim_core.spec.optimizers import OPTIMIZERS
-from optim_core.spec.problem import sign_of
+from optim_core.spec.problem import ExternalModel, sign_of
 from optim_core.spec.recommendation import (
     Baseline,
     Cost,
@@ -35,10 +37,10 @@ from optim_core.spec.recommendation import (
 from optim_core.spec.trial import Configuration, ProbeReport, StudyView
 
 
-def recommend(view: StudyView, suffices_s: float | None = None) -> Recommendation:
+def recommend(view: StudyView, suffices: Decide | None = None) -> Recommendation:
     """The answer of a study whose confirmation is done. A pure function of its arguments.
 
-    ``suffices_s``: a budget in seconds that would be enough for a verdict on this machine, if this one was not. Raises
+    ``suffices``: a budget that should be enough for a verdict, None where this one was: then more of it is no remedy. Raises
     ValueError when no look of the confirmation has ended.
     """
     probe, found = probe_report(view), evidence(view)
@@ -46,7 +48,7 @@ def recommend(view: StudyView, suffices_s: float | None = None) -> Recommendatio
         raise ValueError("nothing has been confirmed")
     searched = tried_of(view)
     judged = judge(found, searched, view.spec)
-    decide = _decide(judged, suffices_s)
+    decide = _decide(judged, searched, suffices)
     configuration = judged.recommended.configuration
     sign = sign_of(found.metric)
     rows = league(view, found, searched)
@@ -55,6 +57,7 @@ def recommend(view: StudyView, suffices_s: float | None = None) -> Recommendatio
     lr = configuration.hyperparameters.get("lr")
     cost = None if lr is None else rate_cost(mine, sign, around=float(lr))
     further = going_on(outcomes(view, "train"), probe.full_horizon, sign, judged.margin)
+    beside = reference(found, judged, probe)
     sooner = time_to_target(view, configuration, judged.default.configuration, sign)
     return Recommendation(
         schema="whichopt.recommendation/1",
@@ -64,11 +67,14 @@ def recommend(view: StudyView, suffices_s: float | None = None) -> Recommendatio
         headline=wording.headline(judged, searched),
         summary=wording.summary(judged, found, searched, decide, minority=probe.minority, early=view.finishing),
         notes=[
+            *_left_out(view),
+            *([] if beside is None else [beside.sentence]),
             *wording.notes(judged, found, searched, probe.minority, trained.epochs),
-            *wording.practice(judged, found.metric, cost, further, sooner),
+            *_margin_note(judged, found, view),
+            *wording.practice(judged, found.called, cost, further, sooner),
         ],
         recommended=Recommended(**configuration.model_dump(), parameter_groups=_groups(configuration)),
-        metric=MetricInfo(name=probe.metric, direction=probe.direction),
+        metric=MetricInfo(name=found.called, direction=probe.direction),
         score=_score(found, judged.recommended),
         baselines={
             "adamw_default": _baseline(found, judged.default),
@@ -80,20 +86,22 @@ def recommend(view: StudyView, suffices_s: float | None = None) -> Recommendatio
         going_on=further,
         time_to_target=sooner,
         equivalent=[_equivalent(found, judged, one, d) for one, d in judged.equivalent],
-        not_tried=[name for name, row in searched.items() if not row.enough],
+        not_tried=list(judged.unclaimed),
         trivial=None if judged.trivial is None else Trivial(score=judged.trivial, beaten=judged.learnt == "shown"),
+        reference=beside,
         trained=trained,
         league=rows,
         cost=_cost(view, probe),
         dataset=DatasetNotes(
             report=probe.data_report,
             hash=probe.data_hash,
-            rows={"train": probe.train_rows, "validation": probe.validation_rows, "test": probe.test_rows},
+            rows={} if view.spec.external else _rows(probe),
+            each=view.spec.each,
         ),
-        engine=f"{probe.engine}: {probe.engine_reason}",
+        engine=probe.engine_reason if view.spec.external else f"{probe.engine}: {probe.engine_reason}",
         snippet=make_snippet(configuration, trained),
         replay=Replay(
-            command=f"whichopt replay {view.study_id}",
+            command="" if view.spec.external else f"whichopt replay {view.study_id}",
             seeds=found.seeds,
             folds=found.fold_n,
             wide=found.wide,
@@ -101,6 +109,11 @@ def recommend(view: StudyView, suffices_s: float | None = None) -> Recommendatio
             versions=probe.versions,
         ),
     )
+
+
+def _left_out(view: StudyView) -> list[str]:
+    many = len(view.excluded)
+    return [f"{many} trial{'s were' if many > 1 else ' was'} left out by hand."] if many else []
 
 
 def undecided(view: StudyView) -> bool:
@@ -116,17 +129,41 @@ def tried_of(view: StudyView) -> Mapping[str, Tried]:
     return {name: tried(searched, name, top) for name in view.spec.search.included()}
 
 
-def _decide(judged: Judgement, suffices_s: float | None) -> Decide | None:
+def _decide(judged: Judgement, tried: Mapping[str, Tried], suffices: Decide | None) -> Decide | None:
     if judged.verdict != "inconclusive" or judged.learnt == "no":
         return None
     if judged.reason == "not_enough_search":
-        return Decide(seconds=None if suffices_s is None else wording.typed(suffices_s))
+        # Where all of AdamW's trials scored alike, or none survived, more of them will not do otherwise.
+        return suffices if tried["adamw"].more_may_help else None
     return None if judged.decider is None else Decide(seeds=judged.decider.seeds, rows=judged.decider.rows)
 
 
+def _margin_note(judged: Judgement, found: Evidence, view: StudyView) -> list[str]:
+    """Of a loop's metric, whose unit only the person knows, when they did not say what matters."""
+    spec = view.spec
+    if not spec.external or spec.absolute_margin is not None or spec.equivalence_margin is not None:
+        return []
+    return [wording.loop_margin(judged.margin, found.called, OF_VALUE)]
+
+
+def _rows(probe: ProbeReport) -> dict[str, int]:
+    return {"train": probe.train_rows, "validation": probe.validation_rows, "test": probe.test_rows}
+
+
 def _trained(view: StudyView, probe: ProbeReport) -> Trained:
+    loop = view.spec.model
+    if isinstance(loop, ExternalModel):
+        return Trained(
+            steps=loop.steps,
+            batch_size=loop.batch_size,
+            epochs=None,
+            rows=None,
+            parameters=loop.parameters,
+            sentence=wording.loop_trained(loop.steps, loop.batch_size, loop.parameters),
+        )
     training = view.spec.training
-    batch, rows, steps = training.batch_size * training.grad_accumulation, probe.train_rows, probe.full_horizon
+    batch = probe.batch_size or training.batch_size * training.grad_accumulation
+    rows, steps = probe.train_rows, probe.full_horizon
     epochs = steps / probe.steps_per_epoch
     return Trained(
         steps=steps,
@@ -134,7 +171,9 @@ def _trained(view: StudyView, probe: ProbeReport) -> Trained:
         epochs=epochs,
         rows=rows,
         parameters=probe.parameter_count,
-        sentence=wording.trained(steps, batch, epochs, rows, probe.parameter_count, probe.network),
+        sentence=wording.trained(steps, batch, epochs, rows, probe.parameter_count, probe.network, view.spec.each),
+        accumulated=training.grad_accumulation,
+        precision=training.precision,
     )
 
 
@@ -184,13 +223,13 @@ def _equivalent(found: Evidence, judged: Judgement, confirmed: Confirmed, differ
         score=_score(found, confirmed),
         effect=_effect(found, difference, judged.margin, "adamw_tuned"),
         state_bytes_per_parameter=row.state_bytes_per_parameter,
-        saves=wording.saves(confirmed, judged.tuned, difference, found.metric),
+        saves=wording.saves(confirmed, judged.tuned, difference, found.metric, found.called),
     )
 
 
 def _cost(view: StudyView, probe: ProbeReport) -> Cost:
     done = [u for u in view.units if u.result is not None]
-    packs = [u for u in done if u.spec.kind != "probe"]
+    packs = [u for u in done if u.spec.trials]
     return Cost(
         trials=len({t.number for u in packs if u.spec.kind == "train" for t in u.spec.trials}),
         confirmation_runs=sum(len(u.spec.trials) for u in packs if u.spec.kind != "train"),

@@ -42,17 +42,33 @@ def make_snippet(configuration: Configuration, trained: Trained) -> str:
 
 
 def _found_with(trained: Trained, source: str) -> str:
-    each = round(trained.steps / trained.epochs)
     used = "total_steps" in source
     steps = (
         f"\ntotal_steps = {trained.steps}  # as measured: set it to the optimizer steps of your whole run"
         if used
         else ""
     )
+    if trained.epochs is None:
+        return (
+            f"# Measured in {trained.steps} steps of your own loop; learning rate and schedule depend on them.{steps}"
+        )
+    each = round(trained.steps / trained.epochs)
     return (
         f"# Measured with batches of {trained.batch_size} rows in {trained.steps} steps "
-        f"({trained.epochs:.4g} epochs of {each} steps);\n# learning rate and schedule depend on both.{steps}"
+        f"({trained.epochs:.4g} epochs of {each} steps);\n# learning rate and schedule depend on both.{_how(trained)}{steps}"
     )
+
+
+def _how(trained: Trained) -> str:
+    """What else a loop has to do to train as it was measured, as lines of comment."""
+    said = ""
+    if trained.accumulated > 1:
+        said += f"\n# A batch is {trained.accumulated} backward passes in parts, each loss divided by {trained.accumulated}."
+    if trained.precision != "fp32":
+        dtype = {"bf16": "bfloat16", "fp16": "float16"}[trained.precision]
+        said += f"\n# Forward and loss ran under torch.autocast(device.type, dtype=torch.{dtype}), weights in float32"
+        said += ", with torch.amp.GradScaler()." if trained.precision == "fp16" else "."
+    return said
 
 
 def _number(value: float | bool) -> str:

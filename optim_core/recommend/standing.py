@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from optim_core.recommend import wording
-from optim_core.recommend.history import outcomes, probe_unit
+from optim_core.recommend.history import known_probe, outcomes
 from optim_core.spec.trial import StudyView
 
 
@@ -29,14 +29,15 @@ class Standing:
 
 def standing(view: StudyView) -> Standing | None:
     """None until default AdamW has been trained once without diverging."""
-    done = probe_unit(view)
+    probe = known_probe(view)
     found = outcomes(view, "train")
     defaults = [o for o in found if o.optimizer == "adamw" and o.trial.origin == "default" and o.alive]
-    if not defaults or done is None or done.result is None or done.result.probe is None:
+    if not defaults or probe is None:
         return None
-    reference, metric = max(defaults, key=lambda o: o.rung), done.result.probe.metric
+    reference, metric = max(defaults, key=lambda o: o.rung), probe.metric
     best = min((o for o in found if o.rung == reference.rung and o.alive), key=lambda o: o.rank)
     before, now = reference.result.metric or 0.0, best.result.metric or 0.0
-    gain = now - before if done.result.probe.direction == "maximize" else before - now
-    sentence = wording.standing_sentence(metric, before, now, best.optimizer)
+    called = view.spec.external_metric[0] if view.spec.external else metric
+    gain = now - before if probe.direction == "maximize" else before - now
+    sentence = wording.standing_sentence(metric, called, before, now, best.optimizer)
     return Standing(before, now, best.optimizer, gain, reference.horizon, sentence)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from optim_core.recommend.history import excluded_seeds
 from optim_core.spec.recommendation import TimeToTarget
 from optim_core.spec.trial import Configuration, CurvePoint, StudyView
 
@@ -31,11 +32,15 @@ def time_to_target(view: StudyView, one: Configuration, default: Configuration, 
 def _curves(view: StudyView, wanted: Configuration) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
     """(steps, mean metric) of the configuration's confirmation runs."""
     found: list[Sequence[CurvePoint]] = []
+    left_out = excluded_seeds(view)
     for unit in view.units:
         if unit.spec.kind == "confirm" and unit.result is not None:
-            numbers = {t.number for t in unit.spec.trials if t.configuration == wanted}
+            numbers = {t.number for t in unit.spec.trials if t.configuration == wanted and t.seed not in left_out}
             found += [result.curve for result in unit.result.trials if result.number in numbers]
     if not found or any(not curve or any(p.value is None for p in curve) for curve in found):
+        return None
+    # A person's own loop may report whenever it likes.
+    if any([p.step for p in curve] != [p.step for p in found[0]] for curve in found):
         return None
     values = np.array([[float(p.value or 0.0) for p in curve] for curve in found])
     return np.array([float(p.step) for p in found[0]]), values.mean(0)

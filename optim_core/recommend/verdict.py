@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from optim_core.recommend.enough import Tried
-from optim_core.recommend.evidence import Confirmed, Evidence
+from optim_core.recommend.evidence import Confirmed, Evidence, Reference
 from optim_core.recommend.further import Decider, all_would_decide, metric_degenerate, what_would_decide
 from optim_core.recommend.interval import Difference, ScoreInterval, difference, score_interval
 from optim_core.recommend.looks import LOOK_ALPHA, holm_divisors
 from optim_core.recommend.margin import margin_of
-from optim_core.recommend.row_scores import row_scores
+from optim_core.recommend.row_scores import Folds, row_scores
 from optim_core.spec.optimizers import OPTIMIZERS
 from optim_core.spec.problem import StudySpec
 from optim_core.spec.recommendation import Reason, Verdict
@@ -20,6 +21,9 @@ from optim_core.spec.recommendation import Reason, Verdict
 ALPHA = 0.05
 # The gain over default AdamW is a claim of its own, made at either look.
 GAIN_ALPHA = ALPHA / len(LOOK_ALPHA)
+
+# A search that misjudged AdamW's best by so much may have missed better ones by so many times that.
+MISSED = 2.0
 
 # Whether anything confirmed does better than one answer for every row: shown, open, or shown not to by more than the margin.
 Learnt = Literal["shown", "open", "no"]
@@ -30,7 +34,10 @@ class Judgement:
     """``against_tuned``: each rival over tuned AdamW, positive is better, best first. ``gain``: the recommended one over
     default AdamW, ``effect``: over tuned AdamW, which is the default where that did better. ``equivalent``: others that
     differ from tuned AdamW by no more than the margin. ``trivial``: the score of one answer for every row, on the same rows.
-    ``mistuned``: whether all that the search chose for AdamW did worse than its default by more than the margin.
+    ``misjudged``: by how much all that the search chose for AdamW did worse than its default, where that is more than the
+    margin, else 0. ``stuck``: whether AdamW, as it was searched, is not shown to beat one answer for every row: its search may
+    have missed where it works. ``unclaimed``: optimizers that were not tried enough for a claim about them. ``each``: as in
+    ``Evidence``.
     """
 
     verdict: Verdict
@@ -46,7 +53,10 @@ class Judgement:
     decider: Decider | None
     trivial: float | None = None
     learnt: Learnt = "shown"
-    mistuned: bool = False
+    misjudged: float = 0.0
+    stuck: bool = False
+    unclaimed: tuple[str, ...] = ()
+    each: str = "row"
 
     @property
     def leader(self) -> tuple[Confirmed, Difference] | None:
@@ -65,15 +75,16 @@ def judge(found: Evidence, tried: Mapping[str, Tried], spec: StudySpec) -> Judge
     for one in reversed(found.confirmed):
         if "adamw_tuned" in one.roles and compare(found, one, tuned, GAIN_ALPHA).mean >= 0:
             tuned = one
-    trivial = None if found.trivial is None else row_scores(found.trivial, found.metric, found.targets).value
-    margin = margin_of(found.metric, score_of(found, tuned).value, spec, trivial)
+    trivial = (
+        None if found.trivial is None else row_scores(found.trivial, found.metric, found.targets, found.weights).value
+    )
+    margin = margin_of(found.metric, score_of(found, tuned).value, spec, trivial, found.spread)
     pairs = _against(found, tuned)
     better = [(rival, d) for rival, d in pairs if d.excludes_zero and d.mean > margin]
-    # Then its default stands in for what did not last: that is no AdamW at its best.
-    mistuned = all(
-        compare(found, default, one, GAIN_ALPHA).mean > margin for one in found.confirmed if "adamw_tuned" in one.roles
-    )
-    verdict, reason = _verdict(found, tried, pairs, better, margin, mistuned)
+    misjudged = _misjudged(found, default, margin)
+    stuck = found.trivial is not None and _over_trivial(found, tuned, ALPHA).low <= 0
+    untuned = bool(better) and (stuck or not outlasts(better[0][1], misjudged))
+    verdict, reason = _verdict(found, tried, pairs, better, margin, untuned)
     equivalent = [
         (one, d)
         for one, d in _equivalent(found, tuned, default, pairs, margin)
@@ -99,20 +110,37 @@ def judge(found: Evidence, tried: Mapping[str, Tried], spec: StudySpec) -> Judge
         decider=all_would_decide([d for _, d in pairs], margin, found.rows) if reason == "noise" else None,
         trivial=trivial,
         learnt=_learnt(found, recommended, margin),
-        mistuned=mistuned,
+        misjudged=misjudged,
+        stuck=stuck,
+        each=found.each,
+        # More search can only add to what already wins.
+        unclaimed=tuple(
+            name
+            for name, row in tried.items()
+            if not row.enough and not (verdict == "better" and name == recommended.optimizer)
+        ),
     )
 
 
 def compare(found: Evidence, one: Confirmed, other: Confirmed, alpha: float) -> Difference:
     """``one`` − ``other``, positive where ``one`` is better."""
+    return compare_rows(found, one.folds, other.folds, alpha)
+
+
+def compare_rows(found: Evidence, one: Folds, other: Folds, alpha: float) -> Difference:
+    """The same of anything that has row scores."""
     return difference(
-        one.folds, other.folds, found.metric, alpha=alpha, targets=found.targets, train_rows=found.train_rows
-    )
+        one, other, found.metric, alpha=alpha, targets=found.targets, weights=found.weights, train_rows=found.train_rows,
+        groups=found.groups,
+    )  # fmt: skip
 
 
-def score_of(found: Evidence, one: Confirmed) -> ScoreInterval:
-    """The score of a configuration with its 95 % interval."""
-    return score_interval(one.folds, found.metric, alpha=ALPHA, targets=found.targets, train_rows=found.train_rows)
+def score_of(found: Evidence, one: Confirmed | Reference) -> ScoreInterval:
+    """The score of a configuration, or of a model of another kind, with its 95 % interval."""
+    return score_interval(
+        one.folds, found.metric, alpha=ALPHA, targets=found.targets, weights=found.weights, train_rows=found.train_rows,
+        groups=found.groups,
+    )  # fmt: skip
 
 
 def _learnt(found: Evidence, recommended: Confirmed, margin: float) -> Learnt:
@@ -121,17 +149,16 @@ def _learnt(found: Evidence, recommended: Confirmed, margin: float) -> Learnt:
     """
     if found.trivial is None:
         return "shown"
-
-    def over_trivial(one: Confirmed, alpha: float) -> Difference:
-        assert found.trivial is not None
-        return difference(
-            one.folds, found.trivial, found.metric, alpha=alpha, targets=found.targets, train_rows=found.train_rows
-        )
-
-    shared = [over_trivial(one, ALPHA / len(found.confirmed)) for one in found.confirmed]
-    if over_trivial(recommended, ALPHA).low > 0 or any(d.low > 0 for d in shared):
+    shared = [_over_trivial(found, one, ALPHA / len(found.confirmed)) for one in found.confirmed]
+    if _over_trivial(found, recommended, ALPHA).low > 0 or any(d.low > 0 for d in shared):
         return "shown"
     return "no" if found.whole and all(d.claimable and d.high <= margin for d in shared) else "open"
+
+
+def _over_trivial(found: Evidence, one: Confirmed, alpha: float) -> Difference:
+    """A configuration over one answer for every row, row by row."""
+    assert found.trivial is not None
+    return compare_rows(found, one.folds, found.trivial, alpha)
 
 
 def more_runs_may_decide(judgement: Judgement) -> bool:
@@ -160,13 +187,15 @@ def _verdict(
     pairs: Sequence[tuple[Confirmed, Difference]],
     better: Sequence[tuple[Confirmed, Difference]],
     margin: float,
-    mistuned: bool,
+    untuned: bool,
 ) -> tuple[Verdict, Reason | None]:
     baseline = tried["adamw"]
     claimable = found.whole and all(d.claimable for _, d in pairs) and (len(pairs) > 0 or len(tried) == 1)
     if not baseline.enough or not claimable:
         return "inconclusive", "not_enough_search"
-    if better and (mistuned or baseline.full < tried[better[0][0].optimizer].full):
+    if better and (
+        untuned or baseline.full < tried[better[0][0].optimizer].full or may_catch_up(better[0][1], baseline)
+    ):
         return "inconclusive", "not_enough_search"
     if metric_degenerate([c.folds for c in found.confirmed], found.metric, found.targets):
         return "inconclusive", "metric_degenerate"
@@ -178,6 +207,23 @@ def _verdict(
     if all(d.high <= margin for _, d in bracketed):
         return "no_difference", None
     return "inconclusive", "noise"
+
+
+def _misjudged(found: Evidence, default: Confirmed, margin: float) -> float:
+    """See ``Judgement``. Then the default stands in for what did not last, and is hardly AdamW at its best."""
+    tuned = [one for one in found.confirmed if "adamw_tuned" in one.roles]
+    lost = min((compare(found, default, one, GAIN_ALPHA).mean for one in tuned), default=math.inf)
+    return lost if lost > margin else 0.0
+
+
+def outlasts(lead: Difference, misjudged: float) -> bool:
+    """Whether a lead is surely beyond what a search that errs by ``misjudged`` may have missed: twice as much."""
+    return misjudged == 0 or lead.low > MISSED * misjudged
+
+
+def may_catch_up(lead: Difference, baseline: Tried) -> bool:
+    """Whether AdamW's search has not come to rest: twice as much of it may bring what the lead surely is."""
+    return baseline.growth >= lead.low
 
 
 def _equivalent(

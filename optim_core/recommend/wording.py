@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from optim_core.recommend.enough import Tried
 from optim_core.recommend.evidence import Confirmed, Evidence
 from optim_core.recommend.interval import Difference
-from optim_core.recommend.verdict import Judgement
+from optim_core.recommend.verdict import Judgement, may_catch_up, outlasts
+from optim_core.spec.metrics import IMBALANCED, OF_IMBALANCED, SHORT_METRICS
 from optim_core.spec.optimizers import OPTIMIZERS
 from optim_core.spec.problem import sign_of
-from optim_core.spec.recommendation import Decide, GoingOn, RateCost, TimeToTarget
+from optim_core.spec.recommendation import Decide, GoingOn, RateCost, ReferenceModel, TimeToTarget
 
-SHORT_METRICS = {"rmse": "RMSE", "mae": "MAE", "r2": "R²", "auroc": "AUROC", "f1": "F1"}
 MINUS = "\N{MINUS SIGN}"
-# From this share of one class on, accuracy says little.
-IMBALANCED = 0.8
 # So many names are listed, the others counted.
 MOST_NAMES = 6
 
@@ -27,7 +27,7 @@ def headline(judged: Judgement, tried: Mapping[str, Tried]) -> str:
     if judged.learnt == "no" and judged.verdict != "better":
         return "Nothing is learnt here: no confirmed setting does better than answering without a model."
     if judged.learnt == "open" and judged.verdict != "better":
-        what = "too little was tried to" if judged.reason == "not_enough_search" else "these rows do not"
+        what = "too little was tried to" if judged.reason == "not_enough_search" else f"these {judged.each}s do not"
         return f"Use {_kept(judged)} for now: {what} show that anything is learnt."
     if judged.verdict == "better":
         return f"Use {title}: it beats AdamW at its best."
@@ -58,7 +58,7 @@ def summary(
     the rarest class, null for regression. ``early``: a person ended the search.
     """
     if judged.learnt == "no" and judged.verdict != "better" and judged.trivial is not None:
-        name, best = metric_name(found.metric), judged.effect.rival
+        name, best = metric_name(found.called), judged.effect.rival
         return (
             f"Always answering {_always(minority)} has {name} {number(judged.trivial)}, {title_of(judged.recommended)} at its "
             f"best {number(best)}: the choice of an optimizer does not matter here."
@@ -68,7 +68,7 @@ def summary(
 
 def gain_sentence(judged: Judgement, found: Evidence) -> str:
     """The gain over default AdamW: what the person has already won, whatever the verdict."""
-    name, gain = metric_name(found.metric), judged.gain
+    name, gain = metric_name(found.called), judged.gain
     if judged.recommended is judged.default:
         return f"AdamW is at its best at its defaults here ({name} {number(gain.base)})."
     what = "tuning AdamW" if judged.recommended.optimizer == "adamw" else f"{title_of(judged.recommended)}, tuned,"
@@ -85,19 +85,17 @@ def gain_sentence(judged: Judgement, found: Evidence) -> str:
 def _verdict_sentence(
     judged: Judgement, found: Evidence, tried: Mapping[str, Tried], decide: Decide | None, early: bool
 ) -> str:
-    leader, name = judged.leader, metric_name(found.metric)
+    leader, name = judged.leader, metric_name(found.called)
     if judged.reason == "not_enough_search":
         return _not_enough(judged, found, tried, decide, early)
     if judged.reason == "metric_degenerate":
-        return (
-            f"No verdict by {name}: a class has too few rows, or some runs never answer with it. AUROC would carry one."
-        )
+        return f"No verdict by {name}: a class has too few {found.each}s, or some runs never answer with it; AUROC would do."
     if leader is None:
         return "No rival was asked for."
     rival, lead = leader
     if judged.verdict == "better":
         return (
-            f"It beats AdamW at its best by {effect(judged.effect, found.metric)} {name}, for new runs and new rows; "
+            f"It beats AdamW at its best by {effect(judged.effect, found.metric)} {name}, for {_new(found)}; "
             f"probability {probability(judged.effect.probability)}."
         )
     compared = [one for one, _ in judged.against_tuned if tried[one.optimizer].enough]
@@ -106,12 +104,12 @@ def _verdict_sentence(
     if lead.mean <= 0:
         return (
             f"No rival is ahead of AdamW at its best, but that {title_of(rival)} could not be better by more than "
-            f"{number(judged.margin)} {name} is not shown: {effect(lead, found.metric)}. {_decided_by(decide)}"
+            f"{number(judged.margin)} {name} is not shown: {effect(lead, found.metric)}. {_decided_by(decide, found.each)}"
         )
     small = "by more than chance" if lead.low <= 0 else f"by more than the {number(judged.margin)} that matter"
     return (
         f"{title_of(rival)} is ahead of AdamW at its best by {effect(lead, found.metric)} {name}, but not {small}. "
-        f"{_decided_by(decide)}"
+        f"{_decided_by(decide, found.each)}"
     )
 
 
@@ -129,22 +127,34 @@ def _not_enough(
         why = "the budget did not allow a whole confirmation"
     elif leader is not None and tried[leader[0].optimizer].full > baseline.full:
         why = f"AdamW had {baseline.full} full-length trials, {title_of(leader[0])} {tried[leader[0].optimizer].full}"
-    elif judged.mistuned and leader is not None and leader[1].excludes_zero:
-        why = "what the search chose for AdamW did worse than its defaults on fresh runs and rows"
+    elif judged.stuck and leader is not None and leader[1].excludes_zero:
+        why = "AdamW, as it was searched, is not shown to beat one answer for every row, so it is hardly at its best"
+    elif leader is not None and leader[1].excludes_zero and not outlasts(leader[1], judged.misjudged):
+        why = (
+            f"what the search chose for AdamW did worse than its defaults on fresh runs and {found.each}s by "
+            f"{number(judged.misjudged)}, so its best is hardly found, and {title_of(leader[0])} is surely ahead by no more "
+            f"than {number(leader[1].low)}"
+        )
+    elif leader is not None and leader[1].low > 0 and may_catch_up(leader[1], baseline):
+        why = (
+            f"AdamW's search has not come to rest: its second half brought {number(baseline.growth)}, and "
+            f"{title_of(leader[0])} is surely ahead by {number(leader[1].low)}"
+        )
     else:
         why = "no rival's learning rate was bracketed"
     ahead = ""
     if leader is not None and leader[1].mean > 0:
-        ahead = f" So far {title_of(leader[0])} is ahead by {number(leader[1].mean)} {metric_name(found.metric)}."
+        ahead = f" So far {title_of(leader[0])} is ahead by {number(leader[1].mean)} {metric_name(found.called)}."
     elif leader is None:
-        ahead = _ahead_in_search(found.metric, tried)
-    enough = "" if decide is None or decide.seconds is None else _decided_by(decide)
+        ahead = _ahead_in_search(found, tried)
+    known = decide is not None and (decide.seconds is not None or decide.trials is not None)
+    enough = _decided_by(decide, found.each) if known else ""
     return f"No verdict on other optimizers: {why}.{ahead} {enough}".rstrip()
 
 
-def _ahead_in_search(metric: str, tried: Mapping[str, Tried]) -> str:
+def _ahead_in_search(found: Evidence, tried: Mapping[str, Tried]) -> str:
     """Who looked better than AdamW on the validation split after equally long runs, when no rival was confirmed."""
-    sign, base = sign_of(metric), tried["adamw"]
+    sign, base = sign_of(found.metric), tried["adamw"]
     if base.value is None:
         return ""
     rivals = [row for row in tried.values() if row.value is not None and row.horizon == base.horizon]
@@ -157,55 +167,68 @@ def _ahead_in_search(metric: str, tried: Mapping[str, Tried]) -> str:
     )
 
 
-def _decided_by(decide: Decide | None) -> str:
+def _decided_by(decide: Decide | None, each: str) -> str:
     """``About 5,000 rows would decide.``, or that nothing that anybody would do does."""
     if decide is None:
         return ""
     if decide.seconds is not None:
         return f"A budget of about {duration(decide.seconds)} on this machine would suffice."
+    if decide.trials is not None:
+        return f"A budget of about {decide.trials:,} trials would suffice."
     if decide.seeds is not None:
         return f"{decide.seeds} seeds for each (budget.seeds) would decide."
     if decide.rows is not None:
-        return f"About {decide.rows:,} rows would decide; more seeds would not."
-    return "What is left open is too small for any reasonable number of seeds or rows to show."
+        return f"About {decide.rows:,} {each}s would decide; more seeds would not."
+    return f"What is left open is too small for any reasonable number of seeds or {each}s to show."
 
 
 def notes(
-    judged: Judgement, found: Evidence, tried: Mapping[str, Tried], minority: float | None, epochs: float
+    judged: Judgement, found: Evidence, tried: Mapping[str, Tried], minority: float | None, epochs: float | None
 ) -> list[str]:
     """What a person should know besides: whom no claim is about, how good nothing would be, what the numbers speak of."""
-    name, said = metric_name(found.metric), []
-    short = [row for row in tried.values() if row.optimizer != "adamw" and not row.enough]
-    if short:
-        names = [OPTIMIZERS[row.optimizer].title for row in short]
+    name, said = metric_name(found.called), []
+    if short := [name for name in judged.unclaimed if name != "adamw"]:
+        names = [OPTIMIZERS[name].title for name in short]
         said.append(f"Not tried enough, so nothing is claimed about {_names(names)}.")
+    winner = tried[judged.recommended.optimizer]
+    if judged.verdict == "better" and winner.edge is not None:
+        side, beyond = ("lowest", "lower") if winner.edge == "low" else ("highest", "higher")
+        said.append(
+            f"The best learning rate of {title_of(judged.recommended)} is the {side} tried: {beyond} ones may do better still."
+        )
     if any(row.plateau for row in tried.values() if row.optimizer == "adamw"):
         said.append(f"All trials of AdamW scored the same {name}: a plateau. They were ranked by loss.")
     trivial = judged.trivial
     if trivial is not None and judged.learnt == "open":
         said.append(
-            f"It is not shown to beat always answering {_always(minority)} ({name} {number(trivial)}, on the same rows)."
+            f"It is not shown to beat always answering {_always(minority)} ({name} {number(trivial)}, on the same "
+            f"{found.each}s)."
         )
     if found.metric == "accuracy" and trivial is not None and trivial >= IMBALANCED:
         said.append(
-            f"One class has {percent(trivial)} of the rows, so accuracy says little: F1 or AUROC would fit (metric: auroc)."
+            f"Accuracy of always saying the most frequent class: {number(trivial)}, so it says little here; consider the "
+            f"metric {' or '.join(OF_IMBALANCED)}."
         )
-    if epochs < 1:
+    if epochs is not None and epochs < 1:
         said.append(
-            f"A run saw {percent(epochs)} of its training rows, and none of them twice: give training.epochs or training.steps "
-            "to train for longer."
+            f"A run saw {percent(epochs)} of its training {found.each}s, and none of them twice: give training.epochs or "
+            "training.steps to train for longer."
         )
     unlike = [d for _, d in judged.against_tuned if d.floor > judged.margin]
     if unlike and judged.verdict == "inconclusive":
         said.append(
-            f"{found.rows:,} rows cannot show a difference as small as {number(judged.margin)} {name}: their resolution is "
-            f"{number(unlike[0].floor)}."
+            f"{found.rows:,} {found.each}s cannot show a difference as small as {number(judged.margin)} {name}: their "
+            f"resolution is {number(unlike[0].floor)}."
         )
     broken = [(one, one.diverged_n) for one in found.confirmed if one.diverged_n]
     said += [
         f"{title_of(one)} diverged in {n} of its {found.runs} confirmation runs, which count as the worst."
         for one, n in broken
     ]
+    if not found.rows and all(len(set(one.metrics.tolist())) == 1 for one in found.confirmed):
+        said.append(
+            "All seeds scored alike: does your loop use the seed of its trial? If not, the intervals mean nothing."
+        )
     said.append(_speaks_of(found))
     return said
 
@@ -214,36 +237,69 @@ def _always(minority: float | None) -> str:
     return "the mean" if minority is None else "the most frequent class"
 
 
-def trained(steps: int, batch_size: int, epochs: float, rows: int, parameters: int, network: str) -> str:
+def trained(
+    steps: int, batch_size: int, epochs: float, rows: int, parameters: int, network: str, each: str = "row"
+) -> str:
     """``1,320 steps of 32 rows, 40 epochs of 1,079 rows; 9,098 weights: Linear 64→64, ReLU, Linear 64→10``."""
     shown = f"{epochs:.0f} epochs" if epochs >= 1.5 else "1 epoch" if epochs >= 0.95 else f"{epochs:.2g} epochs"
-    return f"{steps:,} steps of {batch_size:,} rows, {shown} of {rows:,} rows; {parameters:,} weights: {network}"
+    many = f"{each}s"
+    return f"{steps:,} steps of {batch_size:,} {many}, {shown} of {rows:,} {many}; {parameters:,} weights: {network}"
+
+
+def loop_trained(steps: int, batch_size: int | None, parameters: int | None) -> str:
+    """``2,000 steps of your own loop, of 64 rows each; 124,000,000 weights``."""
+    rows = "" if batch_size is None else f", of {batch_size:,} rows each"
+    weights = "" if parameters is None else f"; {parameters:,} weights"
+    return f"{steps:,} steps of your own loop{rows}{weights}"
+
+
+def _new(found: Evidence) -> str:
+    return f"new runs and new {found.each}s" if found.rows else "new runs on the same data"
 
 
 def _speaks_of(found: Evidence) -> str:
+    groups = 0 if found.groups is None else sum(len(np.unique(fold)) for fold in found.groups)
+    alike = f" {found.each.capitalize()}s that belong together count as one: {groups:,} groups." if groups else ""
+    return _said_of_rows(found) + alike
+
+
+def _said_of_rows(found: Evidence) -> str:
+    if found.whole and not found.rows:
+        return (
+            f"Intervals are for new training runs on the same data, over {len(found.seeds)} seeds: one score a run says "
+            f"nothing of other test {found.each}s (trial.tell(value, rows=…) tells what each row scored)."
+        )
     if found.fold_n > 1 and found.whole:
         return (
-            f"Intervals are for new training runs and new rows from the same source: {found.fold_n} folds, "
-            f"{len(found.seeds)} seeds, {found.rows:,} rows. Search and screening chose by some of them, alike for every "
-            "optimizer."
+            f"Intervals are for new training runs and new {found.each}s from the same source: {found.fold_n} folds, "
+            f"{len(found.seeds)} seeds, {found.rows:,} {found.each}s. Search and screening chose by some of them, alike for "
+            "every optimizer."
         )
     if found.whole:
         return (
-            f"Intervals are for new training runs and new rows like the {found.rows:,} of the given test split; "
-            "one split cannot say what another choice of training rows would have given."
+            f"Intervals are for new training runs and new {found.each}s like the {found.rows:,} of the given test split; "
+            f"one split cannot say what another choice of training {found.each}s would have given."
         )
     runs = "one confirmation run" if found.runs == 1 else f"{found.runs} confirmation runs"
     return f"Only {runs} each: intervals are rough, and nothing is claimed from them."
 
 
+def loop_margin(margin: float, called: str, share: float) -> str:
+    """What counts as no difference for a loop's metric when nobody said it. ``share``: of the metric's value."""
+    return (
+        f"Differences of up to {number(margin)} {metric_name(called)} count as none: {percent(share)} of it, or less where the "
+        "search's trials or what is missing to a perfect score differ by little. Say what matters to you with absolute_margin."
+    )
+
+
 def practice(
-    judged: Judgement, metric: str, cost: RateCost | None, going_on: GoingOn | None, sooner: TimeToTarget | None
+    judged: Judgement, called: str, cost: RateCost | None, going_on: GoingOn | None, sooner: TimeToTarget | None
 ) -> list[str]:
     """What matters in use: how soon it is there, how exact its learning rate has to be, whether more search may pay.
 
-    ``cost``: of a wrong learning rate, around the recommended one.
+    ``called``: the metric's name. ``cost``: of a wrong learning rate, around the recommended one.
     """
-    name, said = metric_name(metric), []
+    name, said = metric_name(called), []
     if judged.learnt == "no" and judged.verdict != "better":
         return said
     if sooner is not None and sooner.steps < sooner.of:
@@ -270,11 +326,36 @@ def practice(
     return said
 
 
+def reference(models: Sequence[ReferenceModel], metric: str, network: float, train_rows: int) -> str:
+    """Whether something else than a network would do, from the best of ``models`` (best first); empty without any."""
+    if not models:
+        return ""
+    best, name = models[0], metric_name(metric)
+    title = best.title[0].upper() + best.title[1:]
+    verb = "reach" if best.title.endswith("s") else "reaches"
+    others = "".join(f", {one.title} {number(one.mean)}" for one in models[1:])
+    fewer = (
+        "" if best.train_rows >= train_rows else f", fitted to {best.train_rows:,} of the {train_rows:,} training rows"
+    )
+    ends = f"{number(best.difference_ci95[0])}, {number(best.difference_ci95[1])}"
+    apart = f"{'+' if best.difference > 0 else ''}{number(best.difference)} [{ends}]"
+    what = {
+        "better": "better than any network here"
+        if best.than_any_network
+        else "better than the network recommended here",
+        "worse": "not as good as the network",
+        "same": "about the same as the network",
+        "not_told_apart": "these rows do not tell it from the network",
+    }[best.than_network]
+    score = f"{title} {verb} {name} {number(best.mean)} on the same rows without tuning{others}{fewer}"
+    return f"{score}: {what} ({number(network)}), {apart}."
+
+
 def _costs(lost: float, name: str) -> str:
     return f"costs {number(lost)} {name}" if lost > 0 else "costs nothing"
 
 
-def saves(one: Confirmed, tuned: Confirmed, judged_effect: Difference, metric: str) -> str:
+def saves(one: Confirmed, tuned: Confirmed, judged_effect: Difference, metric: str, called: str) -> str:
     """``half the state, −0.2 [−1.1, 0.7] accuracy``: what an equivalent saves against tuned AdamW, and what it may cost; of one
     that saves nothing only that.
     """
@@ -289,29 +370,37 @@ def saves(one: Confirmed, tuned: Confirmed, judged_effect: Difference, metric: s
         parts.append(f"{1 - row.step_cost / base.step_cost:.0%} less arithmetic a step")
     if "adamw_default" in one.roles:
         parts.append("no tuning")
-    return ", ".join([*parts, f"{effect(judged_effect, metric)} {metric_name(metric)}"])
+    return ", ".join([*parts, f"{effect(judged_effect, metric)} {metric_name(called)}"])
 
 
 # -- on the way ------------------------------------------------------------------------------------------------------
 
 
-def standing_sentence(metric: str, default: float, best: float, optimizer: str) -> str:
+def standing_sentence(metric: str, called: str, default: float, best: float, optimizer: str) -> str:
     """``so far Muon has accuracy 0.982, AdamW at its defaults 0.909 (validation, not confirmed)``."""
     title = OPTIMIZERS[optimizer].title
     if sign_of(metric) * (best - default) <= 0:
-        return f"so far nothing beats AdamW at its defaults ({metric_name(metric)} {number(default)}, validation)"
+        return f"so far nothing beats AdamW at its defaults ({metric_name(called)} {number(default)}, validation)"
     return (
-        f"so far {title} has {metric_name(metric)} {number(best)}, AdamW at its defaults {number(default)} "
+        f"so far {title} has {metric_name(called)} {number(best)}, AdamW at its defaults {number(default)} "
         "(validation, not confirmed)"
     )
 
 
-def forecast_sentence(trainings: float, needed_s: float, *, enough: bool) -> str:
-    """What the budget buys, said before training."""
-    buys = f"the budget buys about {_round(trainings)} full trainings"
+def forecast_sentence(
+    trainings: float, needed_s: float | None, needed_trials: int | None, *, enough: bool, price: str | None = None
+) -> str:
+    """What the budget buys, said before training. ``price``: the same where it was counted."""
+    buys = price or f"the budget buys about {_round(trainings)} full trainings"
+    if needed_trials is not None:
+        needs = f"about {needed_trials:,} trials"
+    else:
+        needs = f"about {duration(needed_s or 0.0)} on this machine"
     if enough:
-        return f"{buys}; a verdict needs about {duration(needed_s)} on this machine"
-    return f"{buys}: too few for a verdict, which needs about {duration(needed_s)} on this machine"
+        return f"{buys}; a verdict needs {needs}"
+    if price is not None:
+        return f"{buys}. Too few for a verdict, which needs {needs}"
+    return f"{buys}: too few for a verdict, which needs {needs}"
 
 
 # -- words and numbers -----------------------------------------------------------------------------------------------

@@ -6,18 +6,13 @@ Costs are counted in trial-steps: optimizer steps of one trial, a step with two 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from optim_core.search.confirm import (
-    MOST_SECOND_SEEDS,
-    RIVALS,
-    YARDSTICKS,
-    folds_of,
-    looks_runs,
-    screening_sizes,
-    shortest_claim,
-)
+from optim_core.search.confirm import MOST_SECOND_SEEDS, folds_of, looks_runs, shortest_claim
+from optim_core.search.reference import owed_seconds
+from optim_core.spec.price import LOOKS, RIVALS, YARDSTICKS, screening_sizes
 from optim_core.spec.problem import StudySpec
 from optim_core.spec.trial import ProbeReport, StudyView, UnitView
 
@@ -34,7 +29,11 @@ NARROW, LIKELY_NARROW = 2.0, 1.5
 LATEST = 2
 # Of a budget in steps the search may use this share: confirmation costs steps too.
 SEARCH_SHARE = 0.6
-MOST_TRIALS = 5_000
+# Where a budget names no number of trials: so many, for each of a cluster's groups of workers.
+MOST_TRIALS, WORKERS_A_GROUP = 5_000, 4
+# A count of trials does not say what one costs, and those of a person's own loop are dear: they count as paying for so many of
+# each optimizer at most, so that a shorter rung comes before the whole run.
+DEAR = 6
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ def purse(view: StudyView, probe: ProbeReport, open_steps: float) -> Purse:
     for allowed, spent, side_by_side in time_limits(view):
         left = allowed - reserve_s(view, probe, side_by_side) - spent
         steps = min(steps, left / step_seconds(view, probe, side_by_side) - open_steps)
-    most = MOST_TRIALS if budget.trials is None else budget.trials
+    most = MOST_TRIALS * max(1, view.workers // WORKERS_A_GROUP) if budget.trials is None else budget.trials
     return Purse(most - len(searched), steps)
 
 
@@ -72,12 +71,18 @@ def time_limits(view: StudyView) -> list[tuple[float, float, float]]:
 
 
 def lanes(view: StudyView) -> float:
-    """How many packs ran side by side so far, on average; before there are any, how many could."""
+    """How many packs run side by side: as many of those that could as did so far, on average; before there are any, all."""
     probing = sum(u.result.seconds for u in view.units if u.result is not None and u.spec.kind == "probe")
     running, device = view.elapsed_s - probing, view.device_s - probing
-    if running <= 0 or not any(u.result is not None and u.spec.kind == "train" for u in view.units):
+    trained = [u for u in view.units if u.result is not None and u.spec.kind == "train"]
+    if running <= 0 or not trained or view.workers == 1:
         return float(view.workers)
-    return min(max(device / running, 1.0), float(view.workers))
+    # Two generations are there at a time. The first ones are too small for many workers, which says nothing of later ones.
+    packs = Counter(u.spec.generation for u in view.units if u.spec.kind == "train")
+    could = sum(u.result.seconds * min(view.workers, 2 * packs[u.spec.generation]) for u in trained if u.result)
+    alone = sum(u.result.seconds for u in trained if u.result)
+    share = device / running * alone / could if could > 0 else 1.0
+    return min(max(share * view.workers, 1.0), float(view.workers))
 
 
 def timed(spec: StudySpec) -> bool:
@@ -135,7 +140,7 @@ def reserve_steps(spec: StudySpec, probe: ProbeReport, rivals: int, trials: floa
 
 def reserve_s(view: StudyView, probe: ProbeReport, side_by_side: float = 1.0) -> float:
     """Seconds kept back for screening and confirmation: what both looks cost, at least ``LEAST_RESERVED`` where they can use
-    it, at most ``MOST_RESERVED`` of the budget, or what a claim needs.
+    it, at most ``MOST_RESERVED`` of the budget, or what a claim needs; and for models of another kind.
     """
     allowed = min((limit for limit, _, _ in time_limits(view)), default=math.inf)
     trials = min((full_trainings(limit, probe) for limit, _, _ in time_limits(view)), default=0.0)
@@ -145,12 +150,18 @@ def reserve_s(view: StudyView, probe: ProbeReport, side_by_side: float = 1.0) ->
         most = max(most, min(_claim_steps(view.spec, probe) * each, (1 - LEAST_SEARCHED) * allowed))
     wanted = reserve_steps(view.spec, probe, rivals, trials)
     usable = reserve_steps(view.spec, probe, rivals, trials, second_seeds=MOST_SECOND_SEEDS)
-    return min(max(wanted * each, min(usable * each, LEAST_RESERVED * allowed)), most)
+    kept = max(wanted * each, min(usable * each, LEAST_RESERVED * allowed))
+    if side_by_side > 1:
+        # Screening and both looks wait for each other, however many workers there are.
+        kept = max(kept, (1 + LOOKS) * probe.full_horizon * probe.pack_step_s)
+    kept = min(kept, most)
+    return kept + owed_seconds(view, probe)
 
 
 def left_steps(view: StudyView, probe: ProbeReport) -> float:
     """Trial-steps of screening or confirmation that are left of the whole budget; infinite without a limit in time."""
-    limits = [(allowed - spent) / _fresh_step_seconds(view, probe, n) for allowed, spent, n in time_limits(view)]
+    owed = owed_seconds(view, probe)
+    limits = [(allowed - owed - spent) / _fresh_step_seconds(view, probe, n) for allowed, spent, n in time_limits(view)]
     return max(0.0, min(limits, default=math.inf))
 
 
@@ -165,6 +176,8 @@ def affordable(spec: StudySpec, probe: ProbeReport) -> float:
     limits = [full_trainings(spec.budget.shortest_s, probe)]
     if spec.budget.trials is not None:
         limits.append(float(spec.budget.trials))
+        if spec.external:
+            limits.append(float(DEAR * len(spec.search.included())))
     if spec.budget.train_steps is not None:
         limits.append(spec.budget.train_steps * SEARCH_SHARE / probe.full_horizon)
     return min(limits)

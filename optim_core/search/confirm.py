@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from optim_core.recommend.history import Outcome, highest, outcomes
 from optim_core.spec.keys import derive_seed
+from optim_core.spec.price import LOOKS, OWN_SPLIT_SEEDS, RIVALS, SCREENING, YARDSTICKS
 from optim_core.spec.problem import FOLDS, StudySpec
 from optim_core.spec.space import default_configuration
 from optim_core.spec.trial import (
@@ -25,21 +26,11 @@ from optim_core.spec.trial import (
     UnitSpec,
 )
 
-# Optimizers besides AdamW that are screened and confirmed.
-RIVALS = 3
-# From so many search trials on: configurations of each optimizer that are screened, on so many seeds. The more were tried, the
-# luckier is the best of them.
-SCREENING = ((600, 8, 4), (150, 5, 3), (0, 3, 2))
-# Configurations of AdamW that are confirmed besides its default, their rates so many decades apart. A rival has to beat the
-# best of them: one alone, lucky on the rows of one fold, may do badly on the others, its neighbours with it, and then anybody
-# beats AdamW.
-YARDSTICKS, APART = 2, 0.49
-LOOKS = 2
+# The rates of AdamW's yardsticks are so many decades apart.
+APART = 0.49
 # Fresh seeds that a second look of a budget in time may add. A number that what the first look found must not change: an
 # interval over both would not hold.
 MOST_SECOND_SEEDS = 10
-# A split of the person's own has one fold: more seeds stand in for the others.
-OWN_SPLIT_SEEDS = 5
 # A confirmation of fewer runs than a look needs proves nothing; it only tells better from worse.
 SHORT_FOLDS = 3
 # From so many rows on, one fold of them resolves differences as well as more seeds do: where five are too dear, one will do.
@@ -49,9 +40,9 @@ Chosen = tuple[Configuration, tuple[Role, ...]]
 
 
 def folds_of(spec: StudySpec, probe: ProbeReport) -> list[int | None]:
-    """The folds that are test splits in turn; ``[None]`` for a split of the person's own, of which only their data may know."""
-    in_folds = spec.training.in_folds if probe.folds is None else probe.folds > 1
-    return list(range(FOLDS)) if in_folds else [None]
+    """The folds that are test splits in turn; ``[None]`` for one split, of which only the data may know."""
+    turns = probe.folds or (FOLDS if spec.in_folds else 1)
+    return list(range(turns)) if turns > 1 else [None]
 
 
 def looks_runs(spec: StudySpec, probe: ProbeReport) -> list[int]:
@@ -78,11 +69,6 @@ def _large(probe: ProbeReport) -> bool:
 def fresh_seeds(spec: StudySpec, purpose: str, first: int, count: int) -> list[int]:
     """Seeds ``first`` … of a purpose: never the search's, never another purpose's."""
     return [derive_seed(purpose, spec.seed, i) for i in range(first, first + count)]
-
-
-def screening_sizes(trials: int) -> list[tuple[int, int]]:
-    """(configurations of each optimizer, seeds) of a screening after so many search trials: what fits, then what costs less."""
-    return [(entering, seeds) for least, entering, seeds in SCREENING if trials >= least]
 
 
 def entrants(found: Sequence[Outcome], spec: StudySpec, count: int) -> dict[str, list[Configuration]]:
@@ -132,11 +118,12 @@ def screening_units(
                 TrialParams(number=number, configuration=configuration, seed=seed, stage="screen", origin="screening")
             )
             number += 1
-        fold = folds[i % len(folds)]
+        fold, lanes = folds[i % len(folds)], -(-view.workers // seeds)
+        width = min(probe.max_pack_size, max(probe.best_width, -(-len(trials) // lanes)))
         units += [
             UnitSpec(key=f"screen-{i}-{part}", kind="screen", rung=0, horizon=probe.full_horizon, split="validation",
-                     fold=fold, trials=trials[start : start + probe.max_pack_size], form=probe.form, data_hash=probe.data_hash)
-            for part, start in enumerate(range(0, len(trials), probe.max_pack_size))
+                     fold=fold, trials=trials[start : start + width], form=probe.form, data_hash=probe.data_hash)
+            for part, start in enumerate(range(0, len(trials), width))
         ]  # fmt: skip
     return units
 

@@ -13,7 +13,7 @@ from optim_core.search.portfolio import AROUND, GRID, baseline_grid, beyond_edge
 from optim_core.search.strategy import Ask, State
 from optim_core.search.suggest import STARTUP_TRIALS, suggest
 from optim_core.spec.space import default_configuration
-from optim_core.spec.trial import Configuration
+from optim_core.spec.trial import Configuration, identity
 
 # AdamW's grid takes at most this share of the trials that a budget allows.
 GRID_SHARE = 0.5
@@ -96,7 +96,7 @@ class PortfolioHalving:
     def _edges(self, state: State, count: int) -> list[Ask]:
         """Rates beyond the edge at which an optimizer's best lies, AdamW first, then the best rivals; half of a generation."""
         asks: list[Ask] = []
-        asked = [trial.configuration for trial in state.asked()]
+        asked = [trial.configuration for trial in state.asked]
         known = {name: best_of(state.found, name) for name in _entered(state) if name != "adamw"}
         ordered = sorted((-o.rung, *o.rank, name) for name, o in known.items() if o is not None)
         for name in ["adamw", *(str(row[-1]) for row in ordered)]:
@@ -106,7 +106,7 @@ class PortfolioHalving:
             seen = [o for o in state.found if o.optimizer == name and o.rung >= rung]
             beyond = EDGE_BASELINE if name == "adamw" else EDGE_RIVAL
             asks += [Ask(c, "edge", rung) for c in beyond_edge(name, seen, asked, state.spec.search, beyond)]
-        return asks[: max(EDGE_BASELINE, count // 2)]
+        return asks[: min(state.purse.trials, max(EDGE_BASELINE, count // 2))]
 
     def _edge_pending(self, state: State, name: str) -> bool:
         return any(t.origin == "edge" and t.configuration.optimizer == name for t, _ in state.pending)
@@ -116,9 +116,9 @@ class PortfolioHalving:
         baseline = best_of(state.found, "adamw")
         if baseline is None or not baseline.alive or baseline.lr is None or count <= 0:
             return []
-        trials = state.asked()
+        trials = state.asked
         done = Counter(t.configuration.optimizer for t in trials if t.origin == "scaled")
-        asked = {t.configuration.model_dump_json() for t in trials}
+        asked = {identity(t.configuration) for t in trials}
         found = {
             name: scaled(name, baseline.lr, state.spec.search)[done[name] :]
             for name in _entered(state)
@@ -127,13 +127,13 @@ class PortfolioHalving:
         ordered: list[Configuration] = []
         for place in range(max(map(len, found.values()), default=0)):
             ordered += [options[place] for options in found.values() if place < len(options)]
-        fresh = [c for c in ordered if c.model_dump_json() not in asked]
+        fresh = [c for c in ordered if identity(c) not in asked]
         return [Ask(c, "scaled", 0) for c in fresh[:count]]
 
     def _proposals(self, state: State, before: Sequence[Ask], count: int) -> list[Ask]:
         if count <= 0:
             return []
-        spec, trials = state.spec, state.asked()
+        spec, trials = state.spec, state.asked
         spent = Counter(t.configuration.optimizer for t in trials) + Counter(a.configuration.optimizer for a in before)
         proposed = Counter(t.configuration.optimizer for t in trials if t.origin in PROPOSED)
         asks: list[Ask] = []
@@ -152,7 +152,7 @@ class PortfolioHalving:
     def _expected(self, state: State) -> int:
         """Trials that the search will have in all."""
         price = state.horizons[0] + (rungs.KEEP_FRACTION * state.horizons[1] if state.top else 0)
-        return len(state.asked()) + int(min(state.purse.trials, max(0.0, state.purse.steps / price)))
+        return len(state.asked) + int(min(state.purse.trials, max(0.0, state.purse.steps / price)))
 
 
 def _price(state: State) -> float:
@@ -165,5 +165,5 @@ def _price(state: State) -> float:
 
 def _entered(state: State) -> list[str]:
     """The optimizers that were tried at all, AdamW first."""
-    asked = {trial.configuration.optimizer for trial in state.asked()}
+    asked = {trial.configuration.optimizer for trial in state.asked}
     return [name for name in state.names if name in asked]

@@ -15,7 +15,7 @@ from optim_core.recommend.history import Outcome
 from optim_core.spec.optimizers import OPTIMIZERS, Hyperparameter
 from optim_core.spec.problem import Search
 from optim_core.spec.space import configuration_from, default_configuration
-from optim_core.spec.trial import Configuration
+from optim_core.spec.trial import Configuration, identity
 
 HALF_DECADE = math.sqrt(10)
 # Multiples of AdamW's default, the most promising first: nine rates over four decades. Small networks often want more.
@@ -134,9 +134,9 @@ def _moved(configuration: Configuration, rate: float) -> Configuration:
 
 def _new(proposals: Sequence[Configuration], known: Sequence[Configuration]) -> list[Configuration]:
     """``proposals`` without repetition and without what is known."""
-    seen, fresh = {c.model_dump_json() for c in known}, []
+    seen, fresh = {identity(c) for c in known}, []
     for configuration in proposals:
-        text = configuration.model_dump_json()
+        text = identity(configuration)
         if text not in seen:
             seen.add(text)
             fresh.append(configuration)

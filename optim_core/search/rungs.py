@@ -10,11 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from optim_core.recommend.history import Outcome, highest
+from optim_core.spec.price import ETA, SHORTEST_RUNG
 from optim_core.spec.trial import WORST_VALUE
 
-# The first rung must still show a whole schedule.
-SHORTEST_RUNG = 60
-ETA = 4
 MOST_RUNGS = 3
 # Full trainings per optimizer that a budget pays for: with more than the first number a shorter rung saves nothing worth
 # its errors; with fewer than the second, two shorter ones pay.

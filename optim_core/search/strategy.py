@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 from optim_core.recommend.history import Outcome
@@ -38,6 +39,7 @@ class State:
         """The rung of the full horizon."""
         return len(self.horizons) - 1
 
+    @cached_property
     def asked(self) -> list[TrialParams]:
         """Every trial asked for so far, once, by number."""
         trials = {o.trial.number: o.trial for o in self.found} | {trial.number: trial for trial, _ in self.pending}

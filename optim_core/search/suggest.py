@@ -17,7 +17,7 @@ from optim_core.search.rungs import aligned
 from optim_core.spec.keys import derive_seed
 from optim_core.spec.problem import Search
 from optim_core.spec.space import Choice, Domain, configuration_from, point_from, search_space
-from optim_core.spec.trial import Configuration, TrialParams
+from optim_core.spec.trial import Configuration, TrialParams, identity
 
 if TYPE_CHECKING:
     import optuna
@@ -26,12 +26,19 @@ if TYPE_CHECKING:
 STARTUP_TRIALS = 6
 # Factor around the best learning rate so far in which new ones are proposed; the grid has looked at the rest.
 RATES_AROUND = 10.0
+# Of so many proposals one is drawn from everywhere: where few rows make scores coarse and short runs make most rates alike, the
+# best so far may lie on a plateau far from the peak, and nothing around it would ever say so.
+EVERYWHERE = 8
 # Breeding: the share of trials that are parents, the step along an axis as a share of its range, how often a choice is drawn
 # anew.
 BREEDERS, STEP, MUTATION = 0.2, 0.1, 0.1
+# More parents than these bring no more variety, and each has to be read.
+MOST_BREEDERS = 1000
 # What a sampler learns from: the best of an optimizer's trials, and of the others as many as fit. It only needs to know
 # where good and bad lie, and its time grows with their number.
 MOST_BEST, MOST_SEEN = 25, 75
+# Of trials without a result the latest: one worker has no more on its way, a cluster thousands, which say no more than these.
+MOST_PENDING = 512
 
 
 def suggest(
@@ -45,7 +52,8 @@ def suggest(
     seed: int,
     generation: int,
 ) -> list[Configuration]:
-    """``count`` new configurations of ``optimizer``, ``modelled`` of them by Optuna's model, the others bred from the best.
+    """``count`` new configurations of ``optimizer``: some from everywhere, ``modelled`` by Optuna's model, the others bred from
+    the best.
 
     ``seen``: its outcomes so far, of all rungs; ``pending``: its trials without a result; ``budgeted``: trials it will have in
     all, which sets how rich its space is. The same arguments give the same proposals, in any process.
@@ -53,13 +61,14 @@ def suggest(
     space = search_space(optimizer, budgeted, search)
     if not space:
         return []
-    ordered = ranked(seen)
+    ordered, whole = ranked(seen), dict(space)
     if "lr" in space:
         space["lr"] = _rates(optimizer, space["lr"], ordered, search)
     start = derive_seed("suggest", seed, optimizer, generation)
-    parents = [point_from(o.trial.configuration, space) for o in ordered if o.alive]
-    bred = count - modelled if len(ordered) >= STARTUP_TRIALS and parents else 0
-    known = {t.configuration.model_dump_json() for t in [o.trial for o in ordered] + list(pending)}
+    parents = [point_from(o.trial.configuration, space) for o in _breeders([o for o in ordered if o.alive])]
+    wide = _wide(count, start) if len(ordered) >= STARTUP_TRIALS else 0
+    bred = max(0, count - wide - modelled) if len(ordered) >= STARTUP_TRIALS and parents else 0
+    known = {identity(t.configuration) for t in [o.trial for o in ordered] + list(pending)}
     proposals: list[Configuration] = []
 
     def add(points: Iterator[Mapping[str, Choice]], wanted: int) -> None:
@@ -67,31 +76,42 @@ def suggest(
             if wanted == 0:
                 break
             configuration = configuration_from(optimizer, point, search)
-            if configuration.model_dump_json() not in known:
-                known.add(configuration.model_dump_json())
+            if identity(configuration) not in known:
+                known.add(identity(configuration))
                 proposals.append(configuration)
                 wanted -= 1
 
-    if count > bred:
+    if count > bred + wide:
         enough = len(ordered) >= STARTUP_TRIALS
         points = _asked(_study(space, ordered, pending, start), space) if enough else drawn(space, start)
-        add(points, count - bred)
+        add(points, count - bred - wide)
+    if wide:
+        add(drawn(whole, start), wide)
     if bred:
         add(children(parents, space, start), bred)
     return proposals
 
 
+def _wide(count: int, seed: int) -> int:
+    """How many of ``count`` proposals are drawn from everywhere; of a few, one by chance."""
+    return int(count / EVERYWHERE + np.random.default_rng(seed).random())
+
+
+def _breeders(alive: Sequence[Outcome]) -> Sequence[Outcome]:
+    """The best of ``alive`` (best first)."""
+    return alive[: min(MOST_BREEDERS, max(2, math.ceil(len(alive) * BREEDERS)))]
+
+
 def children(
     parents: Sequence[Mapping[str, Choice]], space: Mapping[str, Domain], seed: int
 ) -> Iterator[dict[str, Choice]]:
-    """Points bred from ``parents`` (best first) without end: each axis from one of two of the best, moved a little.
+    """Points bred from ``parents`` without end: each axis from one of two of them, moved a little.
 
     A model takes milliseconds a proposal; where a trial takes little more, breeding keeps the machine training.
     """
     rng = np.random.default_rng(seed)
-    pool = parents[: max(2, math.ceil(len(parents) * BREEDERS))]
     while True:
-        pair = [pool[int(i)] for i in rng.integers(0, len(pool), 2)]
+        pair = [parents[int(i)] for i in rng.integers(0, len(parents), 2)]
         child: dict[str, Choice] = {}
         for name, domain in space.items():
             value = pair[int(rng.integers(2))][name]
@@ -169,7 +189,7 @@ def _study(
         study.add_trial(
             create_trial(state=TrialState.COMPLETE, params=dict(point), distributions=distributions, value=float(rank))
         )
-    for trial in pending:
+    for trial in pending[-MOST_PENDING:]:
         # Counted as bad until known, so that nobody proposes the same again.
         point = point_from(trial.configuration, space)
         study.add_trial(create_trial(state=TrialState.RUNNING, params=dict(point), distributions=distributions))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import TypeVar
+from unicodedata import normalize
 
 from pydantic import BaseModel, ConfigDict
 
@@ -18,6 +19,12 @@ def clean_text(text: Text) -> Text:
     if text is not None and _UNSAFE_TEXT.search(text):
         raise SpecError("contains control characters", code="invalid_text")
     return text
+
+
+def clean_name(text: Text) -> Text:
+    """The same in Unicode's form NFC, as names of columns are read: macOS writes é as two characters."""
+    clean_text(text)
+    return text if text is None else normalize("NFC", text)  # type: ignore[return-value]
 
 
 class Value(BaseModel):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copyreg
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -33,6 +35,21 @@ class SpecError(WhichoptError, ValueError):
     """
 
     code = "invalid_spec"
+
+
+@contextmanager
+def within(*parts: str | int) -> Iterator[None]:
+    """What is raised in the block is wrong with the field that these parts lead to, from where the error is reported."""
+    try:
+        yield
+    except SpecError as error:
+        error.pointer = "".join(f"/{escape(part)}" for part in parts) + error.pointer
+        raise
+
+
+def escape(part: str | int) -> str:
+    """A key or a place in a list as part of a JSON pointer (RFC 6901)."""
+    return str(part).replace("~", "~0").replace("/", "~1")
 
 
 class DataError(SpecError):

@@ -11,7 +11,7 @@ from optim_core.spec.search import Search
 from optim_core.spec.training import Training
 
 # Losses that a person's own model can be trained with by name.
-LOSSES = ("cross_entropy", "mse", "l1", "smooth_l1", "bce", "nll")
+LOSSES = ("cross_entropy", "mse", "l1", "smooth_l1", "huber", "bce", "nll")
 OWN_BOTH = "a model of your own and data of your own go together: give both as FILE.py:NAME"
 # Techniques that change the network or the loss itself, which are the person's here.
 _NETWORK_ONLY = {
@@ -63,6 +63,8 @@ def _not_for_own(training: Training, search: Search) -> list[tuple[str, str]]:
     found = [(f"/search/techniques/{name}", why) for name, why in _NETWORK_ONLY.items() if name in search.techniques]
     if training.label_smoothing > 0:
         found.append(("/training/label_smoothing", _NETWORK_ONLY["label_smoothing"]))
+    if training.class_weights is not None:
+        found.append(("/training/class_weights", "the loss is yours: weigh the classes there"))
     if training.curriculum is not None:
         found.append(("/training/curriculum", "it ranks the rows of a table"))
     if training.fine_tune is not None:

@@ -2,212 +2,49 @@
 
 from __future__ import annotations
 
-import math
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from optim_core.spec.base import Value, clean_text
-from optim_core.spec.entrypoints import EntrypointText, is_entrypoint
+from optim_core.spec.datasets import BUILTIN_TASKS as BUILTIN_TASKS
+from optim_core.spec.datasets import BUILTIN_TEXTS as BUILTIN_TEXTS
+from optim_core.spec.datasets import ArtifactDataset as ArtifactDataset
+from optim_core.spec.datasets import BuiltinDataset as BuiltinDataset
+from optim_core.spec.datasets import Dataset as Dataset
+from optim_core.spec.datasets import DatasetInFile as DatasetInFile
+from optim_core.spec.datasets import ExternalDataset as ExternalDataset
+from optim_core.spec.datasets import FileDataset as FileDataset
+from optim_core.spec.datasets import PythonDataset as PythonDataset
+from optim_core.spec.entrypoints import is_entrypoint
 from optim_core.spec.errors import SpecError
-from optim_core.spec.layers import Layer
+from optim_core.spec.external import EXTERNAL_BOTH, check_external, direction_of, with_dataset
+from optim_core.spec.metrics import BOUNDS as BOUNDS
+from optim_core.spec.metrics import MAXIMISED as MAXIMISED
+from optim_core.spec.metrics import METRICS_OF_TASK as METRICS_OF_TASK
+from optim_core.spec.metrics import NAMED_METRICS as NAMED_METRICS
+from optim_core.spec.metrics import PERFECT as PERFECT
+from optim_core.spec.metrics import TABLE_TASKS as TABLE_TASKS
+from optim_core.spec.metrics import Metric as Metric
+from optim_core.spec.metrics import Task as Task
+from optim_core.spec.metrics import check_metric as check_metric
+from optim_core.spec.metrics import sign_of as sign_of
+from optim_core.spec.models import CatalogueModel as CatalogueModel
+from optim_core.spec.models import ExternalModel as ExternalModel
+from optim_core.spec.models import LayersModel as LayersModel
+from optim_core.spec.models import Model as Model
+from optim_core.spec.models import PythonModel as PythonModel
+from optim_core.spec.models import TableModel as TableModel
 from optim_core.spec.names import did_you_mean
 from optim_core.spec.own import LOSSES, OWN_BOTH, check_own, check_table, metric_name
 from optim_core.spec.search import Budget, Search
-from optim_core.spec.text import TEXT_METRICS, check_dataset, check_text
+from optim_core.spec.split import RowSplit as RowSplit
+from optim_core.spec.split import check_split
+from optim_core.spec.text import TEXT_METRICS, check_text
 from optim_core.spec.training import FOLDS as FOLDS
 from optim_core.spec.training import Curriculum as Curriculum
 from optim_core.spec.training import FineTune as FineTune
 from optim_core.spec.training import Training as Training
-
-TableTask = Literal["classification", "regression"]
-# ``own``: neither of the others, as the learning of a text, or what a person's own model and data are for.
-Task = Literal[TableTask, "own"]
-# ``score`` and ``error``: a function of the person's own, of which more or less is better.
-Metric = Literal["accuracy", "loss", "f1", "auroc", "rmse", "mae", "r2", "perplexity", "score", "error"]
-MAXIMISED: frozenset[str] = frozenset({"accuracy", "f1", "auroc", "r2", "score"})
-# Metrics with a perfect score that is not 0. What would be perfect for a function of the person's own, nobody knows.
-PERFECT: dict[str, float] = {"accuracy": 1.0, "f1": 1.0, "auroc": 1.0, "r2": 1.0, "perplexity": 1.0}
-# The least and the greatest value that a metric can have; infinite where it has none.
-BOUNDS: dict[str, tuple[float, float]] = {
-    "accuracy": (0.0, 1.0), "f1": (0.0, 1.0), "auroc": (0.0, 1.0), "r2": (-math.inf, 1.0),
-    "rmse": (0.0, math.inf), "mae": (0.0, math.inf), "loss": (0.0, math.inf), "perplexity": (1.0, math.inf),
-    "score": (-math.inf, math.inf), "error": (-math.inf, math.inf),
-}  # fmt: skip
-METRICS_OF_TASK: dict[str, tuple[str, ...]] = {
-    "classification": ("accuracy", "loss", "f1", "auroc"),
-    "regression": ("rmse", "loss", "mae", "r2"),
-    "own": ("loss", "perplexity", "score", "error"),
-}
-# What can be named: a function of the person's own is named by its entry point.
-NAMED_METRICS = tuple(name for name in get_args(Metric) if name not in ("score", "error"))
-# Those of tables.
-TABLE_TASKS: tuple[TableTask, ...] = ("classification", "regression")
-BUILTIN_TASKS: dict[str, Task] = {
-    "digits": "classification",
-    "breast_cancer": "classification",
-    "wine": "classification",
-    "iris": "classification",
-    "diabetes": "regression",
-    "synthetic_classification": "classification",
-    "synthetic_regression": "regression",
-    "sparse_classification": "classification",
-    "noisy_labels": "classification",
-    "teacher_student": "regression",
-    "python_docs": "own",
-}
-# The bundled texts, which are no tables.
-BUILTIN_TEXTS = frozenset({"python_docs"})
-
-
-def sign_of(metric: str) -> int:
-    """1 where a higher metric is better, else −1."""
-    return 1 if metric in MAXIMISED else -1
-
-
-class CatalogueModel(Value):
-    """A ready-made network. Options left out take the defaults of ``optim_core.tasks.models``.
-
-    Of a text, ``transformer`` is a causal decoder (``optim_core.nn.decoder``).
-
-    ``gru`` and ``lstm`` read images row by row and tables feature by feature. ``tabular`` gives each category column of a
-    table an embedding of ``width`` numbers, where the other models see one-hot columns.
-    """
-
-    kind: Literal["catalogue"] = "catalogue"
-    name: Literal["linear", "mlp", "cnn", "resnet", "gru", "lstm", "transformer", "tabular"]
-    hidden: Annotated[list[Annotated[int, Field(ge=1, le=8192)]], Field(max_length=16)] | None = None
-    activation: Literal["relu", "gelu", "tanh", "silu"] = "relu"
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    width: Annotated[int, Field(ge=1, le=1024)] | None = None
-    depth: Annotated[int, Field(ge=1, le=32)] | None = None
-    heads: Annotated[int, Field(ge=1, le=64)] | None = None
-    stages: Annotated[int, Field(ge=1, le=5)] | None = None
-
-
-class LayersModel(Value):
-    """A network written as a list of allow-listed layers; input width and output width are checked at the probe."""
-
-    kind: Literal["layers"]
-    layers: Annotated[list[Layer], Field(min_length=1, max_length=200)]
-
-
-class PythonModel(Value):
-    """A person's own network: what ``entrypoint`` names is a ``torch.nn.Module``, its class, or a function that makes it.
-
-    ``folder``: where a file's name starts and modules are looked for first; null: the current folder, and installed modules.
-    Only workers run it.
-    """
-
-    kind: Literal["python"]
-    entrypoint: EntrypointText
-    folder: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
-
-    _clean = field_validator("folder")(clean_text)
-
-
-TableModel = CatalogueModel | LayersModel
-Model = Annotated[CatalogueModel | LayersModel | PythonModel, Field(discriminator="kind")]
-
-
-# How many tokens a network sees at once.
-Block = Annotated[int, Field(ge=4, le=1024)]
-Unit = Literal["bytes", "characters"]
-
-
-class BuiltinDataset(Value):
-    """A bundled or synthetic data set. ``samples``, ``features``, ``classes`` and ``noise`` only fit the synthetic ones,
-    ``unit`` and ``block`` the text ``python_docs``; see ``FileDataset``.
-    """
-
-    kind: Literal["builtin"] = "builtin"
-    name: Literal[
-        "digits",
-        "breast_cancer",
-        "wine",
-        "iris",
-        "diabetes",
-        "synthetic_classification",
-        "synthetic_regression",
-        "sparse_classification",
-        "noisy_labels",
-        "teacher_student",
-        "python_docs",
-    ]
-    samples: Annotated[int, Field(ge=50, le=1_000_000)] | None = None
-    features: Annotated[int, Field(ge=1, le=10_000)] | None = None
-    classes: Annotated[int, Field(ge=2, le=1000)] | None = None
-    noise: Annotated[float, Field(ge=0, le=100)] | None = None
-    unit: Unit | None = None
-    block: Block | None = None
-
-    @property
-    def is_text(self) -> bool:
-        """Whether it is learned as a language."""
-        return self.name in BUILTIN_TEXTS
-
-    @model_validator(mode="after")
-    def _shape_only_for_synthetic(self) -> BuiltinDataset:
-        given = [k for k in ("samples", "features", "classes", "noise") if getattr(self, k) is not None]
-        if given and self.name in {"digits", "breast_cancer", "wine", "iris", "diabetes", "python_docs"}:
-            raise ValueError(f"{given[0]} does not fit the fixed data set {self.name}")
-        check_dataset(self.is_text, {"unit": self.unit, "block": self.block}, file=False)
-        return self
-
-
-class FileDataset(Value):
-    """A table on disk, or with ``format: text`` a text.
-
-    Of a table ``format`` is taken from the file name when left out; ``features`` from the columns other than ``target``. A text
-    is learned token by token, a token being a byte (default) or a character (``unit``), from blocks of ``block`` tokens
-    (default 64); it has no ``target``.
-    """
-
-    kind: Literal["file"] = "file"
-    path: Annotated[str, Field(min_length=1, max_length=4096)]
-    format: Literal["csv", "parquet", "npz", "text"] | None = None
-    target: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
-    features: Annotated[list[Annotated[str, Field(min_length=1, max_length=1024)]], Field(min_length=1)] | None = None
-    unit: Unit | None = None
-    block: Block | None = None
-
-    @field_validator("path", "target")
-    @classmethod
-    def _clean(cls, text: str | None) -> str | None:
-        return None if text is None else clean_text(text)
-
-    @property
-    def is_text(self) -> bool:
-        """Whether it is learned as a language."""
-        return self.format == "text"
-
-    @property
-    def column(self) -> str:
-        """The target of a table."""
-        assert self.target is not None
-        return self.target
-
-    @model_validator(mode="after")
-    def _table_or_text(self) -> FileDataset:
-        given = {"target": self.target, "features": self.features, "unit": self.unit, "block": self.block}
-        check_dataset(self.is_text, given, file=True)
-        return self
-
-
-class PythonDataset(Value):
-    """A person's own data: what ``entrypoint`` names is a data set, splits of one, or a function that makes them.
-
-    ``folder``: as of ``PythonModel``.
-    """
-
-    kind: Literal["python"]
-    entrypoint: EntrypointText
-    folder: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
-
-    _clean = field_validator("folder")(clean_text)
-
-
-Dataset = Annotated[BuiltinDataset | FileDataset | PythonDataset, Field(discriminator="kind")]
 
 
 class StudySpec(Value):
@@ -218,6 +55,7 @@ class StudySpec(Value):
     ``loss``: of a model of the person's own, a name of ``LOSSES`` or an entry point; null: the ``.loss`` of its output, or what
     fits the targets. ``metric``: a name of ``Metric``, or an entry point, of which ``metric_direction`` says what is better.
     ``prefer``: what to recommend when nothing is better than a tuned AdamW: that, or the cheapest that is shown to be equal.
+    ``priority``: units of studies with a higher one are claimed first.
     """
 
     name: Annotated[str, Field(min_length=1, max_length=200)] | None = None
@@ -227,6 +65,7 @@ class StudySpec(Value):
     loss: str | None = None
     metric: str | None = None
     metric_direction: Literal["max", "min"] | None = None
+    split: RowSplit = RowSplit()
     training: Training = Training()
     search: Search = Search()
     budget: Budget = Budget(seconds=60.0)
@@ -234,6 +73,12 @@ class StudySpec(Value):
     absolute_margin: Annotated[float, Field(gt=0, le=1e12)] | None = None
     prefer: Literal["adamw", "cheapest"] = "adamw"
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    priority: Annotated[int, Field(ge=-100, le=100)] = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _implied_dataset(cls, raw: Any) -> Any:
+        return with_dataset(raw)
 
     @field_validator("name")
     @classmethod
@@ -255,18 +100,27 @@ class StudySpec(Value):
 
     @field_validator("metric")
     @classmethod
-    def _known_metric(cls, metric: str | None) -> str | None:
+    def _known_metric(cls, metric: str | None, info: ValidationInfo) -> str | None:
+        # What a loop of the person's own reports has whatever name they give it; a model that is in error may be one.
+        if isinstance(info.data.get("model"), ExternalModel | None):
+            return metric
         if metric is not None and metric not in NAMED_METRICS and not is_entrypoint(metric):
             raise SpecError(_unknown("metric", metric, NAMED_METRICS), code="unknown_value")
         return metric
 
     @model_validator(mode="after")
     def _task_and_metric(self) -> StudySpec:
+        if self.external:
+            self._check_external()
+            return self
+        if isinstance(self.dataset, ExternalDataset):
+            raise SpecError("only a loop of your own has such data", code="option_not_applicable", pointer="/dataset")
         if self.own:
             check_own(self.dataset.kind, self.metric, self.metric_direction, self.training, self.search)
         elif isinstance(self.dataset, PythonDataset):
             raise SpecError(OWN_BOTH, code="option_not_applicable", pointer="/model")
         elif self.is_text:
+            check_split(self.split, table_file=False)
             self._check_text()
             return self
         else:
@@ -277,6 +131,7 @@ class StudySpec(Value):
                 "metric": self.metric,
             }
             check_table(given, self.training)
+        check_split(self.split, table_file=isinstance(self.dataset, DatasetInFile))
         task = self.task
         if isinstance(self.dataset, BuiltinDataset):
             task = BUILTIN_TASKS[self.dataset.name]
@@ -291,15 +146,47 @@ class StudySpec(Value):
     def _check_text(self) -> None:
         curriculum = self.training.curriculum
         given = {"loss": self.loss, "metric_direction": self.metric_direction}
+        if self.training.class_weights is not None:
+            message = "a text has no classes to weigh"
+            raise SpecError(message, code="option_not_applicable", pointer="/training/class_weights")
         check_text(
             self.model.model_dump(), self.task, self.metric, None if curriculum is None else curriculum.order,
             list(self.search.techniques), self.search.optimizers or (), given,
         )  # fmt: skip
 
+    def _check_external(self) -> None:
+        if not isinstance(self.dataset, ExternalDataset):
+            raise SpecError(EXTERNAL_BOTH, code="option_not_applicable", pointer="/dataset")
+        given = {name: getattr(self, name) for name in ("loss", "task", "metric", "metric_direction")}
+        budgeted = "budget" in self.model_fields_set
+        check_external(given, self.training, self.search, self.split, budgeted=budgeted)
+
+    @property
+    def external(self) -> bool:
+        """Whether a loop of the person's own trains: it asks for configurations and tells what came of them."""
+        return isinstance(self.model, ExternalModel)
+
+    @property
+    def external_metric(self) -> tuple[str, Literal["minimize", "maximize"]]:
+        """(name, direction) of what a person's own loop reports."""
+        name = str(self.metric)
+        better = direction_of(name, self.metric_direction)
+        return name, "maximize" if better == "max" else "minimize"
+
     @property
     def own(self) -> bool:
         """Whether model and data are the person's own Python."""
         return isinstance(self.model, PythonModel)
+
+    @property
+    def each(self) -> str:
+        """What one of the things is called that are trained on and scored."""
+        return "block" if self.is_text else "sample" if self.own else "row"
+
+    @property
+    def in_folds(self) -> bool:
+        """Whether the rows are cut into folds that take turns as test rows rather than into one split."""
+        return self.training.in_folds and self.split.takes_turns
 
     @property
     def is_text(self) -> bool:
@@ -322,19 +209,12 @@ class StudySpec(Value):
 
     @property
     def metric_name(self) -> str | None:
-        """See ``own.metric_name``."""
+        """See ``own.metric_name``; of a loop of the person's own ``score`` or ``error``, whatever they call it."""
+        if self.external:
+            return "score" if self.external_metric[1] == "maximize" else "error"
         return metric_name(self.metric, self.metric_direction)
 
 
 def _unknown(what: str, given: str, known: tuple[str, ...]) -> str:
     hint = did_you_mean(given, known) or f"; choose one of {', '.join(known)}, or FILE.py:NAME"
     return f"unknown {what} {given[:80]!r}{hint}"
-
-
-def check_metric(task: Task, metric: str | None) -> str:
-    """The metric to use for ``task``: the given one, or the default. Raises SpecError ``metric_not_applicable``."""
-    fitting = METRICS_OF_TASK[task]
-    if metric is not None and metric not in fitting:
-        message = f"{metric} does not fit {task}; choose one of {', '.join(m for m in fitting if m in NAMED_METRICS)}"
-        raise SpecError(message, code="metric_not_applicable", pointer="/metric")
-    return metric or fitting[0]

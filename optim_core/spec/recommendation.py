@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from optim_core.spec.base import Value
-from optim_core.spec.trial import Configuration, Role
+from optim_core.spec.trial import Configuration, ReferenceName, Role
 
 Interval = tuple[float, float]
 Verdict = Literal["better", "no_difference", "inconclusive"]
@@ -30,7 +30,7 @@ class Score(Value):
     """A configuration's metric on rows that its runs were not trained on, pooled over fresh runs.
 
     ``ci95``: speaks of new runs and new rows from the same source. ``seeds``: fresh seeds; ``runs``: trainings, seeds times
-    folds; ``rows``: rows scored.
+    folds; ``rows``: rows scored, 0 where a person's own loop told one score a run, and then it speaks of new runs alone.
     """
 
     mean: float
@@ -62,25 +62,29 @@ class Effect(Value):
 
 class Decide(Value):
     """What would decide an inconclusive verdict, each null where it would not: a budget on this machine (rounded up to what
-    one would type), fresh seeds of each configuration in all, rows of the table in all.
+    one would type) or, where it was given so, in trials; fresh seeds of each configuration in all, rows of the table in all.
     """
 
     seconds: float | None = None
+    trials: int | None = None
     seeds: int | None = None
     rows: int | None = None
 
 
 class Trained(Value):
     """What one run trains, for which the settings hold: optimizer steps, rows of a batch, passes over the training rows,
-    training rows, weights, and all of it in a sentence with the layers.
+    training rows, weights, and all of it in a sentence with the layers. Of a person's own loop null what only it knows.
+    ``accumulated``: backward passes of a batch; ``precision``: of forward and loss.
     """
 
     steps: int
-    batch_size: int
-    epochs: float
-    rows: int
-    parameters: int
+    batch_size: int | None
+    epochs: float | None
+    rows: int | None
+    parameters: int | None
     sentence: str
+    accumulated: int = 1
+    precision: str = "fp32"
 
 
 class Trivial(Value):
@@ -90,6 +94,33 @@ class Trivial(Value):
 
     score: float
     beaten: bool
+
+
+class ReferenceModel(Value):
+    """A model of another kind, of scikit-learn at its defaults. ``mean``: its score on the rows that the other scores are
+    of, fitted to ``train_rows`` rows of the same folds. ``difference`` = it − the recommended, in the metric's own unit.
+    ``than_network``: whether it is shown to be better or worse than the recommended by more than the margin, or within it;
+    ``than_any_network``: better than everything that was confirmed.
+    """
+
+    name: ReferenceName
+    title: str
+    mean: float
+    ci95: Interval
+    difference: float
+    difference_ci95: Interval
+    than_network: Literal["better", "worse", "same", "not_told_apart"]
+    than_any_network: bool
+    train_rows: int
+
+
+class Reference(Value):
+    """Whether a network is the right tool here: the best first, and all of it in a sentence. No ``models`` where the budget was
+    too small for them.
+    """
+
+    models: list[ReferenceModel]
+    sentence: str
 
 
 class Equivalent(Value):
@@ -184,16 +215,19 @@ class Cost(Value):
 
 
 class DatasetNotes(Value):
-    """What was done to the data, in sentences, and the hash of the prepared arrays."""
+    """What was done to the data, in sentences, and the hash of the prepared arrays. ``each``: what ``rows`` and the rows of
+    scores are called here: row, sample or block.
+    """
 
     report: list[str]
     hash: str
     rows: dict[str, int]
+    each: str = "row"
 
 
 class Replay(Value):
-    """``folds``: 5, or 1 for a split of the person's own; each seed ran on each. ``wide``: whether the score counts each run's
-    unused validation rows too.
+    """``command``: empty where only a person's own loop could. ``folds``: as many as took turns, 1 for one split; each seed ran
+    on each. ``wide``: whether the score counts each run's unused validation rows too.
     """
 
     command: str
@@ -207,7 +241,8 @@ class Replay(Value):
 class Recommendation(Value):
     """``headline`` and ``summary`` are the sentences for a person, the gain over default AdamW first; ``notes`` what else they
     should know. ``gain``: recommended against AdamW at its defaults; ``effect``: against AdamW at its best. ``going_on`` is
-    null for searches too short to say, ``time_to_target`` where the default is recommended or its score never reached.
+    null for searches too short to say, ``reference`` where the data are no table, ``time_to_target`` where the default is
+    recommended or its score never reached.
     """
 
     schema_: Literal["whichopt.recommendation/1"] = Field("whichopt.recommendation/1", alias="schema")
@@ -230,6 +265,7 @@ class Recommendation(Value):
     equivalent: list[Equivalent]
     not_tried: list[str]
     trivial: Trivial | None
+    reference: Reference | None = None
     trained: Trained | None = None
     league: list[LeagueRow]
     cost: Cost

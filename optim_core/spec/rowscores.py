@@ -9,8 +9,8 @@ from array import array
 from collections.abc import Iterable
 from typing import Literal
 
-# Bytes (0/1 or few classes), unsigned 16-bit class codes, float32.
-Kind = Literal["B", "H", "f"]
+# Bytes (0/1 or few classes), unsigned 16-bit class codes, unsigned 32-bit row numbers, float32.
+Kind = Literal["B", "H", "I", "f"]
 _LEVEL = 6
 
 

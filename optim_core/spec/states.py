@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import TypeVar
 
-from optim_core.spec.errors import IllegalTransition
-
 
 class StudyState(StrEnum):
+    CHECKING = "checking"
     QUEUED = "queued"
     RUNNING = "running"
     PAUSED = "paused"
@@ -39,12 +38,14 @@ class UnitState(StrEnum):
 _S, _T, _U = StudyState, TrialState, UnitState
 
 STUDY_TRANSITIONS: Mapping[StudyState, frozenset[StudyState]] = {
+    _S.CHECKING: frozenset({_S.QUEUED, _S.CANCELLED, _S.FAILED}),
     _S.QUEUED: frozenset({_S.RUNNING, _S.PAUSED, _S.CANCELLED, _S.FAILED}),
     _S.RUNNING: frozenset({_S.PAUSED, _S.CANCELLED, _S.COMPLETED, _S.FAILED}),
     _S.PAUSED: frozenset({_S.QUEUED, _S.RUNNING, _S.CANCELLED}),
     _S.CANCELLED: frozenset(),
-    _S.COMPLETED: frozenset(),
-    _S.FAILED: frozenset({_S.QUEUED}),
+    # A trial was excluded: the study is answered anew.
+    _S.COMPLETED: frozenset({_S.RUNNING}),
+    _S.FAILED: frozenset({_S.QUEUED, _S.CHECKING}),
 }
 # A trial leaves a terminal state only upwards: a promotion sends a completed trial to its next rung.
 TRIAL_TRANSITIONS: Mapping[TrialState, frozenset[TrialState]] = {
@@ -75,9 +76,3 @@ State = TypeVar("State", StudyState, TrialState, UnitState)
 def allowed_sources(table: Mapping[State, frozenset[State]], target: State) -> frozenset[State]:
     """All states from which ``target`` may be reached in one step (what an UPDATE's WHERE clause needs)."""
     return frozenset(source for source, targets in table.items() if target in targets)
-
-
-def check_transition(table: Mapping[State, frozenset[State]], source: State, target: State) -> None:
-    """Raise IllegalTransition when the table does not allow ``source`` → ``target``."""
-    if target not in table[source]:
-        raise IllegalTransition(f"{type(source).__name__} may not change from {source} to {target}")

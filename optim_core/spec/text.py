@@ -22,6 +22,9 @@ def check_dataset(is_text: bool, given: Mapping[str, Any], *, file: bool) -> Non
         for name in ("target", "features"):
             if given.get(name) is not None:
                 raise _refused(f"/{name}", f"a text has no {name}: every token is predicted from those before it")
+        for name in ("sep", "decimal", "encoding", "na", "header", "sheet"):
+            if given.get(name) is not None:
+                raise _refused(f"/{name}", f"{name} is for tables")
         return
     if file and given["target"] is None:
         raise SpecError("is required (a text has none: format: text)", code="field_required", pointer="/target")

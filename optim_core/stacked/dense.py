@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from optim_core.alignment import product
-from optim_core.nn.dropout import RATE, SEED, STEP, SeededDropout, kept
+from optim_core.nn.dropout import RATE, SEED, STEP, SeededDropout, factors
 from optim_core.stacked.base import Back, Context, Layer, Rule
 
 aten = torch.ops.aten
@@ -120,8 +120,7 @@ def dropout(layer: Layer, x: Tensor, context: Context) -> tuple[Tensor, Back | N
 
 
 def dropout_factors(layer: Layer, context: Context, count: int, dtype: torch.dtype) -> Tensor:
-    """(K, count): 1/(1 − rate) for what stays, 0 for what is dropped, of ``count`` elements of each trial."""
+    """(K, count): what ``SeededDropout`` multiplies ``count`` elements of each trial with."""
     assert isinstance(layer.module, SeededDropout)
     seed, step, rate = (context.buffers[layer.names[name]] for name in (SEED, STEP, RATE))
-    drawn = kept(seed, step, rate, layer.module.layer, count)
-    return drawn.to(dtype).mul_((1.0 / (1.0 - rate)).to(dtype).unsqueeze(-1))
+    return factors(seed, step, rate, layer.module.layer, count, dtype)

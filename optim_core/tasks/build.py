@@ -10,33 +10,36 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from optim_core.data import understand
-from optim_core.minimizers.limits import check_size
+from optim_core.data import class_weights, understand
+from optim_core.networks import fitting
 from optim_core.spec.keys import content_hash, derive_seed
-from optim_core.spec.problem import FOLDS, MAXIMISED, StudySpec
-from optim_core.tasks import metrics
-from optim_core.tasks.common import full_horizon, objective
+from optim_core.spec.problem import MAXIMISED, StudySpec
+from optim_core.tasks import losses, metrics
+from optim_core.tasks.common import objective
 from optim_core.tasks.fine_tune import StartWeights, read_start
 from optim_core.tasks.models import make_networks, outline
+from optim_core.tasks.models.modules import build
 from optim_core.tasks.teacher import difficulty, one_hot
-from optim_core.tasks.techniques import check_techniques
 
 
 class Split(NamedTuple):
-    """``x``: (n, d) or (n, c, h, w); ``y``: (n,) class codes (int64) or standardised numbers."""
+    """``x``: (n, d) or (n, c, h, w); ``y``: (n,) class codes (int64) or standardised numbers; ``w``: (n,) sample weights."""
 
     x: Tensor
     y: Tensor
+    w: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Problem:
     """A study's training task on one device. Networks give (n, classes) scores, or (n, 1) standardised predictions.
 
-    ``fold``: whose turn it is to be the test rows; 0 is what the search sees, and all there is of a single split.
-    ``cardinalities``: codes of each category column, the last columns of ``x``; only the model ``tabular`` has any.
+    ``fold``: whose turn it is to be the test rows, of ``folds``; 0 is what the search sees, and all there is of a single split.
+    ``batch_size``: as asked, or what the training rows allow. ``together``: of validation and test (n,) labels of rows that
+    are not independent of each other, None where all are. ``cardinalities``: codes of each category column, the last
+    columns of ``x``; only the model ``tabular`` has any. ``class_weights``: (C,), of the training loss alone. ``places``: of
+    validation and test (n,) uint32 numbers of the rows in the data set, from 1 on.
     """
 
     spec: StudySpec
@@ -52,18 +55,18 @@ class Problem:
     parameter_count: int
     dtype: torch.dtype
     device: torch.device
+    batch_size: int
+    folds: int = 1
     start: StartWeights | None = None
     cardinalities: tuple[int, ...] = ()
     fold: int = 0
+    together: dict[str, np.ndarray] | None = None
+    class_weights: Tensor | None = None
+    places: dict[str, np.ndarray] | None = None
 
     @property
     def _always_dropout(self) -> bool:
         return "dropout" in self.spec.search.techniques
-
-    @property
-    def folds(self) -> int:
-        """Five that take turns as test rows, or 1."""
-        return FOLDS if self.spec.training.in_folds else 1
 
     @property
     def rows(self) -> dict[str, int]:
@@ -79,7 +82,8 @@ class Problem:
         # Several times faster than indexing by rows.
         flat = rows.view(-1).to(self.device)
         x, y = self.train.x.index_select(0, flat), self.train.y.index_select(0, flat)
-        return Split(x.view(*rows.shape, *x.shape[1:]), y.view(rows.shape))
+        w = None if self.train.w is None else self.train.w.index_select(0, flat).view(rows.shape)
+        return Split(x.view(*rows.shape, *x.shape[1:]), y.view(rows.shape), w)
 
     def example(self) -> Tensor:
         """Inputs of the first validation rows."""
@@ -87,7 +91,7 @@ class Problem:
 
     def loss_on(self, model: nn.Module, batch: Split, smoothing: float | Tensor | None = None) -> Tensor:
         """See ``Task``."""
-        return self.loss(model(batch.x), batch.y, smoothing)
+        return self.loss(model(batch.x), batch.y, smoothing, batch.w)
 
     def ranking(self, order: str, seed: int) -> Tensor:
         """(n_train,) int64 training rows: ``easiest`` or ``hardest`` first for a linear teacher, or ``random`` by seed."""
@@ -117,18 +121,14 @@ class Problem:
         return len(self.classes) if self.classes is not None else 1
 
     @property
-    def batch_size(self) -> int:
-        return self.spec.training.batch_size
-
-    @property
     def steps_per_epoch(self) -> int:
         """Full batches in the training rows; the rows left over wait for the next shuffle."""
         return len(self.train.y) // self.batch_size
 
     @property
     def full_horizon(self) -> int:
-        """Optimizer steps of one full run; see ``common.full_horizon``."""
-        return full_horizon(self.spec.training, self.steps_per_epoch)
+        """Optimizer steps of one full run; see ``Training.full_horizon``."""
+        return self.spec.training.full_horizon(self.steps_per_epoch)
 
     def make_model(self, seed: int) -> nn.Module:
         """A network in training mode with the initial weights and dropout of ``seed``; no global stream is touched."""
@@ -151,38 +151,41 @@ class Problem:
                 self.start.put_into(network)
             yield network
 
-    def loss(self, outputs: Tensor, y: Tensor, smoothing: float | Tensor | None = None) -> Tensor:
-        """Mean training loss of a batch: (B, C) or (B, 1) and (B,) → (). Runs under vmap.
+    def loss(
+        self, outputs: Tensor, y: Tensor, smoothing: float | Tensor | None = None, w: Tensor | None = None
+    ) -> Tensor:
+        """Mean training loss of a batch: (B, C) or (B, 1) and (B,) → (), see ``losses``. Runs under vmap.
 
-        ``smoothing``: the trial's label smoothing (float or scalar tensor); None takes the study's.
+        ``smoothing``: the trial's label smoothing (float or scalar tensor); None takes the study's. ``w``: (B,) sample weights.
         """
-        if self.classes is not None:
-            if isinstance(smoothing, Tensor):
-                logs = outputs.log_softmax(-1)
-                hit = logs.gather(-1, y.unsqueeze(-1)).squeeze(-1)
-                return -((1 - smoothing) * hit + smoothing * logs.mean(-1)).mean()
-            share = self.spec.training.label_smoothing if smoothing is None else smoothing
-            return F.cross_entropy(outputs, y, label_smoothing=share)
-        return (outputs.squeeze(-1) - y).square().mean()
+        if self.classes is None:
+            return losses.number_loss(outputs, y, w)
+        share = self.spec.training.label_smoothing if smoothing is None else smoothing
+        return losses.class_loss(outputs, y, share, w, self.class_weights)
+
+    def mass(self, y: Tensor, w: Tensor | None) -> Tensor:
+        """() what these rows weigh in a mean of the training loss: their number where all count alike."""
+        each = torch.ones_like(y, dtype=self.dtype) if w is None else w
+        return (each if self.class_weights is None else each * self.class_weights[y]).sum()
 
     @torch.no_grad()
-    def evaluate_batched(self, outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    def evaluate_batched(self, outputs: Tensor, y: Tensor, w: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(K, n, C) or (K, n, 1) outputs and (n,) targets → losses (K,) and metrics (K,), float64.
 
         The loss is without smoothing, in standardised units; the metric in the target's own unit. A trial with any
-        non-finite output gets NaN for both.
+        non-finite output gets NaN for both. ``w``: (n,) sample weights, which weigh in both.
         """
         outputs = outputs.double()
         # One pass: no sum of float32 numbers overflows in float64.
         finite = outputs.sum((1, 2)).isfinite()
         if self.classes is not None:
             safe = outputs if bool(finite.all()) else outputs.masked_fill(~finite[:, None, None], 0.0)
-            loss, value = metrics.cross_entropy(safe, y), metrics.CLASSIFICATION[self.metric](safe, y)
+            loss, value = metrics.cross_entropy(safe, y, w), metrics.CLASSIFICATION[self.metric](safe, y, w)
         else:
             flat, goal = outputs.squeeze(-1), y.double()
-            loss = metrics.mse(flat, goal)
+            loss = metrics.mse(flat, goal, w)
             mean, deviation = (0.0, 1.0) if self.metric == "loss" else self.y_scale
-            value = metrics.REGRESSION[self.metric](flat * deviation + mean, goal * deviation + mean)
+            value = metrics.REGRESSION[self.metric](flat * deviation + mean, goal * deviation + mean, w)
         nan = torch.full_like(loss, torch.nan)
         return torch.where(finite, loss, nan), torch.where(finite, value, nan)
 
@@ -247,44 +250,49 @@ class ProblemSource:
         Checks that the model fits and moves the tensors to the device. Raises DataError and SpecError.
         """
         spec, arrays = self._spec, self._found.arrays(fold)
-        outputs = len(arrays.classes) if arrays.classes is not None else 1
-        network = outline(
-            spec.model,
-            arrays.feature_shape,
-            outputs,
-            cardinalities=arrays.cardinalities,
-            always_dropout="dropout" in spec.search.techniques,
-        )
+        classes = len(arrays.classes) if arrays.classes is not None else None
+        network = fitting(spec, arrays.feature_shape, classes, arrays.cardinalities)
         # Codes travel as floats; each must be a number of its own.
         assert sum(arrays.cardinalities) <= 2 / torch.finfo(self._dtype).eps
-        check_techniques(spec, network, arrays.classes is not None)
-        check_size(spec.search.included(), sum(p.numel() for p in network.parameters()), "/search/optimizers")
+        weights = class_weights(spec.training.class_weights, arrays.classes, arrays.y_train)
         start = None
         if spec.training.fine_tune is not None:
-            start = read_start(spec.training.fine_tune, network, self._roots)
+            with torch.device("meta"):
+                start = read_start(spec.training.fine_tune, build(network), self._roots)
         return Problem(
             spec=spec,
             task=arrays.task,
             metric=arrays.metric,
-            train=self._split(arrays.x_train, arrays.y_train),
-            validation=self._split(arrays.x_val, arrays.y_val),
-            test=self._split(arrays.x_test, arrays.y_test),
+            train=self._split(arrays.x_train, arrays.y_train, arrays.weights and arrays.weights[0]),
+            validation=self._split(arrays.x_val, arrays.y_val, arrays.weights and arrays.weights[1]),
+            test=self._split(arrays.x_test, arrays.y_test, arrays.weights and arrays.weights[2]),
             classes=arrays.classes,
             y_scale=arrays.y_scale,
-            data_report=arrays.report + ([start.said] if start is not None else []),
+            data_report=[
+                *arrays.report,
+                *([start.said] if start is not None else []),
+            ],
             data_hash=content_hash([arrays.hash, start.digest]) if start is not None else arrays.hash,
-            parameter_count=sum(parameter.numel() for parameter in network.parameters()),
+            parameter_count=network.parameter_count,
             dtype=self._dtype,
             device=self._device,
             start=start,
             cardinalities=arrays.cardinalities,
             fold=fold or 0,
+            folds=len(self._found.splits),
+            batch_size=self._found.batch_size,
+            together=self._found.together_in(fold),
+            places=self._found.places_in(fold),
+            class_weights=None if weights is None else self._tensor(weights),
         )
 
-    def _split(self, x: np.ndarray, y: np.ndarray) -> Split:
+    def _split(self, x: np.ndarray, y: np.ndarray, w: np.ndarray | None) -> Split:
         """Class codes stay whole numbers; all else gets the problem's precision."""
         targets = torch.from_numpy(y).to(self._device, None if y.dtype == np.int64 else self._dtype)
-        return Split(torch.from_numpy(x).to(self._device, self._dtype), targets)
+        return Split(self._tensor(x), targets, None if w is None else self._tensor(w))
+
+    def _tensor(self, values: np.ndarray) -> Tensor:
+        return torch.from_numpy(values).to(self._device, self._dtype)
 
 
 def build_problem(

@@ -1,24 +1,13 @@
-"""What all kinds of tasks have in common: how long a run is, and the number that a search minimises."""
+"""What all kinds of tasks have in common: the number that a search minimises."""
 
 from __future__ import annotations
 
 import math
 
-from optim_core.spec.training import Training
+from optim_core.spec.metrics import IN_UNIT
 from optim_core.spec.trial import WORST_VALUE
 
-# Without epochs or steps: long enough to tell optimizers apart, short enough to repeat many times.
-DEFAULT_EPOCHS, MIN_DEFAULT_STEPS, MAX_DEFAULT_STEPS = 20, 200, 2000
 TIE_BREAK = 1e-9
-
-
-def full_horizon(training: Training, steps_per_epoch: int) -> int:
-    """Optimizer steps of one full run: as asked, else 20 epochs within [200, 2000] steps."""
-    if training.steps is not None:
-        return training.steps
-    if training.epochs is not None:
-        return training.epochs * steps_per_epoch
-    return min(max(DEFAULT_EPOCHS * steps_per_epoch, MIN_DEFAULT_STEPS), MAX_DEFAULT_STEPS)
 
 
 def objective(metric: str, value: float, loss: float, *, maximise: bool, scale: float) -> float:
@@ -30,7 +19,7 @@ def objective(metric: str, value: float, loss: float, *, maximise: bool, scale: 
     """
     if not (math.isfinite(value) and math.isfinite(loss)):
         return WORST_VALUE
-    if metric in ("rmse", "mae"):
+    if metric in IN_UNIT:
         value /= scale
     signed = -value if maximise else value
     above = max(loss, 0.0)

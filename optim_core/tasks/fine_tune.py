@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from optim_core.data.paths import open_regular, resolve_path
+from optim_core.data.paths import WEIGHTS_POINTER as POINTER
+from optim_core.data.paths import open_file
+from optim_core.spec.artifacts import path_of
 from optim_core.spec.errors import DataError, SpecError
 from optim_core.spec.problem import FineTune
-
-POINTER = "/training/fine_tune/weights"
 
 
 @dataclass(frozen=True)
@@ -46,19 +46,17 @@ def read_start(spec: FineTune, network: nn.Module, roots: Sequence[str] | None) 
     """The weights of ``spec`` as far as they fit ``network`` (whose tensors may be on the meta device).
 
     Only tensors are ever unpickled. ``roots``: folders in which files may lie; None means anywhere. Raises DataError for a
-    file that may not or cannot be read, SpecError when nothing fits or everything would be frozen.
+    file that may not or cannot be read or holds what is not finite, SpecError when nothing fits or everything would be frozen.
     """
     layers = layers_of(network)
     if spec.freeze >= len(layers):
         message = f"the model has {len(layers)} layers with weights; freezing {spec.freeze} leaves nothing to train"
         raise SpecError(message, code="nothing_to_train", pointer="/training/fine_tune/freeze")
+    with open_file(path_of(spec.weights), roots, POINTER)[1] as file:
+        content = file.read()
+    digest = hashlib.sha256(content).hexdigest()
     try:
-        with open_regular(resolve_path(spec.weights, roots)) as file:
-            content = file.read()
-        digest = hashlib.sha256(content).hexdigest()
         stored = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except DataError as error:
-        raise DataError(str(error), code=error.code, pointer=POINTER) from None
     except Exception as error:  # whatever a damaged or hostile file provokes
         raise DataError("the file is no state_dict saved by torch.save", code="unreadable", pointer=POINTER) from error
     if not isinstance(stored, dict) or not all(isinstance(value, Tensor) for value in stored.values()):
@@ -69,6 +67,9 @@ def read_start(spec: FineTune, network: nn.Module, roots: Sequence[str] | None) 
         raise SpecError(
             "no weight in the file fits this model by name and shape", code="shape_mismatch", pointer=POINTER
         )
+    broken = next((n for n, t in fitting.items() if t.is_floating_point() and not torch.isfinite(t).all()), None)
+    if broken is not None:
+        raise DataError(f"{broken} holds numbers that are not finite", code="number_not_finite", pointer=POINTER)
     fresh = [name for name in wanted if name not in fitting]
     said = f"{len(fitting)} of {len(wanted)} weights start from the file"
     said += f"; {', '.join(fresh[:5])}{' …' if len(fresh) > 5 else ''} start afresh" if fresh else ""

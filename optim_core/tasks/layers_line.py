@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from itertools import groupby
-
 from torch import nn
 
-# So many entries are shown, the rest counted.
-MOST = 12
+from optim_core.networks import in_a_line
 
 
 def layers_line(network: nn.Module) -> str:
     """``Linear 64→64, ReLU, Linear 64→10``: the layers in order of registration, equal neighbours once."""
     layers = [m for m in network.modules() if not any(True for _ in m.children()) and not isinstance(m, nn.Identity)]
-    entries = [name if (n := len(list(same))) == 1 else f"{n} × {name}" for name, same in groupby(map(_name, layers))]
-    if len(entries) > MOST:
-        return f"{', '.join(entries[: MOST - 1])} … ({len(layers)} layers)"
-    return ", ".join(entries)
+    return in_a_line(map(_name, layers))
 
 
 def _name(module: nn.Module) -> str:

@@ -111,6 +111,18 @@ class Judge(Protocol):
         """The true values that go with ``rows``, for metrics that need them."""
         ...
 
+    def groups(self) -> np.ndarray | None:
+        """The number of the group of each row that is stored of the test split; None where rows are independent."""
+        ...
+
+    def weights(self, split: Split) -> np.ndarray | None:
+        """How much each row counts, where ``rows`` do not hold it already; None where all count alike."""
+        ...
+
+    def places(self, split: Split) -> np.ndarray | None:
+        """(n,) uint32 numbers of the rows in the data set, from 1 on; None where not single rows are stored."""
+        ...
+
     def trivial(self, split: Split) -> np.ndarray | None:
         """What one answer for every row scores, stored like a trial's rows; None where there is no such answer."""
         ...

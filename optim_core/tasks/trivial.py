@@ -6,20 +6,25 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from optim_core.tasks import metrics
 from optim_core.tasks.build import Problem
 
 
 def trivial_output(problem: Problem) -> Tensor:
     """(C,) or (1,): one output for every row, learned from the training targets alone.
 
-    Classification: the most frequent class, and for the loss the classes' shares; scores that are all alike have an AUROC
-    of 0.5. Regression: the mean. The loss of a class that no training row has is infinite.
+    Classification: the most frequent class, and for losses the classes' shares; scores that are all alike have an AUROC
+    of 0.5, and the class's share as average precision. Regression: the mean. The loss of a class that no training row has is
+    infinite.
     """
-    seen = problem.train.y
+    _, seen, w = problem.train
     if problem.classes is None:
-        return seen.double().mean()[None]
-    shares = torch.bincount(seen, minlength=problem.outputs).double() / len(seen)
-    return shares.log() if problem.metric == "loss" else F.one_hot(shares.argmax(), problem.outputs).double()
+        return metrics.mean(seen, w)[None]
+    counts = torch.bincount(seen, None if w is None else w.double(), minlength=problem.outputs).double()
+    shares = counts / counts.sum()
+    return (
+        shares.log() if problem.metric in ("loss", "log_loss") else F.one_hot(shares.argmax(), problem.outputs).double()
+    )
 
 
 def minority(problem: Problem) -> float | None:

@@ -7,6 +7,7 @@ from itertools import chain
 from operator import attrgetter, is_
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -119,7 +120,7 @@ class Arena:
         own = self._own_hypers(hypers)
         params, formed = self._working(), self._formed(grads, own)
         self._t += 1
-        self._counters.add_(1)
+        self._counters += 1
         self.transform.update_(params, formed, self._state, own, self._t)
         if not self._plain:
             self._write(params)
@@ -185,9 +186,10 @@ class Arena:
 
     def _share(self, trial: Params, everyone: Sequence[dict[str, Any]]) -> None:
         """One tensor per counter and number, under every weight that it counts for."""
-        # One piece of memory, so that counting on is one call. The model's own count comes last.
-        self._counters = torch.tensor([float(taken) for _, taken, _ in self._cuts] + [float(self._t)])
-        *steps, model_step = self._counters.unbind()
+        # One piece of memory, so that counting on is one call, and NumPy's takes a fraction of torch's. The model's own count
+        # comes last.
+        self._counters = np.array([*(taken for _, taken, _ in self._cuts), self._t], dtype=np.float32)
+        *steps, model_step = torch.from_numpy(self._counters).unbind()
         of_model = {f"{TRIAL}.{key}": number for key, number in trial.items() if "/" not in key}
         if of_model or self._averages:
             of_model[MODEL_STEP] = model_step

@@ -10,6 +10,9 @@ from torch import Tensor
 
 from optim_core.vmapped.reference import RATE, Course, Moment
 
+# Relative to the largest number of each tensor. What passes through narrower floats on the way is rounded there, and a last bit
+# that differs before may be a whole one after.
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 # A gradient that is zero but for rounding is measured against this share of the largest one, a weight that began at zero
 # against a step of the largest; buffers against a number of the usual size.
 _FLOOR, _BUFFER_FLOOR = 1e-2, 1e-3

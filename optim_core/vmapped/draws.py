@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
-_GAMMA, _MIX_1, _MIX_2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+from optim_core.counter import GAMMA, MIX_1, MIX_2, mix_, new_places, places, sixteen
+
 _WORD = 2**64 - 1
 # Places of one call.
 _CALL_BITS = 40
-# Numbers of places that are kept for the next call of the same size.
-_KEPT = 2**17
 # Numbers of one call that are made for all trials at once.
 _FEW = 2**13
 # Uniform numbers have no more bits than the narrowest dtype holds exactly, so that none is rounded up to 1.
@@ -29,14 +28,14 @@ _BITS = {torch.float16: 11, torch.bfloat16: 8}
 def mixed(x: int) -> int:
     """A bijection of 64-bit numbers whose output bits look independent."""
     x &= _WORD
-    x = ((x ^ (x >> 30)) * _MIX_1) & _WORD
-    x = ((x ^ (x >> 27)) * _MIX_2) & _WORD
+    x = ((x ^ (x >> 30)) * MIX_1) & _WORD
+    x = ((x ^ (x >> 27)) * MIX_2) & _WORD
     return x ^ (x >> 31)
 
 
 def key_of(seed: int, step: int) -> int:
     """Where the numbers of this seed and step begin."""
-    return mixed(mixed(seed * _GAMMA) + step * _GAMMA)
+    return mixed(mixed(seed * GAMMA) + step * GAMMA)
 
 
 class Draws:
@@ -45,20 +44,31 @@ class Draws:
     def __init__(self, seeds: Sequence[int], step: int, device: torch.device) -> None:
         self.keys = [key_of(seed, step) for seed in seeds]
         self._device = device
-        self._at = torch.tensor([_signed(key) for key in self.keys], device=device).unsqueeze(1)
         self.calls = 0
+
+    @cached_property
+    def start(self) -> Tensor:
+        """(K, 1) int64: where each trial's numbers begin. Not every step draws."""
+        return torch.tensor([_signed(key) for key in self.keys], device=self._device).unsqueeze(1)
+
+    @property
+    def count(self) -> int:
+        """K."""
+        return len(self.keys)
 
     def one_by_one(self) -> list[Draws]:
         """The numbers of each trial by itself, from here on."""
+        if self.count == 1:
+            return [self]
         made: dict[tuple[Any, ...], Any] = {}
-        return [_OneOf(self, k, made) for k in range(len(self.keys))]
+        return [_OneOf(self, k, made) for k in range(self.count)]
 
     def kept(self, rate: float, count: int) -> tuple[Tensor, float]:
         """Which elements stay, as bools, and what those are multiplied with: rates are rounded to 1/65536, and the mean
         stays what it was.
         """
         threshold = min(max(round(rate * 2**16), 0), 2**16)
-        numbers = self._hashes(-(-count // 4)).view(torch.int16)[:, :count]
+        numbers = sixteen(self._hashes(-(-count // 4)), count)
         # A full range of 16 bits has no room for a threshold above all numbers.
         keep = numbers >= threshold - 2**15 if threshold < 2**16 else torch.zeros_like(numbers, dtype=torch.bool)
         return keep, 2**16 / (2**16 - threshold) if threshold < 2**16 else 0.0
@@ -92,14 +102,31 @@ class Draws:
         return self._hashes(-(-count // 2)).view(torch.int32)[:, :count]
 
     def _hashes(self, count: int) -> Tensor:
-        start = _signed((self.calls << _CALL_BITS) * _GAMMA)
+        start = _signed((self.calls << _CALL_BITS) * GAMMA)
         self.calls += 1
-        x = _places(count, self._device) + (self._at + start)
-        for shift, factor in ((30, _MIX_1), (27, _MIX_2)):
-            x ^= _shifted(x, shift)
-            x *= _signed(factor)
-        x ^= _shifted(x, 31)
-        return x
+        return mix_(self._places(count) + (self.start + start))
+
+    def _places(self, count: int) -> Tensor:
+        return places(count, self._device)
+
+
+class StartedDraws(Draws):
+    """The same numbers from ``Draws.start`` alone: what a recorded step is given in place of seeds and a number."""
+
+    def __init__(self, start: Tensor) -> None:
+        self.keys, self._device, self.start, self.calls = [], start.device, start, 0
+        self._made: dict[int, Tensor] = {}
+
+    @property
+    def count(self) -> int:
+        """See ``Draws``."""
+        return len(self.start)
+
+    def _places(self, count: int) -> Tensor:
+        # What is made while a step is recorded means nothing outside of the recording.
+        if count not in self._made:
+            self._made[count] = new_places(count, self._device)
+        return self._made[count]
 
 
 class _OneOf(Draws):
@@ -108,9 +135,21 @@ class _OneOf(Draws):
     """
 
     def __init__(self, all_of_them: Draws, k: int, made: dict[tuple[Any, ...], Any]) -> None:
-        self.keys, self._device, self._at = [all_of_them.keys[k]], all_of_them._device, all_of_them._at[k : k + 1]
-        self.calls = all_of_them.calls
+        self.keys, self._device, self.calls = all_of_them.keys[k : k + 1], all_of_them._device, all_of_them.calls
         self._all, self._made, self._span = all_of_them, made, slice(k, k + 1)
+
+    @cached_property
+    def start(self) -> Tensor:
+        """See ``Draws``."""
+        return self._all.start[self._span]
+
+    @property
+    def count(self) -> int:
+        """See ``Draws``."""
+        return 1
+
+    def _places(self, count: int) -> Tensor:
+        return self._all._places(count)
 
     def kept(self, rate: float, count: int) -> tuple[Tensor, float]:
         found = self._of_all("kept", count, rate, count)
@@ -144,21 +183,3 @@ def _signed(x: int) -> int:
     """The same 64 bits as a signed number, which is what torch has."""
     x &= _WORD
     return x - 2**64 if x >= 2**63 else x
-
-
-def _shifted(x: Tensor, places: int) -> Tensor:
-    # The sign bit must not be smeared.
-    return (x >> places).bitwise_and_((1 << (64 - places)) - 1)
-
-
-def _places(count: int, device: torch.device) -> Tensor:
-    return _kept_places(count, device) if count <= _KEPT else _new_places(count, device)
-
-
-@lru_cache(maxsize=32)
-def _kept_places(count: int, device: torch.device) -> Tensor:
-    return _new_places(count, device)
-
-
-def _new_places(count: int, device: torch.device) -> Tensor:
-    return torch.arange(count, device=device, dtype=torch.int64) * _signed(_GAMMA)

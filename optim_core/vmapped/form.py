@@ -44,10 +44,12 @@ class ModuleForm(Protocol):
         shared: bool,
         seeds: Sequence[int],
         step: int,
+        scales: Tensor | None = None,
     ) -> Tensor:
         """(K,) losses in training mode. ``slots``: by name of each weight that is trained, (K, *shape), where its gradient is
         written; ``buffers`` are updated in place. ``shared``: all trials see ``batch``, else its tensors have a leading axis
-        of trials. What is random follows from each trial's seed and the step alone.
+        of trials. What is random follows from each trial's seed and the step alone. ``scales``: (K,), what each trial's
+        gradients are multiplied by on their way back, so that 16-bit ones do not vanish; the losses are not.
         """
         ...
 

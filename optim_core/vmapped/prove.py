@@ -10,22 +10,21 @@ import torch
 from torch import Tensor, nn
 
 from optim_core.vmapped import torch_private
-from optim_core.vmapped.alone import one_trial, streams_kept
+from optim_core.vmapped.alone import one_trial
 from optim_core.vmapped.batch_tree import rebuilt, tensors_of, with_tensors
-from optim_core.vmapped.compare import Difference, compared, same_bits
+from optim_core.vmapped.compare import TOLERANCE, Difference, compared, same_bits
+from optim_core.vmapped.flat_steps import FlatSteps, Recordings
 from optim_core.vmapped.form import LossOf, ModuleForm, OutputsOf, Refused, Weights, is_out_of_memory
 from optim_core.vmapped.looped import EVALUATION_SEED, EVALUATION_STEP, Looped
 from optim_core.vmapped.python_state import unlike
 from optim_core.vmapped.reference import Course, form_course, plain_course, stacked
+from optim_core.vmapped.streams import streams_kept
 from optim_core.vmapped.vmapped import Vmapped, reason_of
 
 STEPS = 3
 ROWS = 4
 OWN_STEPS = 2
 SPOILED = 1
-# Relative to the largest number of each tensor. What passes through narrower floats on the way is rounded there, and a last bit
-# that differs before may be a whole one after.
-_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 # For a step in the module's own precision, which a proof in float64 says nothing of: autocast does not touch float64.
 _ROUGHLY = {torch.float64: 1e-9, torch.float32: 1e-3, torch.float16: 5e-2, torch.bfloat16: 1e-1}
 
@@ -57,9 +56,14 @@ class Proof:
         build: Callable[[int], nn.Module] | None = None,
         *,
         shared: bool = True,
+        recordings: Recordings | None = None,
     ) -> ModuleForm:
-        """The form that the proof allows. ``shared``: whether trials will see the same batches; ``build``: as in ``Looped``."""
+        """The form that the proof allows. ``shared``: whether trials will see the same batches; ``build``: as in ``Looped``;
+        ``recordings``: what steps are to be replayed from, where they can be.
+        """
         if self.equal and (shared or self.own_batches):
+            if recordings is not None:
+                return FlatSteps(skeleton, loss_of, recordings, widened=self.widened, build=build)
             return Vmapped(skeleton, loss_of, widened=self.widened, build=build)
         return Looped(skeleton, loss_of, build)
 
@@ -113,7 +117,7 @@ class _Case:
 
     def check_one_by_one(self) -> None:
         """That a trial trains on a row of the stacked weights as it does on its own."""
-        difference = compared(self._looped(), self._plain, _TOLERANCE[self.dtype])
+        difference = compared(self._looped(), self._plain, TOLERANCE[self.dtype])
         if difference.too_large:
             raise Refused(f"the model does not train the same on a copy of itself: {difference.what}")
 
@@ -159,7 +163,7 @@ class _Case:
         form = Vmapped(self._skeleton, self.loss_of, widened=widened)
         try:
             course = self._at_once(form, self._batches)
-            difference = compared(course, self._plain, _TOLERANCE[self.dtype])
+            difference = compared(course, self._plain, TOLERANCE[self.dtype])
         except Exception as error:
             if is_out_of_memory(error):
                 raise
@@ -197,7 +201,7 @@ class _Case:
             if is_out_of_memory(error):
                 raise
             return reason_of(error)
-        difference = compared(course, self._looped(own, shared=False), _TOLERANCE[self.dtype])
+        difference = compared(course, self._looped(own, shared=False), TOLERANCE[self.dtype])
         return difference.what if difference.too_large else ""
 
     def _evaluates(self, form: Vmapped, outputs_of: OutputsOf) -> bool:
@@ -215,7 +219,7 @@ class _Case:
             with torch.no_grad(), one_trial(EVALUATION_SEED, EVALUATION_STEP):
                 wanted.append(tensors_of(outputs_of(module, rebuilt(self._batches[0], torch.clone))))
         columns = [torch.stack(column) for column in zip(*wanted, strict=True)]
-        tolerance = _TOLERANCE[self.dtype]
+        tolerance = TOLERANCE[self.dtype]
         return all(not Difference.of("outputs", a, b, tolerance).too_large for a, b in zip(found, columns, strict=True))
 
     def _at_once(

@@ -34,6 +34,23 @@ def unlike(one: nn.Module, other: nn.Module) -> list[str]:
     return found
 
 
+def of_value(value: Any) -> Any:
+    """Something that is equal exactly while a number, a string, an array or a generator is what it was; ``NotImplemented`` for
+    anything else.
+    """
+    if value is None or isinstance(value, bool | int | float | complex | str | bytes):
+        return repr(value)
+    if isinstance(value, torch.Generator):
+        return value.get_state().numpy().tobytes()
+    if isinstance(value, np.ndarray):
+        return value.tobytes()
+    if isinstance(value, np.random.Generator):
+        return repr(value.bit_generator.state)
+    if isinstance(value, random.Random):
+        return hash(value.getstate())
+    return NotImplemented
+
+
 class PythonState:
     """The state at one moment. It holds what it saw, so that nothing new can take its place in memory."""
 
@@ -55,20 +72,11 @@ class PythonState:
 
     def _summary(self, value: Any, known: set[int], depth: int) -> Any:
         """Something that is equal exactly while the value is what it was."""
-        if value is None or isinstance(value, bool | int | float | complex | str | bytes):
-            return repr(value)
         if isinstance(value, Tensor):
             self._seen.append(value)
             return "weight" if id(value) in known else (id(value), version(value))
-        if isinstance(value, torch.Generator):
-            return value.get_state().numpy().tobytes()
-        if isinstance(value, np.ndarray):
-            return value.tobytes()
-        if isinstance(value, np.random.Generator):
-            return repr(value.bit_generator.state)
-        if isinstance(value, random.Random):
-            return hash(value.getstate())
-        return self._of_container(value, known, depth)
+        found = of_value(value)
+        return found if found is not NotImplemented else self._of_container(value, known, depth)
 
     def _of_container(self, value: Any, known: set[int], depth: int) -> Any:
         if isinstance(value, nn.Module | type | FunctionType | MethodType | ModuleType):

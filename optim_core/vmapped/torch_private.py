@@ -7,7 +7,7 @@ there has a substitute below.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,11 +28,14 @@ _NAMES = {
     "pop_level": ("torch._C._functorch", "pop_dynamic_layer_stack"),
     "push_level": ("torch._C._functorch", "push_dynamic_layer_stack"),
     "warn_of_loops": ("torch._C._functorch", "_set_vmap_fallback_warning_enabled"),
+    "holds": ("torch", "ops.aten._assert_async.msg"),
     "pack_padded": ("torch", "_VF._pack_padded_sequence"),
     "pad_packed": ("torch", "_VF._pad_packed_sequence"),
     "checkpoint_function": ("torch.utils.checkpoint", "CheckpointFunction"),
     "checkpoint_steps": ("torch.utils.checkpoint", "_checkpoint_without_reentrant_generator"),
 }
+# What recording a step needs beside those. Looked for when it is wanted: with it comes most of torch's compiler, a second.
+_RECORDER = ("torch.fx.experimental.proxy_tensor", "make_fx")
 _CHECKPOINT = ("checkpoint_function", "checkpoint_steps")
 
 
@@ -55,6 +58,8 @@ unwrapped = _FOUND["unwrapped"]
 wrapped = _FOUND["wrapped"]
 pop_level = _FOUND["pop_level"]
 push_level = _FOUND["push_level"]
+# ``holds(condition, message)``: raises where a tensor on a CPU is false, without asking Python, so that it can be recorded.
+holds = _FOUND["holds"]
 pack_padded = _FOUND["pack_padded"]
 pad_packed = _FOUND["pad_packed"]
 
@@ -62,6 +67,27 @@ pad_packed = _FOUND["pad_packed"]
 def missing() -> str:
     """The names that this torch does not have, in a line; empty when all are there."""
     return ", ".join(".".join(_NAMES[name]) for name, value in _FOUND.items() if value is None)
+
+
+def recorder() -> Callable[..., Any] | None:
+    """``make_fx``: calls a function with tensors that have shapes but no values, and notes each operation."""
+    return _found(*_RECORDER)
+
+
+def is_operation(x: Any) -> bool:
+    """Whether it is one of torch's operations, of one overload, as recordings have them."""
+    return isinstance(x, type(torch.ops.aten.add.Tensor))
+
+
+@contextmanager
+def values_unasked() -> Iterator[None]:
+    """Inside, libraries that check values of tensors only where nothing is compiled do not."""
+    before = getattr(torch.compiler, "_is_compiling_flag", False)
+    torch.compiler._is_compiling_flag = True
+    try:
+        yield
+    finally:
+        torch.compiler._is_compiling_flag = before
 
 
 def current_level() -> int:

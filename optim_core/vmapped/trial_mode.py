@@ -16,6 +16,7 @@ from optim_core.vmapped.random_functions import RANDOM
 from optim_core.vmapped.torch_private import current_level
 
 Handler = Callable[..., Any]
+_OURS = OPENED | RANDOM.keys()
 
 
 class TrialMode(TorchFunctionMode):
@@ -28,15 +29,15 @@ class TrialMode(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if func not in _OURS:
+            return func(*args, **kwargs) if kwargs else func(*args)
         kwargs = kwargs or {}
         handler = RANDOM.get(func)
-        if handler is not None and not current_level():
-            found = handler(self, func, *args, **kwargs)
-            return func(*args, **kwargs) if found is NotImplemented else found
-        if func in OPENED:
+        if handler is None:
             with self:
                 return opened(func)(*args, **kwargs)
-        return func(*args, **kwargs)
+        found = NotImplemented if current_level() else handler(self, func, *args, **kwargs)
+        return func(*args, **kwargs) if found is NotImplemented else found
 
     def _drawn(self, numbers: Callable[[], Tensor], shape: Sequence[int]) -> Tensor:
         """What ``numbers`` draws, (K, count), as a tensor of ``shape`` for the module."""

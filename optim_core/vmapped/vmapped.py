@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from optim_core.vmapped import torch_private as private
-from optim_core.vmapped.alone import plain_checkpoints, streams_kept
+from optim_core.vmapped.alone import plain_checkpoints
 from optim_core.vmapped.batch_tree import tensors_of, with_tensors
 from optim_core.vmapped.binding import Binding
 from optim_core.vmapped.draws import Draws
 from optim_core.vmapped.form import LossOf, OutputsOf, Refused, Weights, is_out_of_memory, names_error
 from optim_core.vmapped.looped import EVALUATION_SEED, EVALUATION_STEP, Looped, evaluating, scalar
 from optim_core.vmapped.stacked_mode import StackedMode
+from optim_core.vmapped.streams import streams_kept
 
 
 class Vmapped:
@@ -51,12 +52,13 @@ class Vmapped:
         shared: bool,
         seeds: Sequence[int],
         step: int,
+        scales: Tensor | None = None,
     ) -> Tensor:
         """See ``form.ModuleForm``."""
         before = {name: b.clone() for name, b in buffers.items()}
         versions = [private.version(w) for w in weights.values()]
         try:
-            return self.at_once(weights, buffers, batch, slots, shared=shared, seeds=seeds, step=step)
+            return self.at_once(weights, buffers, batch, slots, shared=shared, seeds=seeds, step=step, scales=scales)
         except Exception as error:
             if is_out_of_memory(error):
                 raise
@@ -65,7 +67,9 @@ class Vmapped:
             self._refused(error)
         for name, b in before.items():
             buffers[name].copy_(b)
-        found = self._looped.losses(weights, buffers, batch, slots, shared=shared, seeds=seeds, step=step)
+        found = self._looped.losses(
+            weights, buffers, batch, slots, shared=shared, seeds=seeds, step=step, scales=scales
+        )
         self.unused, self.errors = self._looped.unused, self._looped.errors
         return found
 
@@ -79,27 +83,40 @@ class Vmapped:
         shared: bool,
         seeds: Sequence[int],
         step: int,
+        scales: Tensor | None = None,
     ) -> Tensor:
         """``losses``, or whatever error it meets: buffers and slots may then hold anything."""
-        names = self._binding.trained
-        trained = set(names)
-        leaves = {name: w.detach().requires_grad_(name in trained) for name, w in weights.items()}
         draws = Draws(seeds, step, next(iter(weights.values())).device)
         self._binding.train()
-        with torch.enable_grad(), streams_kept() as streams:
-            losses, replaced = self._run(self._scalar_loss, leaves, buffers, batch, draws, shared)
+        with streams_kept() as streams:
+            losses, gradients, replaced = self._step(weights, buffers, batch, draws, shared, scales)
             _check_streams(streams)
+        self._take(gradients, slots, replaced, buffers)
+        return losses
+
+    def _step(
+        self, weights: Weights, buffers: Weights, batch: Any, draws: Draws, shared: bool, scales: Tensor | None
+    ) -> tuple[Tensor, Sequence[Tensor | None], Weights]:
+        """Losses, a gradient for each trained weight, and the buffers that the module put in place of its own."""
+        trained = set(self._binding.trained)
+        leaves = {name: w.detach().requires_grad_(name in trained) for name, w in weights.items()}
+        with torch.enable_grad():
+            losses, replaced = self._run(self._scalar_loss, leaves, buffers, batch, draws, shared)
+            back = torch.ones_like(losses) if scales is None else scales.to(losses.dtype)
             gradients = torch.autograd.grad(
-                losses, [leaves[name] for name in names], torch.ones_like(losses), allow_unused=True
+                losses, [leaves[name] for name in self._binding.trained], back, allow_unused=True
             )
-        with torch.no_grad():
-            for name, x in replaced.items():
-                if x.shape != buffers[name].shape:
-                    raise Refused(f"its forward changes the shape of the buffer {name}")
-                buffers[name].copy_(x)
+        return losses.detach(), gradients, replaced
+
+    @torch.no_grad()
+    def _take(self, gradients: Sequence[Tensor | None], slots: Weights, replaced: Weights, buffers: Weights) -> None:
+        """Write what a step gave to where it belongs."""
+        for name, x in replaced.items():
+            if x.shape != buffers[name].shape:
+                raise Refused(f"its forward changes the shape of the buffer {name}")
+            buffers[name].copy_(x)
         self._write(gradients, slots)
         self.errors = {}
-        return losses.detach()
 
     def keep(self, trials: Sequence[int]) -> None:
         """See ``form.ModuleForm``."""
@@ -163,7 +180,7 @@ class Vmapped:
 
         def one(ws: list[Tensor], bs: list[Tensor], xs: list[Tensor]) -> tuple[Any, list[Tensor]]:
             own = dict(zip(weights, ws, strict=True)), dict(zip(buffers, bs, strict=True))
-            with StackedMode(draws, len(draws.keys), widened=self._widened):
+            with StackedMode(draws, draws.count, widened=self._widened):
                 result, replaced = binding.call(*own, lambda: function(module, with_tensors(batch, xs)))
             names.extend(replaced)
             return result, list(replaced.values())
@@ -204,6 +221,8 @@ def _check_streams(streams: Any) -> None:
 _MEANINGS = (
     (".item()", "its forward reads a tensor's value (.item()), which differs between trials"),
     ("data-dependent control flow", "its forward decides by a tensor's value"),
+    ("data-dependent expression", "its forward decides by a tensor's value"),
+    ("FakeTensor", "its forward takes lengths or sizes from a tensor's values"),
     ("dynamic shape", "its forward makes tensors whose shape depends on values (a mask as an index)"),
     ("nonzero", "its forward makes tensors whose shape depends on values (a mask as an index)"),
     ("setup_context", "it has an autograd.Function of its own that vmap cannot run"),

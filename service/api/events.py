@@ -2,80 +2,90 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import AsyncIterator
-from typing import Annotated
+from dataclasses import dataclass
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header
-from fastapi.responses import StreamingResponse
+from fastapi import APIRouter, Depends, Header, HTTPException, Request
+from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
 from optim_core.spec.keys import canonical_json
-from optim_core.spec.states import STUDY_ENDED
-from service.api.deps import ServiceParts, context
+from service.api.deps import Ctx
+from service.api.hub import Watch
 from service.api.studies import StudyId
 from service.db import Database, DatabaseUnavailable
-from service.operations import studies
 from service.operations.errors import ServiceError
-from service.operations.events import events_after
-from service.operations.views import Event
+from service.operations.events import News, news
 
 router = APIRouter(prefix="/v1/studies", tags=["events"])
 
-POLL_S = 0.25
-KEEP_ALIVE_S = 15.0
+# One event of the stream. ``data`` is JSON, and what is in it depends on ``event``.
+EVENT = {"type": "object", "properties": {name: {"type": "string"} for name in ("id", "event", "data")}}
+STREAM: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/event-stream": {"schema": EVENT}}},
+    204: {"description": "nothing will ever follow"},
+}
+RETRY_MS = 1000
 
 
-@router.get("/{study_id}/events", response_class=StreamingResponse)
-def stream(
+@dataclass(frozen=True)
+class Listener:
+    """Who listens to which study, the last event that it has, what it has not heard yet, and where it waits for more."""
+
+    database: Database
+    study_id: str
+    last: int
+    first: News
+    watch: Watch
+
+
+async def listener(
+    ctx: Ctx,
     study_id: StudyId,
-    ctx: Annotated[ServiceParts, Depends(context)],
-    last_event_id: Annotated[str | None, Header(max_length=100)] = None,
-) -> StreamingResponse:
-    """Everything that happened since ``Last-Event-ID`` (or since the beginning), then live until the study ends."""
-    studies.get_study(ctx.database, study_id)
-    last = _parse(last_event_id)
-    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return StreamingResponse(_events(ctx.database, study_id, last), media_type="text/event-stream", headers=headers)
+    request: Request,
+    last_event_id: Annotated[str, Header(max_length=100, json_schema_extra={"pattern": "^[0-9]{0,9}$"})] = "",
+) -> AsyncIterator[Listener]:
+    """What is refused before the stream begins. 204, which tells browsers not to come back, where nothing will ever follow."""
+    caller, last, door = request.state.caller, _parse(last_event_id), request.app.state.door
+    with door.holding(caller, "streams"), ctx.hub.watch(study_id, caller) as watch:
+        first = await run_in_threadpool(news, ctx.database, study_id, last)
+        if first.ended and not first.events and last:
+            raise HTTPException(204)
+        yield Listener(ctx.database, study_id, last, first, watch)
 
 
-def _parse(text: str | None) -> int:
-    if text is None or text == "":
+def _parse(text: str) -> int:
+    if text == "":
         return 0
     if not (text.isascii() and text.isdigit() and len(text) < 10):
         raise ServiceError(400, "invalid_event_id", "Last-Event-ID is not one that this stream gave out")
     return int(text)
 
 
-async def _events(database: Database, study_id: str, last: int) -> AsyncIterator[str]:
-    """Says ``event: end`` after the last event of a study that has ended. A stream that stops without it was cut.
+@router.get("/{study_id}/events", response_class=EventSourceResponse, responses=STREAM)
+async def stream(who: Annotated[Listener, Depends(listener)]) -> AsyncIterator[ServerSentEvent]:
+    """Everything that happened since ``Last-Event-ID`` (or since the beginning), then live until the study ends.
 
-    Waits without a thread and without a connection, so that hundreds of listeners cost only their short reads.
+    ``event: end`` comes after the last event of a study that has ended. A stream that stops without it was cut.
     """
-    yield "retry: 1000\n\n"
-    silent_since = time.monotonic()
+    # Waits without a thread, a connection or a timer, so that a thousand listeners to whom nothing happens cost nothing.
+    yield ServerSentEvent(retry=RETRY_MS)
+    last, found = who.last, who.first
     while True:
+        for event in found.events:
+            last = event.id
+            yield ServerSentEvent(raw_data=canonical_json(event.data), event=event.type, id=str(event.id))
+        if found.ended:
+            yield ServerSentEvent(raw_data="{}", event="end")
+            return
+        heard = await who.watch.heard(last)
+        if heard is None:
+            return
+        if heard.since <= last:
+            found = News([event for event in heard.events if event.id > last], heard.ended)
+            continue
         try:
-            found, ended = await run_in_threadpool(_read, database, study_id, last)
+            found = await run_in_threadpool(news, who.database, who.study_id, last)
         except (ServiceError, DatabaseUnavailable):
             return  # the browser and the SDK come back with Last-Event-ID
-        for event in found:
-            last, silent_since = event.id, time.monotonic()
-            yield f"id: {event.id}\nevent: {event.type}\ndata: {canonical_json(event.data)}\n\n"
-        if ended:
-            yield "event: end\ndata: {}\n\n"
-            return
-        if not found:
-            if time.monotonic() - silent_since > KEEP_ALIVE_S:
-                silent_since = time.monotonic()
-                yield ": still here\n\n"
-            await asyncio.sleep(POLL_S)
-
-
-def _read(database: Database, study_id: str, last: int) -> tuple[list[Event], bool]:
-    """New events, and whether there will never be another."""
-    # The state first: a study that ends between the two reads has its last events in the second one.
-    ended = studies.get_study(database, study_id).status in STUDY_ENDED
-    found = events_after(database, study_id, last)
-    return found, ended and not found

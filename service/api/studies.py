@@ -2,74 +2,105 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import time
+from contextlib import suppress
+from typing import Annotated, Any, Literal, NoReturn
 
-from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
-from optim_core.spec.errors import SpecError
 from optim_core.spec.keys import content_hash
-from optim_core.spec.problem import FileDataset, StudySpec
+from optim_core.spec.optimizers import MAX_NAME
+from optim_core.spec.recommendation import Recommendation
 from optim_core.spec.states import StudyState, TrialState
 from optim_core.spec.validation import parse_spec
-from service.api.body import read_json
-from service.api.deps import ServiceParts, context
+from service import telemetry
+from service.api.body import JsonBody, read_body, read_json
+from service.api.deps import Ctx, ServiceParts
 from service.api.problems import problem
+from service.api.spec_schema import EXAMPLES, spec_schema
+from service.api.takes import BINARY, TEXT, gives, takes, takes_model
+from service.operations import excluding
+from service.operations import export as exports
 from service.operations import studies as operations
-from service.operations.errors import ServiceError
+from service.operations.errors import NotFound, ServiceError, invalid_parameter
 from service.operations.rowscores import run_rows
-from service.operations.views import Page, RunRows, StudyDetail, StudySummary, TrialDetail, TrialView
+from service.operations.views import Page, RunRows, StudyDetail, StudyFailure, StudySummary, TrialDetail, TrialView
 from service.permission import check_entrypoints
 
 router = APIRouter(prefix="/v1/studies", tags=["studies"])
 
-Ctx = Annotated[ServiceParts, Depends(context)]
+LONGEST_WAIT_S = 30.0
 StudyId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Number = Annotated[int, Path(ge=0, le=2**31 - 1)]
 Limit = Annotated[int, Query(ge=1, le=500)]
 Cursor = Annotated[str | None, Query(max_length=500)]
 
 
-@router.post("", status_code=202, response_model=StudyDetail)
+KEY = {"minLength": 1, "maxLength": 255, "pattern": r"^[ -~]+$"}
+STARTED: dict[int | str, Any] = {
+    202: {"headers": {"Location": {"description": "address of the study", "schema": {"type": "string"}}}}
+}
+
+
+@router.post(
+    "", status_code=202, response_model=StudyDetail, responses=STARTED,
+    openapi_extra=takes("StudySpec", spec_schema(), **EXAMPLES),
+)  # fmt: skip
 async def create_study(
-    request: Request, ctx: Ctx, idempotency_key: Annotated[str | None, Header(max_length=10_000)] = None
+    request: Request,
+    ctx: Ctx,
+    idempotency_key: Annotated[str | None, Header(max_length=10_000, json_schema_extra=KEY)] = None,
+    wait: Annotated[float, Query(ge=0, le=LONGEST_WAIT_S, description="seconds to wait for the check of the data")] = 0,
 ) -> Response:
-    """Start a study. The body is a StudySpec; the data set is read and checked before anything is stored."""
+    """Start a study. Its form is checked at once; its data are read afterwards. Until then it is ``checking``, then ``queued``,
+    or ``failed`` with what is wrong, field by field. With ``wait`` a study whose data are refused meanwhile is not kept, and
+    the answer is 422.
+    """
     if idempotency_key is not None and not (0 < len(idempotency_key) <= 255 and idempotency_key.isprintable()):
         raise ServiceError(400, "invalid_idempotency_key", "an Idempotency-Key has 1 to 255 printable characters")
     raw = await read_json(request, ctx.settings.max_body_bytes)
     study = await run_in_threadpool(_create, ctx, raw, idempotency_key)
+    until = time.monotonic() + wait
+    if study.status == StudyState.CHECKING and wait:
+        with ctx.hub.watch(study.id, request.state.caller) as watch:
+            while study.status == StudyState.CHECKING and (left := until - time.monotonic()) > 0:
+                await watch.moved(left)
+                study = await run_in_threadpool(operations.get_study, ctx.database, study.id)
+    if wait and study.error is not None and study.error.errors:
+        await run_in_threadpool(_refuse, ctx, study.id, study.error)
+    telemetry.note(study=study.id)
     headers = {"Location": f"/v1/studies/{study.id}"}
     return JSONResponse(study.model_dump(mode="json"), 202, headers)
 
 
 def _create(ctx: ServiceParts, raw: Any, key: str | None) -> StudyDetail:
     spec = parse_spec(raw)
-    check_entrypoints(spec, ctx.settings)
-    if not spec.own:  # what is the person's own is only ever run by workers
-        _check_data(ctx, spec)
     request_hash = content_hash(spec.model_dump(mode="json"))
-    study = operations.create_study(ctx.database, spec, idempotency_key=key, request_hash=request_hash)
-    ctx.dispatcher.nudge("control")
+    if key is not None and (known := operations.created_before(ctx.database, key, request_hash)) is not None:
+        return known  # whatever became of its files
+    check_entrypoints(spec, ctx.settings)
+    # What is the person's own, nobody here reads.
+    to_check = not (spec.own or spec.external)
+    study = operations.create_study(
+        ctx.database, spec, idempotency_key=key, request_hash=request_hash, to_check=to_check
+    )
+    _ring(ctx)
     return study
 
 
-def _check_data(ctx: ServiceParts, spec: StudySpec) -> None:
-    """Read the table or text as the workers will. Raises DataError or SpecError with the offending field."""
-    # pandas and scikit-learn take a second to import: only when the first study arrives.
-    from optim_core.data import check_text_data, inspect
+def _ring(ctx: ServiceParts) -> None:
+    ctx.dispatcher.nudge("control")
+    if ctx.checker is not None:
+        ctx.checker.wake()
 
-    roots = [str(root) for root in ctx.settings.data_roots] if ctx.settings.data_roots is not None else None
-    try:
-        if spec.is_text:
-            check_text_data(spec, roots)
-        else:
-            inspect(spec.dataset, spec, roots)
-    except SpecError as error:
-        if not error.pointer and isinstance(spec.dataset, FileDataset):
-            error.pointer = "/dataset"
-        raise
+
+def _refuse(ctx: ServiceParts, study_id: str, why: StudyFailure) -> NoReturn:
+    with suppress(NotFound):  # another request with the same key was told before
+        operations.delete_study(ctx.database, study_id)
+    raise ServiceError(422, why.code, why.message, [one.model_dump() for one in why.errors])
 
 
 @router.get("")
@@ -77,11 +108,12 @@ def list_studies(
     ctx: Ctx,
     status: StudyState | None = None,
     model: Annotated[str | None, Query(max_length=64)] = None,
+    find: Annotated[str | None, Query(min_length=1, max_length=200)] = None,
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Page[StudySummary]:
-    """Studies, newest first."""
-    return operations.list_studies(ctx.database, status=status, model=model, cursor=cursor, limit=limit)
+    """Studies, newest first. ``find``: those of this name, and those whose ids begin so."""
+    return operations.list_studies(ctx.database, status=status, model=model, find=find, cursor=cursor, limit=limit)
 
 
 @router.get("/{study_id}")
@@ -106,7 +138,7 @@ def pause_study(ctx: Ctx, study_id: StudyId) -> StudyDetail:
 def resume_study(ctx: Ctx, study_id: StudyId) -> StudyDetail:
     """Go on with a paused or failed study."""
     study = operations.resume_study(ctx.database, study_id)
-    ctx.dispatcher.nudge("control")
+    _ring(ctx)
     ctx.dispatcher.nudge("device")
     return study
 
@@ -130,7 +162,7 @@ def delete_study(ctx: Ctx, study_id: StudyId) -> None:
 def list_trials(
     ctx: Ctx,
     study_id: StudyId,
-    optimizer: Annotated[str | None, Query(max_length=64)] = None,
+    optimizer: Annotated[str | None, Query(max_length=MAX_NAME)] = None,
     state: TrialState | None = None,
     sort: Literal["number", "metric"] = "number",
     cursor: Cursor = None,
@@ -140,6 +172,27 @@ def list_trials(
     return operations.list_trials(
         ctx.database, study_id, optimizer=optimizer, state=state, sort=sort, cursor=cursor, limit=limit
     )
+
+
+# Several forms of one file: which, the parameter ``format`` says.
+_FORMS = {"csv": TEXT, "json": {"type": "object"}, "parquet": BINARY, "optuna": BINARY}
+EXPORT = gives({exports.MEDIA[name].split(";")[0]: schema for name, schema in _FORMS.items()})
+
+
+@router.get("/{study_id}/export", response_class=StreamingResponse, responses=EXPORT)
+def export_study(
+    ctx: Ctx,
+    study_id: StudyId,
+    format: Literal["csv", "parquet", "json", "optuna"] = "csv",
+    rows: bool = False,
+) -> StreamingResponse:
+    """All trials in one file, or with ``rows`` what each confirmed run scored on each row. ``optuna``: an SQLite file."""
+    if rows and format == "optuna":
+        raise invalid_parameter("rows", "an Optuna storage has trials, no rows")
+    name = f"{study_id}{'-rows' if rows else ''}.{exports.SUFFIXES[format]}"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    pieces = exports.export(ctx.database, study_id, format, rows)
+    return StreamingResponse(pieces, media_type=exports.MEDIA[format], headers=headers)
 
 
 @router.get("/{study_id}/trials/{number}")
@@ -154,7 +207,25 @@ def get_rows(ctx: Ctx, study_id: StudyId, number: Number) -> RunRows:
     return run_rows(ctx.database, study_id, number)
 
 
-@router.get("/{study_id}/recommendation")
+class ExcludeBody(JsonBody):
+    """``reason``: stays with the trial."""
+
+    reason: Annotated[str, Field(min_length=1, max_length=excluding.MOST_REASON)]
+
+
+@router.post(
+    "/{study_id}/trials/{number}/exclude",
+    openapi_extra=takes_model(ExcludeBody, outlier={"reason": "another process used the device meanwhile"}),
+)
+async def exclude_trial(request: Request, ctx: Ctx, study_id: StudyId, number: Number) -> TrialView:
+    """Leave a trial out of every statistic, for the ``{"reason": …}`` given. A finished study is answered anew."""
+    body = await read_body(request, ctx.settings.max_body_bytes, ExcludeBody)
+    trial = await run_in_threadpool(excluding.exclude_trial, ctx.database, study_id, number, body.reason)
+    await run_in_threadpool(ctx.dispatcher.nudge, "control")
+    return trial
+
+
+@router.get("/{study_id}/recommendation", response_model=Recommendation)
 def get_recommendation(ctx: Ctx, study_id: StudyId, request: Request) -> Response:
     """The answer; 409 ``not_ready`` with the progress while there is none."""
     try:

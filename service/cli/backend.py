@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -14,11 +15,15 @@ from service.cli.errors import BAD_INPUT, NOT_PERMITTED, STUDY_FAILED, UNREACHAB
 if TYPE_CHECKING:
     from service.client import Client
 
+WHOLE_ID = re.compile("[0-9a-f]{32}")
+MOST_SHOWN = 5
+
 
 class Local(Protocol):
     """An embedded stack, as the composition root provides it."""
 
     url: str
+    key: str
 
     def focus(self, study_id: str) -> None: ...
 
@@ -45,6 +50,20 @@ class Backend:
         before = "".join(f"{name}={shlex.quote(os.environ[name])} " for name in names if name in os.environ)
         return f"{before}whichopt {words}"
 
+    def study_id(self, given: str) -> str:
+        """The id of a study that is given by it, by the beginning of it, or by its name. CommandError for none, and several."""
+        if WHOLE_ID.fullmatch(given):
+            return given
+        rows = self.client.list_studies(find=given, limit=MOST_SHOWN)["items"]
+        if not rows:
+            raise CommandError(f"there is no study {given!r}")
+        if len(rows) > 1:
+            ids = ", ".join(row["id"] for row in rows)
+            raise CommandError(
+                f"{given!r} may be any of several studies: {ids}{', …' if len(rows) == MOST_SHOWN else ''}"
+            )
+        return rows[0]["id"]
+
 
 def server_address(option: str | None) -> str | None:
     """The server to use, or None for the embedded stack. Raises CommandError for what is no http address."""
@@ -55,28 +74,39 @@ def server_address(option: str | None) -> str | None:
 
 
 @contextmanager
-def connect(open_local: OpenLocal, server: str | None, *, workers: bool = False) -> Iterator[Backend]:
-    """A backend for one command; errors of the API become CommandErrors with their exit code."""
+def connect(
+    open_local: OpenLocal, server: str | None, key: str | None = None, *, workers: bool = False
+) -> Iterator[Backend]:
+    """A backend for one command; errors of the API become CommandErrors with their exit code. ``key``: for that server."""
+    address = server_address(server)
+    if address is not None:
+        with at_server(address, key=key) as client:
+            yield Backend(client, address, None)
+    else:
+        with open_local(workers) as local, at_server(local.url, "the embedded server", local.key) as client:
+            yield Backend(client, local.url, local)
+
+
+@contextmanager
+def at_server(address: str, called: str = "", key: str | None = None) -> Iterator[Client]:
+    """A client; its errors become CommandErrors. ``called``: the server's name for people, else its address. ``key``: as of
+    ``Client``.
+    """
     from service.client import ApiError, Client, Unreachable
 
-    address = server_address(server)
     try:
-        if address is not None:
-            with Client(address) as client:
-                yield Backend(client, address, None)
-        else:
-            with open_local(workers) as local, Client(local.url) as client:
-                yield Backend(client, local.url, local)
+        with Client(address, key) as client:
+            yield client
     except ApiError as error:
-        raise CommandError(api_message(error), api_exit(error)) from error
+        raise CommandError(api_message(error), api_exit(error), error.errors) from error
     except Unreachable as error:
-        raise CommandError(
-            f"cannot reach {address or 'the embedded server'}: {one_line(str(error))}", UNREACHABLE
-        ) from error
+        raise CommandError(f"cannot reach {called or address}: {one_line(str(error))}", UNREACHABLE) from error
 
 
 def api_message(error: Any) -> str:
     """One line for a problem document."""
+    if error.status == 401:
+        return one_line(f"{error.detail} (WHICHOPT_KEY or --key)")
     return field_errors(error.errors) if error.errors else one_line(error.detail or error.code)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 from optim_core.spec.errors import PortableError
 from service.text import visible
@@ -16,11 +18,26 @@ class Terminated(KeyboardInterrupt):
 
 
 class CommandError(PortableError):
-    """The command ends here. ``message`` is one line for a person; ``code`` the exit status."""
+    """The command ends here. ``message`` is one line for a person; ``code`` the exit status; ``errors``: all that is wrong,
+    each with ``pointer``, ``code`` and ``detail``. ``answered``: the answer was printed before.
+    """
 
-    def __init__(self, message: str, code: int = BAD_INPUT) -> None:
+    def __init__(
+        self, message: str, code: int = BAD_INPUT, errors: Sequence[dict[str, Any]] = (), *, answered: bool = False
+    ) -> None:
         super().__init__(message)
-        self.code = code
+        self.code, self.errors, self.answered = code, list(errors), answered
+
+    def document(self) -> dict[str, Any]:
+        """Everything that is wrong, as JSON: the first error leads."""
+        code = "bad_input" if self.code == BAD_INPUT else "no_answer"
+        errors = self.errors or [{"pointer": "", "code": code, "detail": str(self)}]
+        return {
+            "errors": [
+                {"pointer": one["pointer"], "code": one["code"], "message": one.get("detail") or one["code"]}
+                for one in errors
+            ]
+        }
 
 
 def one_line(text: str) -> str:

@@ -45,7 +45,7 @@ class Net(nn.Module):
 model = Net  # a class or function: every run gets fresh weights
 data = Spirals()  # or (train, validation, test)
 loss = "cross_entropy"  # or a function of (outputs, targets); left out: the output's own .loss
-training = {{"batch_size": 32, "epochs": 20}}  # also: metric = (function, "max"), search = {{...}}
+training = {{"batch_size": 32, "epochs": 20}}  # plain values; also: metric = (function, "max"), search = {{...}}
 '''
 
 

@@ -11,12 +11,14 @@ from service.cli.backend import Backend
 from service.cli.errors import STUDY_FAILED, UNREACHABLE, CommandError
 
 POLL_S = 0.25
+# Of a server that others use, too, and that counts how often one asks.
+SERVER_POLL_S = 1.0
 PLAIN_LINE_S = 5.0
 # How long a server may be away before we give up watching; the study itself does not notice.
 PATIENCE_S = 30.0
 ENDED = ("completed", "failed", "cancelled")
 STAGES = {
-    "queued": "waiting", "probe": "measuring", "portfolio": "defaults", "search": "searching",
+    "checking": "reading the data", "queued": "waiting", "probe": "measuring", "portfolio": "defaults", "search": "searching",
     "screen": "screening", "confirm": "confirming", "done": "done",
 }  # fmt: skip
 
@@ -131,6 +133,8 @@ def watch(
     away_since: float | None = None
     try:
         while True:
+            # Asked first: the last of them may have died of the study's end.
+            worked = backend.local is None or backend.local.working()
             try:
                 study = backend.client.get_study(study_id)
             except Unreachable:
@@ -148,9 +152,9 @@ def watch(
             shown.show(study)
             if study["status"] in ENDED or study["status"] == "paused":
                 return study
-            if backend.local is not None and not backend.local.working():
+            if not worked:
                 again = backend.command(f"studies resume {study_id}")
                 raise CommandError(f"the worker process ended; nothing is lost, go on with: {again}", STUDY_FAILED)
-            sleep(POLL_S)
+            sleep(SERVER_POLL_S if backend.local is None else POLL_S)
     finally:
         shown.close()

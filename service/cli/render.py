@@ -43,7 +43,7 @@ def print_rows(out: Console, table: Table) -> None:
     if not isinstance(out, _File):
         out.print(table)
         return
-    lines = _Console(file=io.StringIO(), highlight=False, width=LONGEST_LINE, color_system=None)
+    lines = _Console(file=io.StringIO(), highlight=False, width=LONGEST_LINE, color_system=None, force_jupyter=False)
     with lines.capture() as shown:
         lines.print(table)
     for line in shown.get().splitlines():
@@ -80,8 +80,8 @@ def recommendation(answer: dict[str, Any], out: Console | None = None) -> None:
     out.print()
     _league(answer, out)
     _equivalent(answer, out)
-    _list(out, "Notes", answer["notes"])
-    _list(out, "Data", answer["dataset"]["report"])
+    print_list(out, "Notes", answer["notes"])
+    print_list(out, "Data", answer["dataset"]["report"])
     out.print()
     out.print(Text("Paste into your training script", style="bold"))
     code = answer["snippet"].rstrip()
@@ -89,15 +89,17 @@ def recommendation(answer: dict[str, Any], out: Console | None = None) -> None:
     out.print(Syntax(code, "python", background_color="default") if out.is_terminal else Text(code), soft_wrap=True)
     out.print()
     cost = answer["cost"]
+    own_loop = cost["device"] == "external"
+    how = f" on {cost['device']}, {cost['packs']} packs of {cost['mean_pack_size']:.1f}"
     out.print(
         Text(
             f"Cost: {count(cost['trials'], 'search trial')} and {count(cost['confirmation_runs'], 'confirmation run')}, "
-            f"{cost['train_steps']:,} training steps, {duration(cost['seconds'])} on {cost['device']}, {cost['packs']} packs"
-            f" of {cost['mean_pack_size']:.1f} ({answer['engine']})"
+            f"{cost['train_steps']:,} training steps, {duration(cost['seconds'])}{'' if own_loop else how} ({answer['engine']})"
         )
     )
     if answer["study"] is not None:
-        out.print(Text(f"Study {answer['study']} · reproduce the score: {answer['replay']['command']}"))
+        again = f" · reproduce the score: {answer['replay']['command']}" if answer["replay"]["command"] else ""
+        out.print(Text(f"Study {answer['study']}{again}"))
 
 
 def configuration(chosen: dict[str, Any]) -> str:
@@ -138,6 +140,8 @@ def _settings(answer: dict[str, Any], out: Console) -> None:
             "no model at all",
             Text(_signs(number(trivial["score"])) + ("" if trivial["beaten"] else ", not shown to be beaten")),
         )
+    for model in (answer.get("reference") or {"models": []})["models"]:
+        table.add_row(model["title"], Text(f"{_signs(number(model['mean']))} {interval(model['ci95'])}, untuned"))
     table.add_row("gain", Text(_effect(answer, "gain", "over")))
     table.add_row("difference", Text(_effect(answer, "effect", "to")))
     wanted = "higher" if metric["direction"] == "maximize" else "lower"
@@ -146,7 +150,8 @@ def _settings(answer: dict[str, Any], out: Console) -> None:
     shape = f"{folds} folds × {seeds}" if folds > 1 else seeds
     if answer.get("trained"):
         table.add_row("trained", Text(answer["trained"]["sentence"]))
-    table.add_row("measured on", Text(f"{count(score['runs'], 'run')} ({shape}), {count(score['rows'], 'row')}"))
+    rows = f", {count(score['rows'], answer['dataset'].get('each', 'row'))}" if score["rows"] else ""
+    table.add_row("measured on", Text(f"{count(score['runs'], 'run')} ({shape}){rows}"))
     out.print(table)
 
 
@@ -221,12 +226,13 @@ def _equivalent(answer: dict[str, Any], out: Console) -> None:
     if rows:
         against = rows[0]["effect"]
         margin = number(against["margin"])
-        _list(out, f"Equal to {BASELINES[against['versus']]}, within ±{margin}", [
+        print_list(out, f"Equal to {BASELINES[against['versus']]}, within ±{margin}", [
             f"{row['configuration']['optimizer']}: {row['saves']}\n{configuration(row['configuration'])}" for row in rows
         ])  # fmt: skip
 
 
-def _list(out: Console, title: str, lines: list[str]) -> None:
+def print_list(out: Console, title: str, lines: list[str]) -> None:
+    """A title with a line for each of ``lines``; nothing without any."""
     if lines:
         out.print()
         out.print(Text(title, style="bold"))
@@ -241,22 +247,37 @@ def _value(value: Any) -> str:
 
 
 def studies(rows: list[dict[str, Any]], out: Console | None = None) -> None:
-    """One line a study."""
+    """One line a study. A file gets everything; a terminal what fits: ids as far as they differ, names in place of models."""
     out = out or console()
-    table = Table(box=None)
-    # An id that is cut short is of no use.
-    table.add_column("study", no_wrap=True, min_width=32)
-    for title in ("status", "model", "data", "winner", "verdict", "trials", "created"):
-        table.add_column(title)
+    if not rows:
+        out.print(Text("no studies yet"))
+        return
+    whole = isinstance(out, _File)
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    titles = ("study", "status", "name", "model", "data", "winner", "verdict", "trials", "created")
+    if not whole:
+        titles = ("study", "status", "about", "winner", "trials", "created")
+    for title in titles:
+        table.add_column(title, overflow="fold", no_wrap=title not in ("about", "winner"))
+    short = _telling([row["id"] for row in rows])
     for row in rows:
         created = time.strftime("%Y-%m-%d %H:%M", time.localtime(row["created_at"]))
-        cells = (row["id"], row["status"], row["model"], row["dataset"], row["winner"] or "", row["verdict"] or "",
-                 str(row["progress"]["trials_done"]), created)  # fmt: skip
+        trials = str(row["progress"]["trials_done"])
+        if whole:
+            cells = (row["id"], row["status"], row["name"] or "", row["model"], row["dataset"], row["winner"] or "",
+                     row["verdict"] or "", trials, created)  # fmt: skip
+        else:
+            about = row["name"] or f"{row['model']} on {row['dataset']}"
+            cells = (row["id"][:short], row["status"], about, row["winner"] or "", trials, created[5:])
         table.add_row(*(Text(one_line(cell)) for cell in cells))
-    if rows:
-        print_rows(out, table)
-    else:
-        out.print(Text("no studies yet"))
+    print_rows(out, table)
+
+
+def _telling(ids: list[str]) -> int:
+    """How many characters tell ids apart, at least eight."""
+    return next(
+        (n for n in range(8, max(map(len, ids))) if len({one[:n] for one in ids}) == len(ids)), max(map(len, ids))
+    )
 
 
 def study(row: dict[str, Any], out: Console | None = None) -> None:
@@ -269,16 +290,34 @@ def study(row: dict[str, Any], out: Console | None = None) -> None:
         out.print(Text(f"{row['error']['code']}: {row['error']['message']}"))
 
 
+def clients(rows: list[dict[str, Any]], out: Console | None = None) -> None:
+    """Who trains a study of a loop of one's own, and who is late; nothing where nobody does."""
+    if not rows:
+        return
+    out = out or console()
+    table = Table(box=None)
+    for title in ("client", "heard of", "trial", "for", "step", "attempt", "lease"):
+        table.add_column(title)
+    for row in rows:
+        heard = "" if row["age_s"] is None else f"{duration(row['age_s'])} ago"
+        left = "" if row["lease_left_s"] is None else "late" if row["late"] else f"{duration(row['lease_left_s'])} left"
+        trial = "" if row["trial"] is None else f"{row['trial']} {row['optimizer']}"
+        step = "" if row["step"] is None else f"{row['step']:,} of {row['steps']:,}"
+        cells = (row["id"], heard, trial, row["stage"] or "", step, str(row["attempt"] or ""), left)
+        table.add_row(*(Text(one_line(cell)) for cell in cells))
+    print_rows(out, table)
+
+
 def asked(spec: dict[str, Any], out: Console | None = None) -> None:
     """What was asked, as a spec file that asks the same again."""
-    import yaml
+    from service.cli.specfile import written
 
     out = out or console()
     out.print()
     out.print(Text("What was asked", style="bold"))
-    text = yaml.safe_dump(given(spec), sort_keys=False, allow_unicode=True)
+    text = written(given(spec))
     if visible(text) != text:
-        text = yaml.safe_dump(given(spec), sort_keys=False)
+        text = written(given(spec), ascii_only=True)
     out.print(Text(text.rstrip()), soft_wrap=True)
 
 

@@ -2,5 +2,7 @@
 
 from service.client.client import Client
 from service.client.errors import ApiError, Unreachable
+from service.client.loop import Study, Trial
+from service.client.run import Run
 
-__all__ = ["ApiError", "Client", "Unreachable"]
+__all__ = ["ApiError", "Client", "Run", "Study", "Trial", "Unreachable"]

@@ -6,6 +6,9 @@ from typing import Any
 
 from optim_core.spec.errors import PortableError
 
+# Answers of a server, or of a proxy before it, that will do better later.
+PASSING = frozenset({429, 502, 503, 504})
+
 
 class ApiError(PortableError):
     """The server refused. ``errors``: [{"pointer", "code", "detail"}] for single fields."""

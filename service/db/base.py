@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Double, Integer, MetaData
+from sqlalchemy import JSON, BigInteger, Double, Integer, MetaData, String
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.sql.functions import FunctionElement
+
+from optim_core.spec.optimizers import MAX_NAME
 
 # Fixed names, so that batch migrations can find a constraint on both databases.
 NAMING = {
@@ -18,9 +20,14 @@ NAMING = {
     "pk": "pk_%(table_name)s",
 }
 
+
 JsonType = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 # SQLite numbers rows itself only for a column declared exactly INTEGER.
 BigId = BigInteger().with_variant(Integer(), "sqlite")
+
+
+# What the catalogue takes for the name of an optimizer, with wrappers around it.
+OptimizerName = String(MAX_NAME)
 
 
 class Base(DeclarativeBase):

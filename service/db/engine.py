@@ -9,6 +9,8 @@ from typing import Any
 
 from sqlalchemy import URL, Engine, NullPool, create_engine, event, make_url
 
+from service import private
+
 BUSY_TIMEOUT_MS = 30_000
 STATEMENT_TIMEOUT_MS = 5_000
 _dumps = partial(json.dumps, allow_nan=False, separators=(",", ":"))
@@ -31,7 +33,7 @@ def make_engine(url: str) -> Engine:
     """The engine of a running process. A connection option ``write`` decides how a SQLite transaction begins."""
     parsed = parse_url(url)
     if parsed.get_backend_name() == "sqlite":
-        Path(str(parsed.database)).parent.mkdir(parents=True, exist_ok=True)
+        private.sqlite(Path(str(parsed.database)))
         engine = create_engine(
             parsed,
             json_serializer=_dumps,
@@ -58,7 +60,7 @@ def make_migration_engine(url: str) -> Engine:
     """One connection without statement timeout, and on SQLite without foreign keys: batch mode rebuilds tables."""
     parsed = parse_url(url)
     if parsed.get_backend_name() == "sqlite":
-        Path(str(parsed.database)).parent.mkdir(parents=True, exist_ok=True)
+        private.sqlite(Path(str(parsed.database)))
         engine = create_engine(parsed, poolclass=NullPool, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000})
         event.listen(engine, "connect", partial(_sqlite_pragmas, foreign_keys=False))
         event.listen(engine, "begin", _sqlite_begin)

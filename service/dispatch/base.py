@@ -14,6 +14,6 @@ class Dispatcher(Protocol):
         """``control``: a study wants planning. ``device``: a unit wants training."""
         ...
 
-    def healthy(self) -> bool:
-        """Whether nudges arrive."""
+    def healthy(self) -> bool | None:
+        """Whether nudges arrive; None where there is nothing to ring."""
         ...

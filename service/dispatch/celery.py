@@ -9,6 +9,7 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from service.dispatch.base import Queue
+from service.logs import Outage
 
 log = logging.getLogger("whichopt.dispatch")
 
@@ -22,6 +23,7 @@ class CeleryDispatcher:
     """Sends ids of nothing: the task looks into the database. Safe to share between threads."""
 
     def __init__(self, broker_url: str) -> None:
+        self._outage = Outage(log, "the broker is away, workers find their work by themselves")
         self._app = Celery("whichopt-dispatch", broker=broker_url, set_as_current=False)
         self._app.conf.update(
             task_ignore_result=True,
@@ -39,7 +41,9 @@ class CeleryDispatcher:
         try:
             self._app.send_task(TASKS[queue], queue=queue, expires=EXPIRES_S, retry=False, ignore_result=True)
         except (OperationalError, RedisError, OSError) as error:
-            log.warning("broker is away, workers will find the work by themselves: %s", error)
+            self._outage.away(error)
+        else:
+            self._outage.back()
 
     def healthy(self) -> bool:
         """Whether the broker answers within two seconds."""

@@ -11,6 +11,6 @@ class NullDispatcher:
     def nudge(self, queue: Queue) -> None:
         """Nobody needs to be told: local workers look several times a second."""
 
-    def healthy(self) -> bool:
+    def healthy(self) -> bool | None:
         """There is nothing that could be away."""
-        return True
+        return None

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 from typing import Any
 
-from optim_core.spec.errors import PortableError
+from optim_core.spec.errors import PortableError, SpecError
+from optim_core.spec.validation import SpecErrors
 
 
 class ServiceError(PortableError):
-    """Refused on purpose. ``errors``: [{"pointer", "code", "detail"}] for single fields."""
+    """Refused on purpose. ``errors``: [{"pointer", "code", "detail"}] for single fields. ``retry_after_s``: when the same may
+    be let through.
+    """
 
-    def __init__(self, status: int, code: str, detail: str, errors: list[dict[str, Any]] | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        errors: list[dict[str, Any]] | None = None,
+        retry_after_s: int | None = None,
+    ) -> None:
         super().__init__(detail)
         self.status = status
         self.code = code
         self.detail = detail
         self.errors = errors or []
+        self.retry_after_s = retry_after_s
 
 
 class NotFound(ServiceError):
@@ -30,6 +41,13 @@ class Conflict(ServiceError):
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(409, code, detail)
+
+
+def field_errors(error: SpecError) -> list[dict[str, str]]:
+    """Pointers of what is wrong with a spec or its data."""
+    if isinstance(error, SpecErrors):
+        return [{"pointer": e.pointer, "code": e.code, "detail": e.detail} for e in error.errors]
+    return [{"pointer": error.pointer, "code": error.code, "detail": str(error)}]
 
 
 def invalid_parameter(name: str, detail: str) -> ServiceError:

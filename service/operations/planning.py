@@ -49,14 +49,16 @@ def _view(session: Session, study: Study) -> StudyView:
         units=_ended_units.of(session, study.id),
         elapsed_s=elapsed_s,
         device_s=device_s,
-        workers=_workers(session, spec),
+        workers=_workers(session, study, spec),
         finishing=study.finishing,
+        excluded=TrialRepository(session).excluded(study.id),
     )
 
 
-def _workers(session: Session, spec: StudySpec) -> int:
-    """Workers that may share the study: those alive now, at most as many as the budget allows."""
-    alive = len(UnitRepository(session).workers(StudyRepository(session).now() - PLANNED_WORKERS_S))
+def _workers(session: Session, study: Study, spec: StudySpec) -> int:
+    """Workers that may share the study, or clients of its own loop: those alive now, at most as many as the budget allows."""
+    since = StudyRepository(session).now() - PLANNED_WORKERS_S
+    alive = len(UnitRepository(session).workers(since, study.id if study.external else None))
     return max(1, min(alive, spec.budget.workers or alive))
 
 
@@ -92,6 +94,7 @@ def _unit_view(unit: Unit) -> UnitView:
         spec=UnitSpec.model_validate_json(canonical_json(unit.spec)),
         state=UnitState(unit.state),
         result=None if unit.result is None else UnitResult.model_validate_json(canonical_json(unit.result)),
+        error=unit.error_message if unit.state == UnitState.DONE else None,
     )
 
 
@@ -255,7 +258,7 @@ def _insert_units(session: Session, study: Study, units: list[UnitSpec], note: s
 
 
 def _stage(units: list[UnitSpec]) -> str:
-    last = units[-1]
+    last = [unit for unit in units if unit.kind != "reference"][-1]
     if last.kind != "train":
         return last.kind
     return last.trials[-1].stage if last.trials else "search"

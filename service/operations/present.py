@@ -5,11 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from optim_core.spec.entrypoints import parse_entrypoint
+from optim_core.spec.price import price
 from optim_core.spec.problem import (
     BUILTIN_TASKS,
     MAXIMISED,
+    ArtifactDataset,
     BuiltinDataset,
     CatalogueModel,
+    ExternalDataset,
+    ExternalModel,
     FileDataset,
     PythonDataset,
     PythonModel,
@@ -19,7 +23,7 @@ from optim_core.spec.problem import (
 from optim_core.spec.states import STUDY_ENDED, StudyState, TrialState
 from optim_core.spec.trial import CurvePoint
 from service.db.models import Study, Trial
-from service.operations.views import Best, Progress, StudyDetail, StudyFailure, StudySummary, TrialView
+from service.operations.views import Best, FieldError, Progress, StudyDetail, StudyFailure, StudySummary, TrialView
 
 # Of a budget in trials or steps: confirming the winners afterwards takes the last fifth of the bar.
 SEARCH_SHARE = 0.8
@@ -28,15 +32,23 @@ MAX_CURVE_POINTS = 500
 
 def model_label(spec: StudySpec) -> str:
     """A short name of the model: of the catalogue, ``layers``, or the entry point of the person's own."""
+    if isinstance(spec.model, ExternalModel):
+        return "own loop"
     if isinstance(spec.model, PythonModel):
         return parse_entrypoint(spec.model.entrypoint).label[-64:]
     return spec.model.name if isinstance(spec.model, CatalogueModel) else "layers"
 
 
 def dataset_label(spec: StudySpec) -> str:
-    """A short name of the data set; of a file its name without the folder, of the person's own its entry point."""
+    """A short name of the data set; of a file its name without the folder, of an upload its id, of the person's own its entry
+    point.
+    """
+    if isinstance(spec.dataset, ExternalDataset):
+        return "own data"
     if isinstance(spec.dataset, PythonDataset):
         return parse_entrypoint(spec.dataset.entrypoint).label[-255:]
+    if isinstance(spec.dataset, ArtifactDataset):
+        return spec.dataset.id
     if isinstance(spec.dataset, FileDataset):
         return spec.dataset.path.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1][:255]
     return spec.dataset.name
@@ -44,11 +56,19 @@ def dataset_label(spec: StudySpec) -> str:
 
 def metric_of(spec: StudySpec) -> tuple[str | None, str | None]:
     """(metric, direction) as far as they are known before the data set was read."""
+    if spec.external:
+        return spec.external_metric
     if spec.is_text:
         return spec.text_metric, "minimize"
     task = spec.task or (BUILTIN_TASKS[spec.dataset.name] if isinstance(spec.dataset, BuiltinDataset) else None)
     metric = spec.metric_name or (check_metric(task, None) if task is not None else None)
     return metric, None if metric is None else ("maximize" if metric in MAXIMISED else "minimize")
+
+
+def price_of(spec: StudySpec) -> dict[str, Any] | None:
+    """What a loop's study will ask for, before any planner has seen it; None where that cannot be counted."""
+    asked = price(spec)
+    return None if asked is None else {"trainings": float(asked.trials), "enough": True, "sentence": asked.sentence}
 
 
 def study_summary(study: Study, times: tuple[float, float] | None) -> StudySummary:
@@ -63,7 +83,10 @@ def study_detail(study: Study, times: tuple[float, float] | None) -> StudyDetail
 
 def _summary(study: Study, times: tuple[float, float] | None) -> dict[str, Any]:
     elapsed_s, device_s = times or (study.elapsed_s, study.device_s)
-    error = None if study.error_code is None else StudyFailure(code=study.error_code, message=study.error_message or "")
+    error = None
+    if study.error_code is not None:
+        errors = [FieldError.model_validate(one) for one in study.error_details or ()]
+        error = StudyFailure(code=study.error_code, message=study.error_message or "", errors=errors)
     return {
         "id": study.id,
         "name": study.name,
@@ -90,7 +113,7 @@ def progress(study: Study, elapsed_s: float, device_s: float) -> Progress:
     if study.best_optimizer is not None and study.best_value is not None:
         best = Best(optimizer=study.best_optimizer, value=study.best_value)
     return Progress(
-        stage=study.stage or "queued",
+        stage=study.stage or ("checking" if study.state == StudyState.CHECKING else "queued"),
         note=study.note,
         trials_done=study.trials_done,
         trials_planned=study.trials_planned,

@@ -8,7 +8,7 @@ locked first; heartbeats and checkpoints touch the unit alone.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from sqlalchemy.orm import Session
 
@@ -17,14 +17,25 @@ from optim_core.spec.problem import StudySpec
 from optim_core.spec.states import StudyState, TrialState, UnitState
 from optim_core.spec.trial import CurvePoint, UnitResult, UnitSpec
 from service.db import Database
+from service.db.base import db_epoch
 from service.db.models import Study, Unit
 from service.db.repositories import CurveRepository, StudyRepository, TrialRepository, UnitRepository
 from service.db.repositories.studies import ACTIVE
-from service.operations import present, results
+from service.operations import present, results, told_results
 from service.operations.views import QueueStats, WorkerView
+from service.text import storable
 
 DEFAULT_ATTEMPTS = 3
+# A trial whose client was lost is given to another one once; then it counts as failed, and the study goes on without it.
+CLIENT_ATTEMPTS = 2
 WORKER_SEEN_S = 120.0
+# Processes that a person's own code may end before it is said to do so: one may have been ended from outside.
+OWN_DEATHS = 2
+# When a study failed, in front of why, for the person who asked.
+_WHEN = {
+    "probe": "in the first steps: ", "train": "in the search: ", "screen": "in the search: ",
+    "confirm": "in the confirmation: ",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -42,16 +53,17 @@ class Claim:
 
 @dataclass(frozen=True)
 class SweepReport:
-    """Ids of units taken back and of units given up, studies that want planning, units that wait for a worker."""
+    """Ids of units taken back and of units given up, studies that want planning, units that wait, workers that train."""
 
     requeued: list[int]
     failed: list[int]
     to_advance: list[str]
     queued: int
+    workers: int
 
 
 def claim_unit(db: Database, worker_id: str, lease_s: float, study_id: str | None = None) -> Claim | None:
-    """Take the unit that has waited longest (of one study, when given); None when nothing waits."""
+    """Take the first unit of the study whose turn it is (or of this one); None when nothing waits."""
     while True:
         with db.read() as session:
             candidate = UnitRepository(session).study_with_work(study_id)
@@ -69,28 +81,38 @@ def _claim_in(db: Database, study_id: str, worker_id: str, lease_s: float) -> Cl
         study = studies.lock(study_id)
         if study is None or study.state not in ACTIVE:
             return None
-        now = studies.now()
-        unit = units.claim(study_id, worker_id, lease_s, now)
+        unit = take(session, study, worker_id, lease_s)
         if unit is None:
             return None
-        units.see_worker(worker_id, None, now)
-        spec = UnitSpec.model_validate_json(canonical_json(unit.spec))
-        numbers = [trial.number for trial in spec.trials]
-        TrialRepository(session).must_move(study_id, numbers, TrialState.RUNNING, unit_id=unit.id)
-        if study.state == StudyState.QUEUED:
-            studies.move(study, StudyState.RUNNING, started_at=study.started_at or now)
-            studies.add_event(study, "study.state", {"state": study.state}, now)
-        data = {"unit": unit.key, "kind": unit.kind, "rung": unit.rung, "horizon": unit.horizon, "trials": len(numbers)}
-        studies.add_event(study, "unit.started", {**data, "worker": worker_id, "attempt": unit.attempts}, now)
+        units.see_worker(worker_id, None, studies.now())
         return Claim(
             unit_id=unit.id,
             study_id=study_id,
             spec=StudySpec.model_validate_json(canonical_json(study.spec)),
-            unit=spec,
+            unit=UnitSpec.model_validate_json(canonical_json(unit.spec)),
             token=unit.fence,
             attempt=unit.attempts,
             checkpoint=CurveRepository(session).checkpoint(unit.id),
         )
+
+
+def take(session: Session, study: Study, worker_id: str, lease_s: float) -> Unit | None:
+    """Lease the active study's oldest queued unit, its row being locked: under a new fence, its trials running. None when
+    nothing waits.
+    """
+    studies = StudyRepository(session)
+    now = studies.now()
+    unit = UnitRepository(session).claim(study.id, worker_id, lease_s, now)
+    if unit is None:
+        return None
+    numbers = results.numbers_of(unit)
+    TrialRepository(session).must_move(study.id, numbers, TrialState.RUNNING, unit_id=unit.id)
+    if study.state == StudyState.QUEUED:
+        studies.move(study, StudyState.RUNNING, started_at=study.started_at or now)
+        studies.add_event(study, "study.state", {"state": study.state}, now)
+    data = {"unit": unit.key, "kind": unit.kind, "rung": unit.rung, "horizon": unit.horizon, "trials": len(numbers)}
+    studies.add_event(study, "unit.started", {**data, "worker": worker_id, "attempt": unit.attempts}, now)
+    return unit
 
 
 def heartbeat(db: Database, unit_id: int, token: int, lease_s: float) -> Literal["ok", "lost", "stop"]:
@@ -134,8 +156,8 @@ def report_progress(db: Database, unit_id: int, token: int, points: list[tuple[i
 def save_checkpoint(db: Database, unit_id: int, token: int, data: bytes) -> bool:
     """Keep the unit's state for whoever runs it next. False when the lease is lost."""
     with db.write() as session:
-        # The write to the unit's row, though it changes nothing, holds off a commit or another claim until we are done.
-        if not UnitRepository(session).held(unit_id, token, fence=token):
+        # The write to the unit's row holds off a commit or another claim until we are done.
+        if not UnitRepository(session).held(unit_id, token, **_spent()):
             return False
         CurveRepository(session).save_checkpoint(unit_id, data, StudyRepository(session).now())
         return True
@@ -170,6 +192,8 @@ def fail_unit(
 
     False, and nothing written, when the lease is lost.
     """
+    # What a person's code raised may hold anything.
+    message = storable(message)
     with db.write() as session:
         study = _locked_study(session, unit_id)
         unit = UnitRepository(session).get(unit_id)
@@ -178,22 +202,60 @@ def fail_unit(
         if retryable and unit.attempts < max_attempts:
             return _requeue(session, study, unit, token, code, message)
         # What is final is wrong with the study, whichever unit met it.
-        return _give_up(session, study, unit, token, code, message, f"unit {unit.key}: " if retryable else "")
+        return _give_up(session, study, unit, token, code, message, _WHEN[unit.kind] if retryable else "")
 
 
-def release_unit(db: Database, unit_id: int, token: int, checkpoint: bytes | None = None) -> bool:
-    """Give a healthy unit back, with its state; the attempt does not count. False when the lease is lost."""
+def release_unit(
+    db: Database, unit_id: int, token: int, checkpoint: bytes | None = None, *, turn_over: bool = False
+) -> bool:
+    """Give a healthy unit back, with its state; the attempt does not count. False when the lease is lost.
+
+    It is the first of its study's that will be claimed again. ``turn_over``: it was trained for a quantum, so earlier attempts
+    are forgotten, and studies that wait come first.
+    """
     with db.write() as session:
         study = _locked_study(session, unit_id)
-        units = UnitRepository(session)
-        if study is None or not units.end_lease(unit_id, token, UnitState.QUEUED, attempts=Unit.attempts - 1):
+        units, studies = UnitRepository(session), StudyRepository(session)
+        if study is None:
+            return False
+        now = studies.now()
+        given: dict[str, Any] = {"attempts": 0 if turn_over else Unit.attempts - 1}
+        if checkpoint is not None:
+            given |= _spent()
+        if not units.end_lease(unit_id, token, UnitState.QUEUED, **given):
             return False
         if checkpoint is not None:
-            CurveRepository(session).save_checkpoint(unit_id, checkpoint, StudyRepository(session).now())
+            CurveRepository(session).save_checkpoint(unit_id, checkpoint, now)
+        if turn_over:
+            study.turn_at = now
         unit = units.get(unit_id)
         assert unit is not None
         TrialRepository(session).must_move(study.id, results.numbers_of(unit), TrialState.WAITING)
         return True
+
+
+def keep_turn(db: Database, unit_id: int, token: int, checkpoint: bytes, *, alone: bool = False) -> bool:
+    """After a quantum of training: whether to go on with the unit, because no other study waits. Then its state is kept, and
+    earlier attempts are forgotten: it has come further. ``alone``: the caller works for this study only.
+    """
+    with db.write() as session:
+        units = UnitRepository(session)
+        unit = units.get(unit_id)
+        if unit is None or (not alone and units.others_wait(unit.study_id)):
+            return False
+        if not units.held(unit_id, token, attempts=1, **_spent()):
+            return False
+        CurveRepository(session).save_checkpoint(unit_id, checkpoint, StudyRepository(session).now())
+        return True
+
+
+def end_turn(db: Database, study_id: str) -> None:
+    """A worker was at this study for a quantum: those that wait come first."""
+    with db.write() as session:
+        studies = StudyRepository(session)
+        study = studies.lock(study_id)
+        if study is not None:
+            study.turn_at = studies.now()
 
 
 def sweep(db: Database, max_attempts: int = DEFAULT_ATTEMPTS) -> SweepReport:
@@ -210,11 +272,15 @@ def sweep(db: Database, max_attempts: int = DEFAULT_ATTEMPTS) -> SweepReport:
                 continue
             if unit.lease_until >= StudyRepository(session).now():
                 continue  # it was extended since we looked
-            told = f"worker {unit.worker_id} was lost in attempt {unit.attempts} of {max_attempts}"
-            if unit.attempts < max_attempts:
-                if _requeue(session, study, unit, token, "worker_lost", told):
+            most = min(max_attempts, CLIENT_ATTEMPTS) if study.external else max_attempts
+            told = f"{'client' if study.external else 'worker'} {unit.worker_id} was lost in attempt {unit.attempts} of {most}"
+            if unit.attempts < most:
+                if _requeue(session, study, unit, token, "client_lost" if study.external else "worker_lost", told):
                     requeued.append(unit_id)
-            elif _give_up(session, study, unit, token, "attempts_exceeded", told, f"unit {unit.key}: "):
+            elif study.external:
+                if told_results.end_failed(session, study, unit, token, "client_lost", told):
+                    failed.append(unit_id)
+            elif _give_up(session, study, unit, token, "attempts_exceeded", told, _WHEN[unit.kind]):
                 failed.append(unit_id)
     with db.read() as session:
         return SweepReport(
@@ -222,6 +288,7 @@ def sweep(db: Database, max_attempts: int = DEFAULT_ATTEMPTS) -> SweepReport:
             failed=failed,
             to_advance=[study_id for study_id, waits in StudyRepository(session).active() if waits],
             queued=UnitRepository(session).queue_depth()[0],
+            workers=len(UnitRepository(session).workers(StudyRepository(session).now() - WORKER_SEEN_S)),
         )
 
 
@@ -229,6 +296,32 @@ def worker_gone(db: Database, worker_id: str) -> None:
     """Note that a worker has ended, so that no plan counts on it."""
     with db.write() as session:
         UnitRepository(session).forget_worker(worker_id)
+
+
+def worker_died(db: Database, worker_id: str, how: str, max_attempts: int = DEFAULT_ATTEMPTS) -> bool:
+    """Take back at once what a process held that is known to have ended, instead of waiting for its lease; says whether it
+    held anything. ``how``: a half sentence. A person's own code that ends two of them is the person's to mend.
+    """
+    with db.read() as session:
+        held = [
+            (unit.id, unit.fence, unit.attempts, _is_own(session, unit.study_id))
+            for unit in UnitRepository(session).all_leased_by(worker_id)
+        ]
+    for unit_id, token, attempts, own in held:
+        told = f"the worker process {how} in attempt {attempts}"
+        if own and attempts >= OWN_DEATHS:
+            told = f"{told} while it ran your code: something in it, or a library that it uses, ends the process"
+            fail_unit(db, unit_id, token, "user_code_error", told, retryable=False)
+        else:
+            code = "worker_lost" if attempts < max_attempts else "attempts_exceeded"
+            fail_unit(db, unit_id, token, code, told, retryable=True, max_attempts=max_attempts)
+    worker_gone(db, worker_id)
+    return bool(held)
+
+
+def _is_own(session: Session, study_id: str) -> bool:
+    study = StudyRepository(session).get(study_id)
+    return study is not None and StudySpec.model_validate_json(canonical_json(study.spec)).own
 
 
 def worker_seen(db: Database, worker_id: str, device: str | None = None) -> None:
@@ -258,8 +351,16 @@ def queue_stats(db: Database) -> QueueStats:
     with db.read() as session:
         units = UnitRepository(session)
         queued, leased, waited = units.queue_depth()
-        alive = len(units.workers(StudyRepository(session).now() - WORKER_SEEN_S))
-        return QueueStats(queued=queued, leased=leased, oldest_queued_s=waited, workers=alive)
+        studies = StudyRepository(session)
+        alive = len(units.workers(studies.now() - WORKER_SEEN_S))
+        return QueueStats(
+            studies=studies.count_of_workers(), queued=queued, leased=leased, oldest_queued_s=waited, workers=alive
+        )
+
+
+def _spent() -> dict[str, Any]:
+    """What a checkpoint says besides: the time that it took, which nobody will have to spend again."""
+    return {"spent_s": db_epoch() - Unit.claimed_at}
 
 
 def _locked_study(session: Session, unit_id: int) -> Study | None:

@@ -11,6 +11,7 @@ from optim_core.spec.trial import TrialResult, UnitResult
 from service.db.models import Study, Unit
 from service.db.repositories import CurveRepository, StudyRepository, TrialRepository
 from service.operations.rowscores import split_scores
+from service.text import storable
 
 
 def numbers_of(unit: Unit) -> list[int]:
@@ -26,16 +27,19 @@ def document_of(result: UnitResult, kind: str) -> dict[str, Any]:
     return document
 
 
-def record(session: Session, study: Study, unit: Unit, result: UnitResult, now: float) -> None:
-    """Store trials and curves, bring the study's counters up to date, tell what happened."""
+def record(session: Session, study: Study, unit: Unit, result: UnitResult, now: float, *, failed: bool = False) -> None:
+    """Store trials and curves, bring the study's counters up to date, tell what happened. ``failed``: the trials did not
+    diverge, their run broke.
+    """
     trials, curves, studies = TrialRepository(session), CurveRepository(session), StudyRepository(session)
     given = {trial["number"]: trial for trial in unit.spec["trials"]}
     ended = [trial for trial in result.trials if trial.number in given]
     known = trials.with_result(study.id, given)
-    for state in (TrialState.COMPLETED, TrialState.DIVERGED):
-        trials.must_move(study.id, [trial.number for trial in ended if state_of(trial) == state], state)
+    states = {trial.number: TrialState.FAILED if failed else state_of(trial) for trial in ended}
+    for state in set(states.values()):
+        trials.must_move(study.id, [number for number, own in states.items() if own == state], state)
     metric = study.metric if result.probe is None else result.probe.metric
-    trials.set_results(study.id, [_row(trial, unit, metric) for trial in ended])
+    trials.set_results(study.id, [_row(trial, unit, metric, result) for trial in ended])
     curves.replace(unit.id, [(trial.number, point) for trial in ended for point in trial.curve])
     curves.drop_checkpoint(unit.id)
 
@@ -55,7 +59,7 @@ def record(session: Session, study: Study, unit: Unit, result: UnitResult, now: 
     studies.add_event(study, "unit.done", done, now)
     for trial in ended:
         told = {"number": trial.number, "optimizer": given[trial.number]["configuration"]["optimizer"],
-                "stage": given[trial.number]["stage"], "state": state_of(trial).value, "rung": unit.rung,
+                "stage": given[trial.number]["stage"], "state": states[trial.number].value, "rung": unit.rung,
                 "metric": trial.metric}  # fmt: skip
         studies.add_event(study, "trial.done", told, now)
 
@@ -65,7 +69,7 @@ def state_of(trial: TrialResult) -> TrialState:
     return TrialState.COMPLETED if trial.diverged_at_step is None else TrialState.DIVERGED
 
 
-def _row(trial: TrialResult, unit: Unit, metric: str | None) -> dict[str, Any]:
+def _row(trial: TrialResult, unit: Unit, metric: str | None, result: UnitResult) -> dict[str, Any]:
     return {
         "number": trial.number,
         "rung": unit.rung,
@@ -74,7 +78,7 @@ def _row(trial: TrialResult, unit: Unit, metric: str | None) -> dict[str, Any]:
         "loss": trial.loss,
         "diverged_at_step": trial.diverged_at_step,
         "steps": trial.steps,
-        "scores": split_scores(metric, trial.rows) if unit.kind == "confirm" else None,
+        "scores": split_scores(metric, trial.rows, result.weights) if unit.kind == "confirm" else None,
     }
 
 
@@ -92,6 +96,7 @@ def _remember_best(study: Study, ended: list[TrialResult], given: dict[int, dict
 def fail(session: Session, study: Study, code: str, message: str, now: float) -> bool:
     """End the study as failed; False when it has ended. Its open units stay for a resume; nobody claims them."""
     studies = StudyRepository(session)
+    message = storable(message)
     told = {"error_code": code[:64], "error_message": message}
     if not studies.move(study, StudyState.FAILED, finished_at=now, **told):
         return False

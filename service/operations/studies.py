@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from typing import Any
 
 from pydantic import ValidationError
 from sqlalchemy.exc import IntegrityError
@@ -19,32 +20,33 @@ from optim_core.spec.recommendation import Recommendation
 from optim_core.spec.states import STUDY_ENDED, StudyState, TrialState, UnitState
 from service.db import Database
 from service.db.models import Study
-from service.db.repositories import CurveRepository, StudyRepository, TrialRepository, UnitRepository
-from service.operations import cursors, present
+from service.db.ownership import owner
+from service.db.repositories import AccessRepository, CurveRepository, StudyRepository, TrialRepository, UnitRepository
+from service.operations import access, artifacts, cursors, present
 from service.operations.errors import Conflict, NotFound, ServiceError, invalid_parameter, study_not_found
 from service.operations.views import Curve, Page, StudyDetail, StudySummary, TrialDetail, TrialView
 
 
 def create_study(
-    db: Database, spec: StudySpec, *, idempotency_key: str | None = None, request_hash: str | None = None
+    db: Database,
+    spec: StudySpec,
+    *,
+    idempotency_key: str | None = None,
+    request_hash: str | None = None,
+    to_check: bool = False,
 ) -> StudyDetail:
-    """Store a study and its first event. ServiceError ``idempotency_key_reused``: the key came with another request.
+    """Store a study and its first event. ServiceError ``idempotency_key_reused``: the key came with another request;
+    ``quota_exceeded``, ``artifact_not_found``.
 
     ``idempotency_key``: the same key with the same ``request_hash`` (by default the hash of the spec) gives the study
-    that the first call made, however many calls run at once.
+    that the first call made, however many calls run at once. ``to_check``: its data are read by somebody before it is queued.
     """
     request_hash = request_hash or content_hash(spec.model_dump(mode="json"))
     for last_try in (False, True):
         try:
             with db.write() as session:
-                known = idempotency_key and StudyRepository(session).idempotency_key(idempotency_key)
-                if not known:
-                    return _insert(session, spec, idempotency_key, request_hash)
-                if known.request_hash != request_hash:
-                    raise ServiceError(
-                        422, "idempotency_key_reused", "this Idempotency-Key was used for another request"
-                    )
-                return _detail(session, known.study_id)
+                known = None if idempotency_key is None else _created_before(session, idempotency_key, request_hash)
+                return known or _insert(session, spec, idempotency_key, request_hash, to_check)
         except IntegrityError:
             # Another transaction stored the key between our look and our insert: look again, once.
             if last_try or idempotency_key is None:
@@ -52,8 +54,24 @@ def create_study(
     raise AssertionError("unreachable")
 
 
-def _insert(session: Session, spec: StudySpec, key: str | None, request_hash: str) -> StudyDetail:
+def created_before(db: Database, idempotency_key: str, request_hash: str) -> StudyDetail | None:
+    """The study that a request with this key made, None when there was none. ServiceError ``idempotency_key_reused``."""
+    with db.read() as session:
+        return _created_before(session, idempotency_key, request_hash)
+
+
+def _created_before(session: Session, key: str, request_hash: str) -> StudyDetail | None:
+    known = StudyRepository(session).idempotency_key(key)
+    if known is None:
+        return None
+    if known.request_hash != request_hash:
+        raise ServiceError(422, "idempotency_key_reused", "this Idempotency-Key was used for another request")
+    return _detail(session, known.study_id)
+
+
+def _insert(session: Session, spec: StudySpec, key: str | None, request_hash: str, to_check: bool) -> StudyDetail:
     studies = StudyRepository(session)
+    access.check_quota(session, owner(session))
     now = studies.now()
     metric, direction = present.metric_of(spec)
     document = spec.model_dump(mode="json")
@@ -61,21 +79,33 @@ def _insert(session: Session, spec: StudySpec, key: str | None, request_hash: st
         # Sorts by time of creation; the random part cannot be guessed.
         id=f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(10)}",
         name=spec.name,
-        state=StudyState.QUEUED.value,
+        state=(StudyState.CHECKING if to_check else StudyState.QUEUED).value,
         model=present.model_label(spec),
         dataset=present.dataset_label(spec),
         spec=document,
         spec_hash=content_hash(document),
         metric=metric,
         direction=direction,
+        external=spec.external,
+        forecast=present.price_of(spec),
+        priority=spec.priority,
+        deadline=deadline_of(document, now),
         created_at=now,
+        turn_at=now,
     )
     studies.add(study)
+    study.dataset = artifacts.name_in_study(session, study.id, spec, now) or study.dataset
     if key is not None:
         studies.add_idempotency_key(key, request_hash, study.id, now)
     studies.add_event(study, "study.state", {"state": study.state}, now)
     session.flush()
     return present.study_detail(study, None)
+
+
+def deadline_of(spec: dict[str, Any], now: float) -> float | None:
+    """When a study that begins (again) now has to have its answer; None without a limit."""
+    allowed = spec["budget"].get("deadline")
+    return None if allowed is None else now + allowed
 
 
 def _detail(session: Session, study_id: str) -> StudyDetail:
@@ -106,17 +136,21 @@ def list_studies(
     db: Database,
     status: str | None = None,
     model: str | None = None,
+    find: str | None = None,
     cursor: str | None = None,
     limit: int = 50,
 ) -> Page[StudySummary]:
-    """Studies, newest first. ServiceError ``invalid_parameter`` (unknown status) or ``invalid_cursor``."""
+    """Studies, newest first. ``find``: those of this name, and those whose ids begin so.
+
+    ServiceError ``invalid_parameter`` (unknown status) or ``invalid_cursor``.
+    """
     if status is not None and status not in list(StudyState):
         raise invalid_parameter("status", f"status is one of {', '.join(StudyState)}")
     limit = cursors.check_limit(limit)
     after = None if cursor is None else tuple(cursors.decode(cursor, "studies", float, str))
     with db.read() as session:
         studies = StudyRepository(session)
-        rows = list(studies.page(status, model, after, limit + 1))  # type: ignore[arg-type]
+        rows = list(studies.page(status, model, find, after, limit + 1))  # type: ignore[arg-type]
         page = rows[:limit]
         times = _times(studies, page)
         items = [present.study_summary(row, times.get(row.id)) for row in page]
@@ -145,7 +179,13 @@ def pause_study(db: Database, study_id: str) -> StudyDetail:
         study = _found(studies.lock(study_id), study_id)
         if study.state != StudyState.PAUSED:
             if not studies.move(study, StudyState.PAUSED):
-                raise Conflict("study_ended", f"the study is {study.state} already")
+                raise Conflict(
+                    *(
+                        ("study_checking", "its data are being checked; pause it afterwards, or cancel it")
+                        if study.state == StudyState.CHECKING
+                        else ("study_ended", f"the study is {study.state} already")
+                    )
+                )
             studies.add_event(study, "study.state", {"state": study.state}, studies.now())
         return _detail(session, study_id)
 
@@ -153,14 +193,24 @@ def pause_study(db: Database, study_id: str) -> StudyDetail:
 def resume_study(db: Database, study_id: str) -> StudyDetail:
     """Go on with a paused or failed study where it stopped; failed units get all their attempts again.
 
-    Conflict ``already_running`` for a queued or running study, ``study_ended`` for a cancelled or completed one.
+    One that failed because of its data is checked again first. Conflict ``already_running`` for a study that is checked,
+    queued or running, ``study_ended`` for a cancelled or completed one.
     """
     with db.write() as session:
         studies = StudyRepository(session)
         study = _found(studies.lock(study_id), study_id)
-        if study.state in (StudyState.QUEUED, StudyState.RUNNING):
+        if study.state in (StudyState.CHECKING, StudyState.QUEUED, StudyState.RUNNING):
             raise Conflict("already_running", f"the study is {study.state}")
-        if not studies.move(study, StudyState.QUEUED, finished_at=None, error_code=None, error_message=None):
+        afresh = {
+            "finished_at": None,
+            "error_code": None,
+            "error_message": None,
+            "error_details": None,
+            "check_tries": 0,
+            "deadline": deadline_of(study.spec, studies.now()),
+        }
+        target = StudyState.QUEUED if study.error_details is None else StudyState.CHECKING
+        if not studies.move(study, target, **afresh):
             raise Conflict("study_ended", f"a {study.state} study cannot go on; create a new one from its spec")
         UnitRepository(session).move_all(
             study_id,
@@ -190,12 +240,7 @@ def finish_study(db: Database, study_id: str) -> StudyDetail:
             return _detail(session, study_id)
         if study.trials_done == 0:
             raise Conflict("nothing_to_finish", "no trial has ended yet; wait for the first, or cancel the study")
-        if not study.finishing:
-            study.finishing = True
-            cancelled = UnitRepository(session).cancel_search(study_id)
-            TrialRepository(session).stop_waiting(study_id, cancelled)
-            study.result_seq += 1
-            studies.add_event(study, "study.finishing", {"units_cancelled": len(cancelled)}, studies.now())
+        search_no_more(session, study)
         if study.state == StudyState.PAUSED:
             studies.move(study, StudyState.QUEUED)
             study.result_seq += 1
@@ -204,13 +249,27 @@ def finish_study(db: Database, study_id: str) -> StudyDetail:
         return _detail(session, study_id)
 
 
+def search_no_more(session: Session, study: Study) -> bool:
+    """Mark a locked study as finishing and drop what waits or runs of its search. False when it was marked already."""
+    if study.finishing:
+        return False
+    studies = StudyRepository(session)
+    study.finishing = True
+    cancelled = UnitRepository(session).cancel_search(study.id)
+    TrialRepository(session).stop_waiting(study.id, cancelled)
+    study.result_seq += 1
+    studies.add_event(study, "study.finishing", {"units_cancelled": len(cancelled)}, studies.now())
+    return True
+
+
 def delete_study(db: Database, study_id: str) -> None:
     """Remove a study and all that belongs to it. Conflict ``study_running`` while it could still do work."""
     with db.write() as session:
         studies = StudyRepository(session)
         study = _found(studies.lock(study_id), study_id)
-        if study.state in (StudyState.QUEUED, StudyState.RUNNING):
+        if study.state in (StudyState.CHECKING, StudyState.QUEUED, StudyState.RUNNING):
             raise Conflict("study_running", f"the study is {study.state}; cancel it first")
+        AccessRepository(session).keep_spent(study.project_id, study.device_s)
         studies.delete(study)
 
 

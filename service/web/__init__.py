@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from service.db import Database
-from service.settings import Settings
-from service.web.routes import build_router
+from service.web import signin
+from service.web.routes import Site, error_page, page_router, static_router
 
-__all__ = ["router"]
+__all__ = ["error_page", "routers"]
 
 
-def router(settings: Settings, database: Database) -> APIRouter:
-    """Pages at ``/``, ``/studies/…``, ``/optimizers/…`` and their files at ``/static/…``. Reads only, never writes."""
-    return build_router(database)
+def routers() -> tuple[APIRouter, tuple[APIRouter, ...]]:
+    """Pages at ``/``, ``/studies/…``, ``/optimizers/…``, which need a key; and what is open: ``/static/…`` and ``/signin``."""
+    site = Site()
+    return page_router(site), (static_router(), signin.router(site))

@@ -1,7 +1,7 @@
 """Static files at addresses that hold their content's hash, so that browsers may keep them for ever.
 
-plotly.js is served from the installed plotly package: nothing is fetched from elsewhere and no third-party script is kept
-in this repository.
+plotly.js is served from the installed plotly package and Swagger UI from that of fastapi_offline: nothing is fetched from
+elsewhere and no third-party script is kept in this repository.
 """
 
 from __future__ import annotations
@@ -63,6 +63,8 @@ def load_assets() -> Assets:
     }
     sources["app.css"] += stylesheet_rules().encode()
     sources["plotly.min.js"] = script
+    swagger = files("fastapi_offline") / "static"
+    sources |= {name: (swagger / name).read_bytes() for name in ("swagger-ui-bundle.js", "swagger-ui.css")}
     assets = {name: _asset(name, content) for name, content in sources.items()}
     return Assets(
         by_url_name={asset.url_name: asset for asset in assets.values()},

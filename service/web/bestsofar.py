@@ -44,25 +44,26 @@ class _History:
         if event.type == "trial.done" and event.data.get("stage") not in FRESH_STAGES:
             data, start = event.data, self.started_at or event.at
             self.finishes.append(Finish(data["number"], data["optimizer"], data["metric"], event.at - start))
+        if event.type == "trial.excluded":
+            self.finishes = [one for one in self.finishes if one.number != event.data["number"]]
 
 
 class Histories:
     """The histories of the most recently watched studies. Safe to share between threads."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self) -> None:
         self._known: OrderedDict[str, _History] = OrderedDict()
         self._lock = Lock()
 
-    def read(self, study_id: str) -> tuple[int, list[Finish]]:
-        """The id of the last event and all finished searched trials, oldest first."""
+    def read(self, database: Database, study_id: str) -> tuple[int, list[Finish]]:
+        """The id of the last event and all finished searched trials, oldest first. NotFound where ``database`` has none."""
         with self._lock:
             history = self._known.setdefault(study_id, _History())
             self._known.move_to_end(study_id)
             while len(self._known) > REMEMBERED_STUDIES:
                 self._known.popitem(last=False)
         with history.lock:
-            while events := events_after(self._database, study_id, history.last_id, limit=BATCH):
+            while events := events_after(database, study_id, history.last_id, limit=BATCH):
                 for event in events:
                     history.add(event)
             return history.last_id, list(history.finishes)

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from optim_core.spec.recommendation import Recommendation, Score
+from optim_core.spec.recommendation import Recommendation, ReferenceModel, Score
 from service.operations.views import Curve
 from service.web import words
 from service.web.bestsofar import Finish
-from service.web.palette import colour
+from service.web.palette import UNKNOWN, colour
 from service.web.views import tuned_is_default
 
 Figure = dict[str, Any]
@@ -118,8 +118,10 @@ def best_so_far(finishes: Sequence[Finish], direction: str | None, metric: str |
 
 
 def confirmation(answer: Recommendation) -> Figure:
-    """Scores on test rows with their 95 % intervals: confirmed rivals and both AdamW baselines, the best on top."""
-    rows: list[tuple[str, Score, str]] = [
+    """Scores on test rows with their 95 % intervals: confirmed rivals, both AdamW baselines and models of another kind as
+    diamonds; the best on top.
+    """
+    rows: list[tuple[str, Score | ReferenceModel, str]] = [
         (words.optimizer_title(r.optimizer), r.confirmed, colour(r.optimizer))
         for r in answer.league
         if r.confirmed is not None and r.optimizer != "adamw"
@@ -127,6 +129,8 @@ def confirmation(answer: Recommendation) -> Figure:
     if not tuned_is_default(answer):
         rows.append(("AdamW, tuned", answer.baselines["adamw_tuned"], colour("adamw")))
     rows.append(("AdamW, defaults", answer.baselines["adamw_default"], colour("adamw")))
+    if answer.reference is not None:
+        rows += [(model.title, model, UNKNOWN) for model in answer.reference.models]
     rows.sort(key=lambda row: row[1].mean, reverse=answer.metric.direction == "minimize")
     scores = [score for _, score, _ in rows]
     trace = {
@@ -134,7 +138,11 @@ def confirmation(answer: Recommendation) -> Figure:
         "mode": "markers",
         "x": [score.mean for score in scores],
         "y": [label for label, _, _ in rows],
-        "marker": {"size": 11, "color": [tint for _, _, tint in rows]},
+        "marker": {
+            "size": 11,
+            "color": [tint for _, _, tint in rows],
+            "symbol": ["diamond" if isinstance(score, ReferenceModel) else "circle" for score in scores],
+        },
         "error_x": {
             "type": "data",
             "symmetric": False,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,9 @@ from optim_core.spec.schedules import SCHEDULES
 from optim_core.spec.states import StudyState, TrialState
 from optim_core.spec.techniques import TECHNIQUES
 from service.db import Database
+from service.operations import asking
 from service.operations import studies as operations
-from service.operations.errors import ServiceError
-from service.operations.views import StudyDetail
+from service.operations.views import ClientView, StudyDetail
 from service.text import visible
 from service.web import catalogue, charts, views, words
 from service.web.assets import load_assets
@@ -33,6 +33,7 @@ STUDIES_PER_PAGE = 30
 CURVES_SHOWN = 10
 
 
+@cache
 def environment() -> Environment:
     """Jinja with escaping always on, text that turns its surroundings round made visible, undefined names as errors."""
     env = Environment(
@@ -53,18 +54,35 @@ def _finalize(value: Any) -> Any:
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-class Pages:
-    """Everything a handler needs: the database, the templates, what was read of each study's events."""
+def error_page(status: int, detail: str, headers: dict[str, str] | None) -> HTMLResponse:
+    """What is said to a browser in place of a problem document."""
+    text = environment().get_template("error.html").render(status=status, detail=detail)
+    return HTMLResponse(text, status, {"Cache-Control": "no-store", "Vary": "Accept", **(headers or {})})
 
-    def __init__(self, database: Database) -> None:
-        self.database = database
+
+class Site:
+    """The templates, and what was read of each study's events. It has no data: ``of`` gives that of one caller."""
+
+    def __init__(self) -> None:
         self.templates = environment()
-        self.histories = Histories(database)
+        self.histories = Histories()
+
+    def of(self, request: Request) -> Pages:
+        """Pages of the project of whoever was admitted."""
+        return Pages(self, request.state.database)
 
     def html(self, template: str, http_status: int = 200, **values: Any) -> HTMLResponse:
         # Pages show live state; a cached one would be wrong. Static files have their own, long-lived header.
         text = self.templates.get_template(template).render(**values)
-        return HTMLResponse(text, status_code=http_status, headers={"Cache-Control": "no-store"})
+        return HTMLResponse(text, http_status, headers={"Cache-Control": "no-store"})
+
+
+class Pages:
+    """What pages of one project's studies show."""
+
+    def __init__(self, site: Site, database: Database) -> None:
+        self.database = database
+        self._site = site
 
     def answer(self, study: StudyDetail) -> Recommendation | None:
         """The recommendation, None while there is none."""
@@ -88,7 +106,7 @@ class Pages:
         """All values that the study page and its live fragments show."""
         study = operations.get_study(self.database, study_id)
         answer = self.answer(study)
-        last_event, finishes = self.histories.read(study_id)
+        last_event, finishes = self._site.histories.read(self.database, study_id)
         names = views.competing(study)
         league = views.league_of_answer(answer) if answer else views.league_so_far(names, finishes, study.direction)
         return {
@@ -98,8 +116,15 @@ class Pages:
             "names": names,
             "finishes": finishes,
             "last_event": last_event,
+            "clients": self.clients(study),
             **self.trials(study_id, query),
         }
+
+    def clients(self, study: StudyDetail) -> list[ClientView]:
+        """Who trains a person's own loop while it has no answer."""
+        if study.spec["model"]["kind"] != "external" or views.ended(study):
+            return []
+        return asking.clients(self.database, study.id)
 
     def figures(self, shown: dict[str, Any]) -> dict[str, charts.Figure]:
         study, finishes = shown["study"], shown["finishes"]
@@ -137,53 +162,53 @@ def _query(request: Request) -> TrialQuery:
     )
 
 
-def build_router(database: Database) -> APIRouter:
-    """All pages, fragments and static files."""
-    pages = Pages(database)
+def static_router() -> APIRouter:
+    """Style sheets and scripts: open to everybody."""
+    router = APIRouter(include_in_schema=False)
+    router.add_api_route("/static/{name}", _static, methods=["GET"])
+    return router
+
+
+def page_router(site: Site) -> APIRouter:
+    """All pages and fragments."""
     router = APIRouter(include_in_schema=False)
 
     def page(path: str) -> Callable[[Callable[..., Response]], None]:
-        """Serve a handler at ``path``; what operations refuse becomes a page that says so."""
+        """Serve a handler at ``path``."""
 
         def add(handler: Callable[..., Response]) -> None:
-            @wraps(handler)
-            def guarded(*args: Any, **kwargs: Any) -> Response:
-                try:
-                    return handler(*args, **kwargs)
-                except ServiceError as error:
-                    return pages.html("error.html", error.status, status=error.status, detail=error.detail)
-
-            router.add_api_route(path, guarded, methods=["GET"], response_class=HTMLResponse)
+            router.add_api_route(path, handler, methods=["GET"], response_class=HTMLResponse)
 
         return add
 
-    _add_study_pages(pages, page)
-    _add_list_of_studies(pages, page)
-    _add_catalogue_pages(pages, page)
-    router.add_api_route("/static/{name}", _static, methods=["GET"])
+    _add_study_pages(site, page)
+    _add_list_of_studies(site, page)
+    _add_catalogue_pages(site, page)
     return router
 
 
 Adder = Callable[[str], Callable[[Callable[..., Response]], None]]
 
 
-def _add_study_pages(pages: Pages, page: Adder) -> None:
+def _add_study_pages(site: Site, page: Adder) -> None:
     @page("/studies/{study_id}")
     def study(request: Request, study_id: str) -> Response:
-        return pages.html("study.html", **pages.study(study_id, _query(request)))
+        return site.html("study.html", **site.of(request).study(study_id, _query(request)))
 
     @page("/studies/{study_id}/table")
     def table(request: Request, study_id: str) -> Response:
+        pages = site.of(request)
         shown = operations.get_study(pages.database, study_id)
         values = pages.trials(study_id, _query(request))
-        return pages.html("_trials.html", study=shown, names=views.competing(shown), **values)
+        return site.html("_trials.html", study=shown, names=views.competing(shown), **values)
 
     @page("/studies/{study_id}/live")
     def live(request: Request, study_id: str) -> Response:
+        pages = site.of(request)
         shown = pages.study(study_id, _query(request))
         fragments = {
-            name: pages.templates.get_template(f"_{name}.html").render(**shown)
-            for name in ("progress", "verdict", "league", "trials", "cost")
+            name: site.templates.get_template(f"_{name}.html").render(**shown)
+            for name in ("progress", "clients", "verdict", "league", "trials", "cost")
         }
         study: StudyDetail = shown["study"]
         body = {
@@ -198,16 +223,18 @@ def _add_study_pages(pages: Pages, page: Adder) -> None:
         return JSONResponse(body, headers={"Cache-Control": "no-store"})
 
     @page("/studies/{study_id}/trials/{number}")
-    def trial(study_id: str, number: int) -> Response:
+    def trial(request: Request, study_id: str, number: int) -> Response:
+        pages = site.of(request)
         study = operations.get_study(pages.database, study_id)
         shown = operations.get_trial(pages.database, study_id, number)
-        return pages.html("trial.html", study=study, trial=shown)
+        return site.html("trial.html", study=study, trial=shown)
 
     @page("/studies/{study_id}/trials/{number}/live")
-    def trial_live(study_id: str, number: int) -> Response:
+    def trial_live(request: Request, study_id: str, number: int) -> Response:
+        pages = site.of(request)
         study = operations.get_study(pages.database, study_id)
         shown = operations.get_trial(pages.database, study_id, number)
-        fragment = pages.templates.get_template("_trial.html").render(study=study, trial=shown)
+        fragment = site.templates.get_template("_trial.html").render(study=study, trial=shown)
         body = {
             "ended": views.ended(study),
             "fragments": {"trial": fragment},
@@ -216,14 +243,14 @@ def _add_study_pages(pages: Pages, page: Adder) -> None:
         return JSONResponse(body, headers={"Cache-Control": "no-store"})
 
 
-def _add_list_of_studies(pages: Pages, page: Adder) -> None:
+def _add_list_of_studies(site: Site, page: Adder) -> None:
     @page("/")
     def studies(request: Request) -> Response:
         status = request.query_params.get("status") or None
         cursor = request.query_params.get("cursor") or None
-        found = operations.list_studies(pages.database, status=status, cursor=cursor, limit=STUDIES_PER_PAGE)
+        found = operations.list_studies(site.of(request).database, status=status, cursor=cursor, limit=STUDIES_PER_PAGE)
         template = "_studies.html" if request.query_params.get("part") == "list" else "studies.html"
-        return pages.html(
+        return site.html(
             template,
             studies=found,
             status=status,
@@ -233,24 +260,28 @@ def _add_list_of_studies(pages: Pages, page: Adder) -> None:
         )
 
 
-def _add_catalogue_pages(pages: Pages, page: Adder) -> None:
+def _add_catalogue_pages(site: Site, page: Adder) -> None:
     @page("/optimizers")
     def optimizers(request: Request) -> Response:
         words, competing = request.query_params.get("q", ""), bool(request.query_params.get("competing"))
         groups = catalogue.groups(words, competing)
-        return pages.html("optimizers.html", groups=groups, q=words, competing=competing)
+        return site.html("optimizers.html", groups=groups, q=words, competing=competing)
 
     @page("/optimizers/{name}")
     def optimizer(name: str) -> Response:
         try:
-            return pages.html("optimizer.html", info=find_optimizer(name))
+            return site.html("optimizer.html", info=find_optimizer(name))
         except SpecError as error:
-            return pages.html("error.html", 404, status=404, detail=str(error))
+            return error_page(404, str(error), None)
+
+    @page("/docs")
+    def docs() -> Response:
+        return site.html("docs.html")
 
     @page("/schedules")
     def schedules() -> Response:
-        return pages.html("schedules.html")
+        return site.html("schedules.html")
 
     @page("/techniques")
     def techniques() -> Response:
-        return pages.html("techniques.html")
+        return site.html("techniques.html")

@@ -229,7 +229,9 @@ def trial_settings(trial: TrialView) -> str:
 
 
 def trial_notes(trial: TrialView) -> str:
-    """Why a trial ended early, if it did."""
+    """Why a trial was left out or ended early, if it was or did."""
+    if trial.excluded is not None:
+        return f"left out: {trial.excluded}"
     if trial.diverged_at_step is not None:
         return f"diverged at step {trial.diverged_at_step:,}"
     return "stopped early: others were ahead" if trial.state == TrialState.PRUNED else ""

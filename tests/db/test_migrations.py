@@ -14,6 +14,8 @@ from sqlalchemy import Connection, MetaData, Table, insert, inspect, select
 from service.db import Database, SchemaMismatch, migrate
 from service.db.engine import make_migration_engine, parse_url
 from service.db.models import Base
+from service.operations import access, studies
+from tests.db.support import make_spec
 
 # Rows as version 0001 wrote them, frozen: a later migration has to keep them.
 FROZEN: dict[str, dict[str, Any]] = {
@@ -45,6 +47,9 @@ FROZEN: dict[str, dict[str, Any]] = {
     "worker": {"id": "w", "device": "cpu", "first_seen": 1.0, "last_seen": 2.0},
 }  # fmt: skip
 
+# Tables that version 0001 did not have.
+LATER = {"project", "access_key", "artifact", "study_artifact", "webhook", "delivery"}
+
 
 def tables_of(connection: Connection) -> set[str]:
     return set(inspect(connection).get_table_names()) - {"alembic_version"}
@@ -63,7 +68,7 @@ def test_up_down_up_ends_at_the_models(empty_url: str) -> None:
         assert tables_of(connection) == set()
     migrate.upgrade(empty_url)
     with engine.connect() as connection:
-        assert tables_of(connection) == set(Base.metadata.tables) == set(FROZEN)
+        assert tables_of(connection) == set(Base.metadata.tables) == set(FROZEN) | LATER
         context = MigrationContext.configure(connection, opts={"compare_type": True, "render_as_batch": True})
         assert compare_metadata(context, Base.metadata) == []
     engine.dispose()
@@ -84,7 +89,51 @@ def test_every_step_keeps_the_rows_that_are_there(empty_url: str) -> None:
         for name, row in FROZEN.items():
             (found,) = stored(connection, name)
             assert {key: found[key] for key in row} == row
+        assert {row["project_id"] for name in ("study", "idempotency_key") for row in stored(connection, name)} == {
+            "default"
+        }
     engine.dispose()
+
+
+def test_going_back_to_a_schema_without_projects_shows_nobodys_studies_to_others(empty_url: str) -> None:
+    handle = Database(empty_url)
+    handle.migrate()
+    access.set_quota(handle, "lab")
+    mine = studies.create_study(handle, make_spec(), idempotency_key="k").id
+    studies.create_study(handle.of("lab"), make_spec(), idempotency_key="k")
+    handle.dispose()
+    migrate.downgrade(empty_url, "0004")
+    engine = make_migration_engine(empty_url)
+    with engine.connect() as connection:
+        assert [row["id"] for row in stored(connection, "study")] == [mine]
+        assert [row["study_id"] for row in stored(connection, "idempotency_key")] == [mine]
+    engine.dispose()
+
+
+def test_admin_keys_of_a_project_never_rule_others_over_migrations(empty_url: str) -> None:
+    migrate.upgrade(empty_url, "0008")
+    engine = make_migration_engine(empty_url)
+    row = {"kind": "key", "digest": "d" * 64, "hint": "wxyz", "created_at": 1.0}
+    keys = {"a": ("default", "admin"), "b": ("default", "write"), "c": ("lab", "admin")}
+    with engine.begin() as connection:
+        table = Table("project", MetaData(), autoload_with=connection)
+        connection.execute(insert(table).values(id="lab", created_at=1.0, deleted_device_s=0.0))
+        table = Table("access_key", MetaData(), autoload_with=connection)
+        for key, (project, scope) in keys.items():
+            connection.execute(insert(table).values(id=key * 12, project_id=project, scope=scope, **row))
+    migrate.upgrade(empty_url, "0009")
+    with engine.begin() as connection:
+        assert scopes(connection) == {"a": (None, "admin"), "b": ("default", "write"), "c": ("lab", "admin")}
+        table = Table("access_key", MetaData(), autoload_with=connection)
+        connection.execute(insert(table).values(id="m" * 12, project_id=None, scope="metrics", **row))
+    migrate.downgrade(empty_url, "0008")
+    with engine.connect() as connection:
+        assert scopes(connection) == {**keys, "c": ("lab", "write")}
+    engine.dispose()
+
+
+def scopes(connection: Connection) -> dict[str, tuple[str | None, str]]:
+    return {row["id"][0]: (row["project_id"], row["scope"]) for row in stored(connection, "access_key")}
 
 
 def upgrade_in_process(url: str, errors: Any) -> None:

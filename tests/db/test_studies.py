@@ -165,7 +165,7 @@ def test_deleting_leaves_no_row_behind(database: Database) -> None:
         studies.delete_study(database, item.id)
     with database.read() as session:
         left = {name: session.scalar(text(f"SELECT count(*) FROM {name}")) for name in Base.metadata.tables}
-    assert left == {name: int(name == "worker") for name in left}
+    assert left == {name: int(name in ("worker", "project")) for name in left}
 
 
 def test_live_points_show_while_a_unit_runs_and_the_committed_curve_replaces_them(database: Database) -> None:
@@ -236,6 +236,19 @@ def test_reads_cannot_write(database: Database) -> None:
     with pytest.raises(Exception, match=r"readonly|read-only"), database.read() as session:
         session.execute(text("DELETE FROM study"))
     assert studies.get_study(database, made.id).id == made.id
+
+
+def test_studies_are_found_by_their_name_and_by_the_beginning_of_their_id(database: Database) -> None:
+    spec = make_spec()
+    one, two = (studies.create_study(database, spec.model_copy(update={"name": name})).id for name in ("a_b", "a%"))
+
+    def found(text: str) -> set[str]:
+        return {row.id for row in studies.list_studies(database, find=text).items}
+
+    assert found("a_b") == found(one[:-1]) == found(one) == {one}
+    assert found("a%") == {two}
+    assert found(one[:4]) == {one, two}
+    assert found("%") == found("_") == found("b") == set()
 
 
 def test_an_unreachable_database_is_told_apart_from_a_wrong_statement(tmp_path: Path) -> None:

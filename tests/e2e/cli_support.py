@@ -7,11 +7,14 @@ import os
 import random
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from service.client import Client
 
 SCRIPT = Path(sys.executable).parent / "whichopt"
 TIMEOUT_S = 240.0
@@ -31,6 +34,15 @@ def whichopt(
         [str(SCRIPT), *map(str, arguments)], cwd=folder, env={**environment(folder), **(env or {})},
         capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
     )  # fmt: skip
+
+
+def client_of(folder: Path, address: str) -> Client:
+    """A client of a server that was just started with ``environment(folder)``, once that has made its key."""
+    path, deadline = folder / "home" / "key", time.monotonic() + TIMEOUT_S
+    while not path.exists():
+        assert time.monotonic() < deadline, "the server made no key"
+        time.sleep(0.05)
+    return Client(address, path.read_text())
 
 
 def tiny_spec(**changes: Any) -> dict[str, Any]:

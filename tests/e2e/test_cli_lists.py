@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import typer
+from rich.console import Console
+from typer.testing import CliRunner
 
 from optim_core.spec.optimizers import OPTIMIZERS
 from optim_core.spec.problem import StudySpec
-from service.cli import progress, render, render_catalogue
-from service.cli.asked import Asked, spec_document
-from service.cli.commands import emit
+from service.cli import commands, progress, render, render_catalogue
+from service.cli.answering import emit
+from service.cli.asked import Asked, check_spec, spec_document
+from service.cli.backend import Backend
 from service.cli.errors import CommandError, say
 from service.cli.specfile import read_spec
 from service.text import visible, visible_document
@@ -47,6 +53,38 @@ def test_a_pipe_gets_one_line_a_study(capsys: pytest.CaptureFixture[str]) -> Non
             assert cell in line
 
 
+@pytest.mark.parametrize("width", [80, 120, 200])
+def test_a_terminal_gets_ids_that_tell_studies_apart_and_their_names(width: int) -> None:
+    out = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+    rows = [
+        row(1, id="01a219b2aa" + "0" * 22, name="churn, third try"),
+        row(2, id="01a219b2ab" + "0" * 22, winner=None),
+    ]
+    render.studies(rows, out)
+    text = out.file.getvalue()  # type: ignore[attr-defined]
+    assert all(len(line.rstrip()) <= width for line in text.splitlines())
+    for cell in ("01a219b2aa ", "01a219b2ab ", "running", "churn, third try", "11-14 2"):
+        assert cell in text, text
+    first, second = (line for line in text.splitlines() if line.startswith("01a2"))
+    assert "running" in first
+    assert "running" in second
+
+
+def found(*rows: dict[str, Any]) -> Backend:
+    client = SimpleNamespace(list_studies=lambda find, limit: {"items": list(rows)[:limit]})
+    return Backend(client, "", None)  # type: ignore[arg-type]
+
+
+def test_a_study_is_named_by_its_id_the_beginning_of_it_or_its_name() -> None:
+    whole = f"{7:032x}"
+    assert found().study_id(whole) == whole
+    assert found(row(7)).study_id("churn") == whole
+    with pytest.raises(CommandError, match="there is no study 'churn'"):
+        found().study_id("churn")
+    with pytest.raises(CommandError, match=f"'0' may be any of several studies: {whole}, {8:032x}"):
+        found(row(7), row(8)).study_id("0")
+
+
 def test_a_pipe_gets_one_line_an_optimizer(capsys: pytest.CaptureFixture[str]) -> None:
     render_catalogue.optimizers([info.document() for info in OPTIMIZERS.values()])
     lines = capsys.readouterr().out.splitlines()
@@ -64,6 +102,28 @@ def test_a_pipe_gets_one_line_a_fact_and_a_hyperparameter(capsys: pytest.Capture
         assert any(line.startswith(f"{label} ") and line.endswith(text) for line in lines), label
     for hyper in info["hyperparameters"]:
         assert any(line.startswith(f"{hyper['name']} ") and line.endswith(hyper["reason"]) for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("terminal", "more", "typed", "gone"),
+    [(True, [], "n\n", False), (True, [], "y\n", True), (True, ["--yes"], "", True), (False, [], "", True)],
+)
+def test_delete_asks_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, terminal: bool, more: list[str], typed: str, gone: bool
+) -> None:
+    deleted: list[str] = []
+    client = SimpleNamespace(
+        get_study=lambda _: row(7, name=TURNED), delete=deleted.append,
+        list_studies=lambda find, limit: {"items": [row(7)]},
+    )  # fmt: skip
+    monkeypatch.setattr(commands, "connect", lambda *_: nullcontext(Backend(client, "", None)))  # type: ignore[arg-type]
+    monkeypatch.setattr(commands, "on_terminal", lambda: terminal)
+    app = typer.Typer()
+    commands.add_commands(app, None, None)  # type: ignore[arg-type]
+    done = CliRunner().invoke(app, ["studies", "delete", "churn", *more], input=typed)
+    assert deleted == ([f"{7:032x}"] if gone else [])
+    assert (visible(TURNED) in done.stderr) == bool(typed)
+    assert (done.exit_code == 0) == gone
 
 
 def test_the_last_line_says_that_it_is_done_and_no_more() -> None:
@@ -124,24 +184,35 @@ def test_text_that_turns_a_line_round_is_shown_as_what_it_is(capsys: pytest.Capt
 )
 def test_a_time_in_other_words_is_told_how_to_be_written(budget: str, meant: str) -> None:
     with pytest.raises(CommandError, match=rf"; did you mean {meant}\?$"):
-        spec_document(Asked(model="mlp", data="digits", budget=budget))
+        check_spec(spec_document(Asked(model="mlp", data="digits", budget=budget)), here=True)
+
+
+def spec_with_budget(folder: Path, budget: str) -> Path:
+    path = folder / "spec.yaml"
+    path.write_text(
+        f"model: {{kind: catalogue, name: mlp}}\ndataset: {{kind: builtin, name: digits}}\nbudget: {budget}\n"
+    )
+    return path
+
+
+@pytest.mark.parametrize(("budget", "meant"), [("60s", (60.0, None)), ("'2m, 200 trials'", (120.0, 200))])
+def test_a_budget_in_a_file_is_written_as_on_the_command_line(
+    tmp_path: Path, budget: str, meant: tuple[float, int | None]
+) -> None:
+    path = spec_with_budget(tmp_path, budget)
+    found = check_spec(spec_document(Asked(path)), here=True)["budget"]
+    assert (found["seconds"], found.get("trials")) == meant
+    assert check_spec(spec_document(Asked(path, budget="40s")), here=True)["budget"]["seconds"] == 40.0
 
 
 @pytest.mark.parametrize(
     ("budget", "message"),
     [
-        ("60s", "/budget: in a file write {seconds: 60}"),
-        ("'2m, 200 trials'", "/budget: in a file write {seconds: 120, trials: 200}"),
         ("60", "did you mean 60s?"),
         ("soon", "/budget: 'soon' is neither a time such as 40s or 5m nor a count such as '200 trials'"),
     ],
 )
-def test_a_budget_in_a_file_is_told_how_to_be_written(tmp_path: Path, budget: str, message: str) -> None:
-    path = tmp_path / "spec.yaml"
-    path.write_text(
-        f"model: {{kind: catalogue, name: mlp}}\ndataset: {{kind: builtin, name: digits}}\nbudget: {budget}\n"
-    )
+def test_a_budget_in_a_file_that_says_nothing_is_refused(tmp_path: Path, budget: str, message: str) -> None:
     with pytest.raises(CommandError) as caught:
-        spec_document(Asked(path))
+        check_spec(spec_document(Asked(spec_with_budget(tmp_path, budget))), here=True)
     assert message in str(caught.value)
-    assert spec_document(Asked(path, budget="40s"))["budget"] == {"seconds": 40.0}

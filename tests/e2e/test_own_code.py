@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -11,15 +12,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.cli_support import SCRIPT, environment, tiny_spec, whichopt, write_spec, write_table
-from tests.e2e.test_interrupt import read_until, start
+from tests.e2e.cli_support import SCRIPT, TIMEOUT_S, environment, tiny_spec, whichopt, write_spec, write_table
+from tests.e2e.test_interrupt import read_until, start, wait_until_held
 
 OWN = ["--model", "user.py:Net", "--data", "user.py:data", "--budget", "5s", "--json"]
 NET = "import torch\nclass Net(torch.nn.Linear):\n    pass\n"
 
 
 def last_line(done: subprocess.CompletedProcess[str]) -> str:
-    assert done.stdout == ""
+    if "--json" in done.args:
+        [error] = json.loads(done.stdout)["errors"]
+        assert error["message"] in done.stderr
+    else:
+        assert done.stdout == ""
     assert "Traceback" not in done.stderr
     return done.stderr.splitlines()[-1]
 
@@ -48,7 +53,7 @@ def test_verbose_shows_their_traceback(tmp_path: Path) -> None:
     (tmp_path / "user.py").write_text(NET + "def data():\n    return 1 / 0\n")
     done = whichopt(tmp_path, "recommend", *OWN, "--verbose")
     assert done.returncode == 3
-    assert done.stdout == ""
+    assert json.loads(done.stdout)["errors"][0]["code"] == "user_code_error"
     assert "    return 1 / 0\n" in done.stderr
     assert done.stderr.splitlines()[-1].endswith("user.py, line 5, in data: ZeroDivisionError: division by zero")
     study = re.search(r"study (\w+) failed", done.stderr)
@@ -103,7 +108,7 @@ def test_a_server_does_not_run_files(tmp_path: Path) -> None:
         )
     finally:
         server.terminate()
-        server.communicate(timeout=30)
+        server.communicate(timeout=TIMEOUT_S)
 
 
 @pytest.mark.slow  # half a minute on a busy core; tests/workers has the same without processes
@@ -112,9 +117,9 @@ def test_a_table_that_changed_while_the_study_was_paused_is_said(tmp_path: Path)
     dataset = {"kind": "file", "path": "table.csv", "target": "price"}
     slow = tiny_spec(dataset=dataset, training={"steps": 4000}, budget={"trials": 6, "seeds": 2})
     process = start(tmp_path, "recommend", write_spec(tmp_path, slow).name, "--json")
-    read_until(process, "searching")
+    wait_until_held(tmp_path)
     os.killpg(process.pid, signal.SIGTERM)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=TIMEOUT_S)
     study = re.search(r"studies resume (\w+)", err)
     assert study, err
     table.write_text(table.read_text().replace("red", "blue", 1))

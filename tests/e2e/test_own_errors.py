@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.cli_support import answer_of, whichopt
+from tests.e2e.cli_support import TIMEOUT_S, answer_of, whichopt
 from tests.e2e.own_files import write_task
 from tests.e2e.test_interrupt import read_until, start
 
@@ -62,7 +62,8 @@ def line_of(source: str, text: str) -> int:
 def check(done: subprocess.CompletedProcess[str], code: int = 3) -> str:
     """The last line of standard error of a command that has no answer."""
     assert done.returncode == code, done.stderr
-    assert done.stdout == ""
+    [error] = json.loads(done.stdout)["errors"]
+    assert error["message"] in done.stderr
     assert "Traceback" not in done.stderr
     return done.stderr.splitlines()[-1]
 
@@ -180,6 +181,19 @@ def test_a_call_that_does_not_come_back_ends_the_study(tmp_path: Path, name: str
     assert abs(int(found[1]) - line_of(source, "HERE")) <= 1
 
 
+@pytest.mark.parametrize(
+    ("line", "how"),
+    [
+        ("import os; os._exit(5)", "ended with exit status 5"),
+        ("import ctypes; ctypes.string_at(0)", "was ended by SIGSEGV"),
+    ],
+)
+def test_code_that_ends_the_process_ends_the_study_as_their_error(tmp_path: Path, line: str, how: str) -> None:
+    write_task(tmp_path, task_with(FORWARD, f"{line}  # HERE", "return self.layer(x)"))
+    last = check(whichopt(tmp_path, *ASK))
+    assert f"user_code_error: the worker process {how} in attempt 2 while it ran your code" in last
+
+
 def test_ctrl_c_ends_an_endless_loop_within_seconds(tmp_path: Path) -> None:
     write_task(tmp_path, FOREVER["forward"][0])
     process = start(tmp_path, *ASK)
@@ -187,7 +201,7 @@ def test_ctrl_c_ends_an_endless_loop_within_seconds(tmp_path: Path) -> None:
     time.sleep(1)
     began = time.monotonic()
     os.killpg(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=TIMEOUT_S)
     assert (process.returncode, out) == (130, "")
     assert "the study is kept. Go on with: " in err.splitlines()[-1]
     # Otherwise the worker is waited for until it is killed, half a minute.

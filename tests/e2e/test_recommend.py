@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from tests.e2e.cli_support import SCRIPT, answer_of, environment, timeless, tiny_spec, whichopt, write_spec, write_table
+from tests.e2e.cli_support import SCRIPT, answer_of, environment, tiny_spec, whichopt, write_spec, write_table
 
 
 def recomputed(table: str, *arguments: str) -> dict[str, list[float]]:
@@ -70,23 +70,20 @@ def test_digits_from_a_spec_file(tmp_path: Path) -> None:
     assert len(default) == 2 * answer["score"]["runs"] // 5 * answer["score"]["rows"]
     assert np.mean(default) == pytest.approx(answer["baselines"]["adamw_default"]["mean"], rel=1e-12)
 
+    program = (
+        "import torch\nmodel = torch.nn.Linear(3, 1)\n" + answer["snippet"]
+        + "\nfor _ in range(5):\n    optimizer.zero_grad()\n    model(torch.ones(2, 3)).sum().backward()\n"
+        "    optimizer.step()\n    scheduler.step()\nprint('trained')\n"
+    )  # fmt: skip
+    trained = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert trained.stdout == "trained\n", trained.stderr
+
     replayed = whichopt(tmp_path, "replay", answer["study"])
     assert replayed.returncode == 0, replayed.stderr
     assert "bit for bit" in replayed.stderr
 
     assert whichopt(tmp_path, "studies", "delete", answer["study"]).returncode == 0
     assert answer["study"] not in whichopt(tmp_path, "studies", "list").stdout
-
-
-def test_the_snippet_of_the_answer_trains(tmp_path: Path) -> None:
-    answer = answer_of(whichopt(tmp_path, "recommend", write_spec(tmp_path, tiny_spec()), "--json"))
-    program = (
-        "import torch\nmodel = torch.nn.Linear(3, 1)\n" + answer["snippet"]
-        + "\nfor _ in range(5):\n    optimizer.zero_grad()\n    model(torch.ones(2, 3)).sum().backward()\n"
-        "    optimizer.step()\n    scheduler.step()\nprint('trained')\n"
-    )  # fmt: skip
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert done.stdout == "trained\n", done.stderr
 
 
 def test_regression_on_a_csv_file(tmp_path: Path) -> None:
@@ -123,12 +120,6 @@ def test_classification_on_a_csv_file(tmp_path: Path) -> None:
     assert f1_score(*pooled, average="macro") == pytest.approx(answer["baselines"]["adamw_default"]["mean"], rel=1e-12)
 
 
-def test_the_same_seed_gives_the_same_answer(tmp_path: Path) -> None:
-    spec = write_spec(tmp_path, tiny_spec())
-    answers = [answer_of(whichopt(tmp_path, "recommend", spec, "--json")) for _ in range(2)]
-    assert timeless(answers[0]) == timeless(answers[1])
-
-
 @pytest.mark.parametrize("arguments", [["optimizers"], ["optimizers", "--json"], ["optimizers", "adam", "--json"]])
 def test_a_closed_pipe_ends_quietly(tmp_path: Path, arguments: list[str]) -> None:
     read_end, write_end = os.pipe()
@@ -145,6 +136,6 @@ def test_a_study_without_any_answer_is_exit_code_3(tmp_path: Path) -> None:
     search = {"optimizers": ["adamw"], "ranges": {"adamw": {"lr": [1e8, 1e8]}}}
     done = whichopt(tmp_path, "recommend", write_spec(tmp_path, tiny_spec(search=search)), "--json")
     assert done.returncode == 3, done.stderr
-    assert done.stdout == ""
+    assert json.loads(done.stdout)["errors"][0]["code"] == "all_trials_failed"
     assert "all_trials_failed" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr

@@ -16,6 +16,7 @@ from optim_core.spec.trial import (
     WORST_VALUE,
     Configuration,
     ProbeReport,
+    ReferenceRows,
     StudyView,
     TrialParams,
     TrialResult,
@@ -88,6 +89,22 @@ def answer(
     )
 
 
+def references(unit: UnitSpec, beside: dict[str, float], noise: float) -> UnitResult:
+    found = []
+    for name in unit.references:
+        rows = {}
+        for split, fold in (("test", unit.fold or 0), ("validation", ((unit.fold or 0) + 1) % 5)):
+            rows[split] = pack((beside[name] + noise * common_rows(fold)).tolist(), "f")
+        found.append(ReferenceRows(name=name, train_rows=60, rows=rows))
+    return UnitResult(trials=[], references=found, seconds=0.1, train_steps=0, device="oracle", engine="scikit-learn")
+
+
+def common_rows(fold: int) -> np.ndarray:
+    """What the rows of a fold have in common, whoever is scored on them."""
+    common = np.random.default_rng(derive_seed("rows", fold)).standard_normal(ROWS_PER_FOLD)
+    return common - common.mean()
+
+
 def one(trial: TrialParams, unit: UnitSpec, truth: Truth, noise: float, full: int) -> TrialResult:
     loss = truth(trial.configuration, unit.horizon / full)
     # A run's own luck, and that of each row, which all configurations share in part.
@@ -102,9 +119,8 @@ def one(trial: TrialParams, unit: UnitSpec, truth: Truth, noise: float, full: in
     rows = {}
     if unit.kind == "confirm":
         for split, fold in (("test", unit.fold or 0), ("validation", ((unit.fold or 0) + 1) % 5)):
-            common = np.random.default_rng(derive_seed("rows", fold)).standard_normal(ROWS_PER_FOLD)
             own = rng.standard_normal(ROWS_PER_FOLD)
-            rows[split] = pack((loss + noise * (common - common.mean() + 0.3 * own)).tolist(), "f")
+            rows[split] = pack((loss + noise * (common_rows(fold) + 0.3 * own)).tolist(), "f")
     return TrialResult(number=trial.number, objective=loss, metric=loss, loss=loss, steps=unit.horizon, rows=rows)
 
 
@@ -118,11 +134,12 @@ def simulate(
     workers: int = 1,
     until: str | None = None,
     report: ProbeReport | None = None,
+    beside: dict[str, float] | None = None,
 ) -> tuple[StudyView, Finish]:
     """Run a study to its end. ``shuffle``: a seed that mixes the order in which units are stored and end.
 
     ``until``: stop before the first unit of this kind is answered, as if everything else had been done. ``report``: what
-    the probe says.
+    the probe says. ``beside``: the true loss of models of another kind.
     """
     rng = np.random.default_rng(shuffle)
     units: list[UnitView] = []
@@ -147,7 +164,10 @@ def simulate(
         chosen = waiting[0] if shuffle is None else int(rng.choice(waiting))
         unit = units[chosen].spec
         seconds = seconds_per_step * unit.horizon * max(1, len(unit.trials))
-        result = answer(unit, truth, noise, full, seconds, report)
+        if unit.kind == "reference":
+            result = references(unit, beside or {}, noise)
+        else:
+            result = answer(unit, truth, noise, full, seconds, report)
         units = [*units[:chosen], UnitView(spec=unit, state=UnitState.DONE, result=result), *units[chosen + 1 :]]
         if shuffle is not None:
             units = [units[i] for i in rng.permutation(len(units))]

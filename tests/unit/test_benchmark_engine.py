@@ -31,6 +31,7 @@ def test_quick_mode_of_the_engine_gives_rates_and_ratios(tmp_path: Path, capsys:
     assert "trial-steps/s" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_quick_mode_of_the_study_trains_the_same_plan_twice(tmp_path: Path) -> None:
     out = tmp_path / "result.json"
     assert study.main(["--quick", "--out", str(out)]) == 0

@@ -109,6 +109,23 @@ def test_a_spec_file_may_name_own_code(folder: Path) -> None:
     assert refused(spec=Path("spec.yaml")).endswith("did you mean 'Net'?")
 
 
+def test_every_file_is_named_absolutely(folder: Path) -> None:
+    document = with_absolute_path({
+        "model": {"kind": "catalogue", "name": "mlp"},
+        "dataset": {"kind": "file", "path": "t.csv", "target": "y"},
+        "split": {"by": "files", "validation": "v.csv", "test": "~/t.csv"},
+        "training": {"fine_tune": {"weights": "w.pt"}},
+    })  # fmt: skip
+    assert document["dataset"]["path"] == str(folder / "t.csv")
+    assert document["split"] == {
+        "by": "files", "validation": str(folder / "v.csv"), "test": str(Path("~/t.csv").expanduser()),
+    }  # fmt: skip
+    assert document["training"]["fine_tune"]["weights"] == str(folder / "w.pt")
+    assert with_absolute_path({"split": "random", "training": None, "dataset": "iris"}) == {
+        "split": "random", "training": None, "dataset": "iris",
+    }  # fmt: skip
+
+
 def test_a_server_looks_for_its_own_files(folder: Path) -> None:
     document = spec_document(Asked(model="absent.py:Net", data="pkg.data:splits"))
     assert check_spec(document, here=False) == document

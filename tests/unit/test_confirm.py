@@ -14,7 +14,8 @@ from study_simulator import answer, bowl, probe_report, simulate, spec
 from optim_core.recommend import recommend, standing
 from optim_core.recommend.history import outcomes
 from optim_core.search import Finish, Plan, plan
-from optim_core.search.confirm import finalists, first_look, screening_sizes
+from optim_core.search.confirm import finalists, first_look
+from optim_core.spec.price import screening_sizes
 from optim_core.spec.states import UnitState
 from optim_core.spec.trial import UnitView
 
@@ -139,7 +140,7 @@ def test_a_large_table_that_is_dear_is_confirmed_on_one_fold_with_more_seeds() -
 
 def test_a_second_look_has_other_seeds_on_the_same_folds() -> None:
     close = bowl({"adamw": (0.003, 1.0), "lion": (0.001, 0.985), "sgd": (0.3, 1.1)})
-    view, _ = simulate(spec(budget={"trials": 60}, search=FEW), close, noise=0.1)
+    view, _ = simulate(spec(budget={"trials": 62}, search=FEW), close, noise=0.1)
     looks = [[u.spec for u in view.units if u.spec.kind == "confirm" and u.spec.rung == look] for look in (0, 1)]
     first, second = ({t.seed for u in units for t in u.trials} for units in looks)
     assert len(first) == len(second) == 2

@@ -194,9 +194,14 @@ def test_damaged_parquet(tmp_path: Path, damage: Callable[[bytes], bytes]) -> No
     [pa.array([[1, 2]] * N), pa.array([{"a": 1}] * N), pa.array([b"x"] * N)],
     ids=["list", "struct", "bytes"],
 )
-def test_parquet_types_that_are_refused(tmp_path: Path, column: pa.Array) -> None:
+def test_parquet_types_that_are_left_out(tmp_path: Path, column: pa.Array) -> None:
     pq.write_table(pa.table({"x": column, "y": Y}), tmp_path / "t.parquet")
-    assert code_of(tmp_path / "t.parquet") == "unsupported_dtype"
+    assert code_of(tmp_path / "t.parquet") == "no_usable_feature"
+    assert code_of(tmp_path / "t.parquet", target="x") == "unsupported_dtype"
+    pq.write_table(pa.table({"x": column, "a": X[:, 0], "y": Y}), tmp_path / "t.parquet")
+    found = read(tmp_path / "t.parquet")
+    assert found.feature_names == ["a"]
+    assert any(one.startswith("Left out 'x': the type") for one in found.report)
 
 
 def test_parquet_bombs(tmp_path: Path) -> None:

@@ -76,8 +76,8 @@ def test_many_categories_share_one_and_texts_are_left_out(tmp_path: Path) -> Non
     codes = [f"c{i % 58}" for i in range(N)]
     notes = [f"note number {i}" for i in range(N)]
     arrays = prepared(tmp_path, {"code": codes, "note": notes})
-    assert arrays.x_train.shape[1] == 51
-    assert said(arrays, "'code'", "58 categories")
+    assert arrays.x_train.shape[1] == 52
+    assert said(arrays, "'code'", "50 most common", "mean target")
     assert said(arrays, "Left out 'note'", "free text")
 
 
@@ -92,7 +92,7 @@ def test_flags_dates_and_identifiers(tmp_path: Path) -> None:
         },
     )  # fmt: skip
     assert "id" not in arrays.feature_names
-    assert said(arrays, "Left out 'id'", "identifier")
+    assert said(arrays, "Left out 'id'", "only numbers the rows", "name it under features")
     assert said(arrays, "'day'", "days since 1970")
     assert said(arrays, "'at'", "in the day")
     assert [name for name in arrays.feature_names if name.startswith("day.")] == [f"day.{i}" for i in range(5)]
@@ -131,8 +131,8 @@ def test_a_copy_of_the_target_is_called_a_leak(tmp_path: Path) -> None:
     arrays = prepared(tmp_path, {"y": labels, "code": [ord(v) for v in labels], "a": VALUES})
     assert said(arrays, "possible_leakage", "'code'")
     assert not said(arrays, "possible_leakage", "'a'")
-    numbers = prepared(tmp_path, {"y": VALUES, "twice": VALUES * 2 + 1, "a": VALUES**3})
-    assert said(numbers, "possible_leakage", "'twice'")
+    numbers = prepared(tmp_path, {"y": VALUES, "twice": VALUES * 2 + 1, "a": VALUES**2})
+    assert said(numbers, "possible_leakage", "'twice'", "in another unit")
     assert not said(numbers, "possible_leakage", "'a'")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,9 +12,9 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
-from optim_core.data import columns
 from optim_core.data.levels import codes, one_hot
 from optim_core.data.limits import MAX_LEVELS
+from optim_core.data.notation import Missing, Notation, as_text, plain_numbers, read_numbers
 from optim_core.data.numeric import encode_numbers
 
 
@@ -84,6 +85,8 @@ def test_categories_are_encoded_as_scikit_learn_does(count: int, seed: int) -> N
         np.testing.assert_array_equal(got, np.where(known < kept, known + 1, 0) + first)
 
 
+MISSING = Missing.of(None)
+
 TEXTS = st.sampled_from(
     ["1", "-2.5", "+3", ".5", "5.", "1e5", "1E-3", " 7 ", "007", "1,5", "inf", "-Infinity", "nan", "NaN", "", "NA", " na ", "-",
      "?", "x", "1_000", "0x10", "1e400", "1e-400", "\u0661", "None", "9007199254740993", "3 4", "--1", "true"]
@@ -94,17 +97,20 @@ TEXTS = st.sampled_from(
 @given(st.lists(TEXTS, min_size=1, max_size=12))
 def test_the_fast_way_to_numbers_says_what_the_careful_one_says(texts: list[str]) -> None:
     raw = pd.Series(texts, dtype="str")
-    fast = columns._all_numbers(raw)
-    cleaned = columns.as_text(raw)
-    careful = columns.parse_numbers(cleaned, decimal_comma=False)
-    if fast is not None:
-        assert not (cleaned.notna().to_numpy() & np.isnan(careful)).any()
-        np.testing.assert_array_equal(fast, careful)
+    fast = plain_numbers(pa.array(texts, type=pa.large_string()), MISSING)
+    cleaned = as_text(raw, MISSING)
+    careful = read_numbers("x", cleaned, Notation())
+    if fast is not None and cleaned.notna().any():
+        assert careful is not None
+        assert not (cleaned.notna().to_numpy() & np.isnan(careful.values)).any()
+        np.testing.assert_array_equal(fast, careful.values)
 
 
 def test_plain_numbers_take_the_fast_way() -> None:
-    found = columns._all_numbers(pd.Series(["1", "-2.5e3", "", "NA", "nan", "0"], dtype="str"))
+    found = plain_numbers(pa.array(["1", "-2.5e3", "", "NA", "nan", "0"]), MISSING)
     assert found is not None
     np.testing.assert_array_equal(found, [1, -2500, np.nan, np.nan, np.nan, 0])
-    assert columns._all_numbers(pd.Series(["", "NA"], dtype="str")) is None
-    assert columns._all_numbers(pd.Series(["1", "two"], dtype="str")) is None
+    assert plain_numbers(pa.array(["1", "two"]), MISSING) is None
+    assert plain_numbers(pa.array(["007", "12"]), MISSING) is None, "a code"
+    assert plain_numbers(pa.array(["1.234", "5.000", "12"]), MISSING) is None, "thousands in some countries"
+    assert plain_numbers(pa.array(["1.234", "5.01"]), MISSING) is not None

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from optim_core.data import inspect, prepare, understand
 from optim_core.data.limits import MIN_ROWS
+from optim_core.data.measurable import check_measurable
 from optim_core.data.prepare import hash_arrays
 from optim_core.data.split import SplitRows, split_rows
 from optim_core.spec.errors import DataError
@@ -53,6 +54,8 @@ def parts_of(rows: SplitRows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 )
 def test_a_single_split_partitions_the_rows(sizes: list[int], seed: int, validation: float, test: float) -> None:
     y = np.repeat(np.arange(len(sizes)), sizes)
+    # Twice a fifth means five folds; fewer than six rows give no part its two.
+    assume(not validation == test == 1 / FOLDS and sum(sizes) >= 6)
     training = Training(batch_size=1, validation_fraction=validation, test_fraction=test)
     (rows,) = split_rows(spec_for(seed=seed, training=training), y, names(len(sizes)))
     parts = parts_of(rows)
@@ -101,22 +104,47 @@ def test_what_is_left_over_trains_in_the_search() -> None:
 
 
 def test_splits_that_would_be_too_small() -> None:
-    with pytest.raises(DataError, match="validation split would have 1 row"):
-        split_rows(spec_for(training=Training(batch_size=1, validation_fraction=0.01)), np.zeros(12), None)
-    for training in (Training(batch_size=1), OWN):
-        with pytest.raises(DataError, match="class 'b' has 2 rows"):
-            split_rows(spec_for(training=training), np.array([0] * 20 + [1] * 2), ["a", "b"])
-    # 20 training rows in the search, 19 in the fold that leaves out the two larger ones.
-    with pytest.raises(DataError, match="batch_size 20 is larger than the 19 training rows"):
-        split_rows(spec_for(training=Training(batch_size=20)), np.zeros(33), None)
+    with pytest.raises(DataError, match="split would have 1 row; at least 2"):
+        split_rows(spec_for(), np.zeros(6), None)
 
 
-def test_auroc_needs_two_classes_in_each_fold() -> None:
-    y = np.array([0] * 40 + [1] * 4)
+def test_small_fractions_of_small_tables_are_rounded_up() -> None:
+    tiny = Training(batch_size=1, validation_fraction=0.01, test_fraction=0.01)
+    assert split_rows(spec_for(training=tiny), np.zeros(12), None)[0].counts == {"train": 8, "validation": 2, "test": 2}
+
+
+def test_the_area_under_the_curve_takes_fewer_folds_where_a_class_is_rare() -> None:
+    y = np.array([0] * 40 + [1] * 2)
     spec = spec_for().model_copy(update={"metric": "auroc"})
-    with pytest.raises(DataError, match="two classes in each fold; the smallest class has 4 rows"):
+    for rare, folds in ((5, 5), (4, 4), (3, 3)):
+        splits = split_rows(spec, np.array([0] * 40 + [1] * rare), ["a", "b"])
+        assert len(splits) == folds
+        assert all(
+            set(y[part]) == {0, 1} for y in [np.array([0] * 40 + [1] * rare)] for s in splits for part in parts_of(s)
+        )
+    with pytest.raises(DataError, match="two classes in each fold; the smallest class has 2 rows"):
         split_rows(spec, y, ["a", "b"])
-    assert len(split_rows(spec, np.append(y, 1), ["a", "b"])) == FOLDS
+
+
+@pytest.mark.parametrize("metric", ["auroc", "average_precision"])
+def test_ranks_need_two_classes_in_each_fold(metric: str) -> None:
+    y, names = np.array([0] * 40 + [1] * 4), ["a", "b"]
+    with pytest.raises(
+        DataError, match=f"{metric} needs rows of two classes in each fold; the smallest class has 4 rows"
+    ):
+        check_measurable(metric, y, names, split_rows(spec_for(), y, names))
+    check_measurable("balanced_accuracy", y, names, split_rows(spec_for(), y, names))
+    enough = np.append(y, 1)
+    check_measurable(metric, enough, names, split_rows(spec_for(), enough, names))
+
+
+def test_a_relative_error_of_nothing_is_refused() -> None:
+    y = np.linspace(1, 9, 50)
+    check_measurable("mape", y, None, split_rows(spec_for(), y, None))
+    y[[3, 30]] = 0.0, 1e-9
+    with pytest.raises(DataError, match="mape is undefined where the target is 0, as in 2 rows: take mae or rmse"):
+        check_measurable("mape", y, None, split_rows(spec_for(), y, None))
+    check_measurable("mae", y, None, split_rows(spec_for(), y, None))
 
 
 def table(folder: Path, target: list[str], values: list[str]) -> StudySpec:
@@ -138,7 +166,7 @@ def test_what_lies_outside_the_training_rows_teaches_the_encoding_nothing(tmp_pa
     rows = before.splits[fold]
     outside = np.concatenate([rows.validation, rows.test])
     for i in outside:
-        target[i], values[i] = "99", "" if i % 2 else "55"
+        target[i], values[i] = "99", "" if i == outside[0] else f"{50 + i}.25"
     after = understand(table(tmp_path, target, values))
     one, other = before.arrays(fold), after.arrays(fold)
     assert np.array_equal(one.x_train, other.x_train)

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from optim_core.data import check_text_data, formats, inspect, text_file
+from optim_core.data import inspect, text_file, understand_text
 from optim_core.data.python_docs import python_docs
+from optim_core.data.readers import formats
 from optim_core.data.text_blocks import text_blocks
 from optim_core.data.text_file import Text, read_text
 from optim_core.spec.errors import DataError
@@ -101,9 +102,9 @@ def test_what_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_text_outside_the_roots_is_refused(tmp_path: Path) -> None:
     spec = text_spec(written(tmp_path, SENTENCE * 50), dataset={"block": 8})
-    check_text_data(spec, [str(tmp_path)])
+    understand_text(spec, [str(tmp_path)])
     with pytest.raises(DataError, match="not allowed"):
-        check_text_data(spec, [str(tmp_path / "data")])
+        understand_text(spec, [str(tmp_path / "data")])
 
 
 def test_a_text_is_no_table(tmp_path: Path) -> None:
@@ -152,13 +153,10 @@ def test_pieces_share_no_token_and_each_is_a_target_at_most_once(
 def test_a_text_that_is_too_short_says_what_is_needed(tmp_path: Path) -> None:
     spec = text_spec(written(tmp_path, SENTENCE))
     with pytest.raises(DataError) as caught:
-        check_text_data(spec)
+        understand_text(spec)
     assert (caught.value.code, caught.value.pointer) == ("text_too_short", "/dataset")
     assert str(caught.value).startswith("the text has 68 bytes; blocks of 64 need about 651, ")
-    check_text_data(text_spec(written(tmp_path, "x" * 651)))
-    with pytest.raises(DataError, match="larger than the 6 blocks") as caught:
-        check_text_data(text_spec(written(tmp_path, "x" * 651), training={"batch_size": 32}))
-    assert caught.value.pointer == "/training/batch_size"
+    understand_text(text_spec(written(tmp_path, "x" * 651)))
 
 
 def test_the_reports_say_that_pieces_are_contiguous(tmp_path: Path) -> None:

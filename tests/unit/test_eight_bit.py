@@ -122,6 +122,7 @@ def trained(name: str, eight: bool) -> tuple[float, dict[str, Tensor], dict]:
     return loss.item(), params, state
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_training_ends_where_it_ends_in_float32_with_a_quarter_of_the_memory(name: str) -> None:
     (loss, params, state), (right, expected, full) = trained(name, True), trained(name, False)

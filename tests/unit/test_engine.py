@@ -58,7 +58,13 @@ def assert_same_weights(task: Problem, trials: list[TrialParams], atol: float = 
 
 
 METHODS = [name for name, row in OPTIMIZERS.items() if row.batched] + ["lookahead(momentum)", "sam(lookahead(adam))"]
-EVERY_PAIR = [(o, s) for o in METHODS for s in OPTIMIZERS[o].schedules]
+# One schedule for each optimizer, in turns, and every other one among the long proofs.
+EVERY_PAIR = [
+    pytest.param(o, s, marks=[] if i % len(found) == j else [pytest.mark.slow])
+    for i, o in enumerate(METHODS)
+    for found in [OPTIMIZERS[o].schedules]
+    for j, s in enumerate(found)
+]
 
 
 @pytest.mark.parametrize(("optimizer", "schedule"), EVERY_PAIR)
@@ -116,6 +122,23 @@ def test_a_diverged_trial_is_a_result_and_leaves_the_others_bit_identical() -> N
     assert 0 < after.trials[1].diverged_at_step < STEPS
     for i in (0, 2):
         assert before.trials[i] == after.trials[i]
+
+
+@pytest.mark.parametrize("engine", ["batched", "sequential"])
+def test_only_steps_that_were_taken_are_counted(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("optim_core.engine.loop.PIECE_S", 0.0)
+    task = problem(dataset={"kind": "builtin", "name": "diabetes"})
+    pack = unit([trial(0, "sgd", lr=0.01), trial(1, "sgd", lr=1e6), trial(2, "adamw")])
+    whole = run_pack(task, pack, mode=engine)
+    left = evaluation_steps(STEPS)[0]
+    assert whole.trials[1].diverged_at_step < left < STEPS
+    assert [result.steps for result in whole.trials] == [STEPS, left, STEPS]
+    assert whole.train_steps == 2 * STEPS + left
+    # The same where the pack was put aside after it had left.
+    with pytest.raises(Interrupted) as stop:
+        run_pack(task, pack, mode=engine, on_chunk=lambda chunk: chunk.step < left + 3)
+    again = run_pack(task, pack, mode=engine, checkpoint=stop.value.checkpoint)
+    assert (again.train_steps, again.trials) == (whole.train_steps, whole.trials)
 
 
 @pytest.mark.parametrize("where", ["at an evaluation", "between two"])
@@ -205,6 +228,6 @@ def test_memory_that_runs_out_is_said_as_such(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_model_that_cannot_train_is_refused_at_the_probe(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Problem, "loss", lambda self, a, b: a @ a)
+    monkeypatch.setattr(Problem, "loss", lambda self, a, *_: a @ a)
     with pytest.raises(TrainingError, match="cannot train"):
         probe(problem())

@@ -364,7 +364,7 @@ def test_different_seeds_take_different_steps(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_loss_that_is_no_number_is_a_diverged_trial(monkeypatch: pytest.MonkeyPatch) -> None:
     task = problem()
-    monkeypatch.setattr(Problem, "loss", lambda self, outputs, y, smoothing=None: outputs.sum() * math.nan)
+    monkeypatch.setattr(Problem, "loss", lambda self, outputs, y, smoothing=None, w=None: outputs.sum() * math.nan)
     for result in run_pack(task, unit(everyone(), 60)).trials:
         assert (result.objective, result.diverged_at_step) == (WORST_VALUE, 0)
 

@@ -171,3 +171,45 @@ def test_real_steps_are_timed() -> None:
     assert found.best_width in (8, 16)
     assert 0 < found.trial_step_s < 60
     assert 0 < found.alone_s < 60
+
+
+def with_flat_steps(monkeypatch: pytest.MonkeyPatch, equal: bool = True) -> None:
+    """As if the task were a person's module."""
+    monkeypatch.setattr(forms, "may_be_flat", lambda task: True)
+    monkeypatch.setattr(forms, "is_flat", lambda task: equal)
+
+
+@pytest.mark.parametrize(
+    ("flat_s", "expected", "enough"),
+    [(0.7, stacked(32, flat=True), 32), (0.85, stacked(32), 32), (1.2, stacked(32), 32)],
+)
+def test_flat_steps_win_clearly_in_the_fastest_width(
+    monkeypatch: pytest.MonkeyPatch, flat_s: float, expected: Form, enough: int
+) -> None:
+    times = {stacked(8): 2.0, stacked(16): 1.2, stacked(32): 0.9, stacked(64): 0.95, stacked(32, flat=True): flat_s}
+    machine = measured(monkeypatch, times)
+    with_flat_steps(monkeypatch)
+    found = fastest_form(problem(), 64)
+    assert (found.form, found.best_width) == (expected, enough)
+    assert [form for form in machine.looked_at if form.flat] == [stacked(32, flat=True)]
+
+
+def test_flat_steps_that_are_not_equal_are_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured(monkeypatch, {stacked(16): 1.0, stacked(16, flat=True): 0.1})
+    with_flat_steps(monkeypatch, equal=False)
+    assert fastest_form(problem(), 16).form == stacked(16)
+
+
+def test_long_steps_are_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = measured(monkeypatch, {}, otherwise=10_000)
+    with_flat_steps(monkeypatch)
+    fastest_form(problem(), 64)
+    assert not any(form.flat for form in machine.looked_at)
+
+
+@pytest.mark.parametrize("equal", [True, False])
+def test_a_gpu_measures_flat_steps_of_a_person_s_module(monkeypatch: pytest.MonkeyPatch, equal: bool) -> None:
+    measured(monkeypatch, {stacked(64): 1.0, stacked(64, flat=True): 0.1})
+    monkeypatch.setattr(forms, "recordable", lambda task: False)
+    with_flat_steps(monkeypatch, equal)
+    assert fastest_form(on_gpu(), 64).form == stacked(64, flat=equal)

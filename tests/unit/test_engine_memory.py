@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from optim_core.engine import PackTooLarge, forms, memory, probe
 from optim_core.engine.batched import BatchedRunner
+from optim_core.engine.cgroup import memory_limit
 from optim_core.engine.memory import SHARE, SLACK, LiveBytes, max_pack_size, peak_bytes
 from tests.unit.test_engine import problem
 
@@ -42,6 +45,45 @@ def test_pack_sizes_follow_from_measured_bytes(monkeypatch: pytest.MonkeyPatch) 
     for trials, expected in ((70.0, 64), (40.0, 32), (33.0, 32), (31.9, 16), (5.0, 4), (0.5, 1)):
         monkeypatch.setattr(memory, "total_bytes", lambda _, t=trials: (once + 1.001 * t * each) * SLACK / SHARE)
         assert max_pack_size(task) == expected, trials
+
+
+V1 = "9223372036854771712\n"  # no limit
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "files", "limit"),
+    [
+        ("0::/\n", {"memory.max": "536870912\n"}, 2**29),
+        ("0::/\n", {"memory.max": "max\n"}, None),
+        ("0::/\n", {}, None),
+        ("0::/a/b\n", {"a/b/memory.max": "max\n", "a/memory.max": "1000\n"}, 1000),
+        ("0::/a/b\n", {"a/b/memory.max": "900\n", "a/memory.max": "1000\n"}, 900),
+        ("0::/outside/of/it\n", {"memory.max": "800\n"}, 800),
+        ("0::/../elsewhere\n", {"memory.max": "700\n"}, 700),
+        ("4:memory:/a\n1:name=systemd:/a\n0::/a\n", {"memory/a/memory.limit_in_bytes": "600\n"}, 600),
+        ("4:cpu,memory:/a\n", {"memory/memory.limit_in_bytes": "500\n", "memory/a/memory.limit_in_bytes": V1}, 500),
+        ("3:cpuset:/a\n", {"memory/a/memory.limit_in_bytes": "400\n"}, None),
+        (None, {}, None),
+    ],
+)
+def test_a_container_has_the_memory_of_its_control_groups(
+    tmp_path: Path, cgroup: str | None, files: dict[str, str], limit: int | None
+) -> None:
+    named = {f"sys/fs/cgroup/{name}": text for name, text in files.items()}
+    for name, text in (named if cgroup is None else {"proc/self/cgroup": cgroup, **named}).items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert memory_limit(tmp_path) == limit
+
+
+def test_packs_are_no_larger_than_a_container_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = memory.total_bytes(torch.device("cpu"))
+    monkeypatch.setattr(memory, "memory_limit", lambda: 2**20)
+    assert memory.total_bytes(torch.device("cpu")) == 2**20
+    monkeypatch.setattr(memory, "memory_limit", lambda: 2**63 - 4096)
+    assert memory.total_bytes(torch.device("cpu")) >= machine
+    monkeypatch.setattr(memory, "memory_limit", lambda: None)
+    assert memory.total_bytes(torch.device("cpu")) >= machine
 
 
 def test_one_by_one_trials_share_what_a_step_needs() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -18,6 +20,7 @@ from optim_core.spec.trial import Form, TrialParams, UnitSpec
 
 STEPS = 25
 BATCHED, ALONE = Form(engine="batched", width=16), Form(engine="sequential", width=1)
+FLAT = Form(engine="batched", width=16, flat=True)
 
 
 class Net(nn.Module):
@@ -45,7 +48,9 @@ class Plain(nn.Sequential):
         super().__init__(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 3))
 
 
-def source(make=Net, dtype: torch.dtype = torch.float64, optimizers=None, **training) -> OwnSource:
+def source(
+    make: Callable[..., nn.Module] = Net, dtype: torch.dtype = torch.float64, optimizers=None, **training
+) -> OwnSource:
     spec = StudySpec(
         model=PythonModel(kind="python", entrypoint="own.py:Net"),
         dataset=PythonDataset(kind="python", entrypoint="own.py:data"),
@@ -93,7 +98,7 @@ def by_hand(task, trial: TrialParams) -> nn.Module:
     return model
 
 
-@pytest.mark.parametrize("form", [BATCHED, ALONE])
+@pytest.mark.parametrize("form", [BATCHED, FLAT, ALONE])
 @pytest.mark.parametrize("seeds", [[7, 7, 7], [7, 8, 9]])
 def test_weights_are_those_of_the_persons_own_loop(form: Form, seeds: list[int]) -> None:
     task = source().problem()
@@ -114,7 +119,13 @@ def test_every_method_scores_alike_in_both_forms_and_any_company() -> None:
     pack = trials(task, names * 2, [3] * len(names) + [4] * len(names))
     together = run_pack(task, unit(pack, BATCHED, "confirm"))
     alone = run_pack(task, unit(pack, ALONE, "confirm"))
+    flat = run_pack(task, unit(pack, FLAT, "confirm"))
     few = run_pack(task, unit(pack[2:5], BATCHED, "confirm"))
+    # Flat steps are the same steps, in a pack and in any part of one.
+    assert flat.trials == together.trials
+    assert task.recordings.any_trusted
+    narrow = run_pack(task, unit(pack, FLAT.model_copy(update={"width": 2}), "confirm"))
+    assert [t.loss for t in narrow.trials] == pytest.approx([t.loss for t in together.trials], rel=1e-9)
     assert len({round(t.loss, 9) for t in together.trials}) == len(pack)
     for one, other in zip(together.trials, alone.trials, strict=True):
         assert one.loss == pytest.approx(other.loss, rel=1e-9)
@@ -122,11 +133,12 @@ def test_every_method_scores_alike_in_both_forms_and_any_company() -> None:
     assert [t.loss for t in few.trials] == pytest.approx([t.loss for t in together.trials[2:5]], rel=1e-9)
 
 
-def test_a_checkpoint_goes_on_bit_for_bit() -> None:
+@pytest.mark.parametrize("form", [BATCHED, FLAT])
+def test_a_checkpoint_goes_on_bit_for_bit(form: Form) -> None:
     from optim_core.engine import Chunk, Interrupted
 
     task = source(lambda: Net(0.2)).problem()
-    whole = unit(trials(task, ["adamw", "sgd", "lion"], [5, 5, 5]), BATCHED)
+    whole = unit(trials(task, ["adamw", "sgd", "lion"], [5, 5, 5]), form)
     chunks = iter(range(100))
 
     def stop(chunk: Chunk) -> bool:
@@ -134,8 +146,11 @@ def test_a_checkpoint_goes_on_bit_for_bit() -> None:
 
     with pytest.raises(Interrupted) as interrupted:
         run_pack(task, whole, on_chunk=stop)
-    resumed = run_pack(task, whole, checkpoint=interrupted.value.checkpoint)
+    # In another process nothing has been recorded yet.
+    elsewhere = source(lambda: Net(0.2)).problem()
+    resumed = run_pack(elsewhere, whole, checkpoint=interrupted.value.checkpoint)
     assert resumed.trials == run_pack(task, whole).trials
+    assert elsewhere.recordings.any_trusted == form.flat
 
 
 def test_the_probe_says_how_it_will_be_trained() -> None:
@@ -144,10 +159,11 @@ def test_the_probe_says_how_it_will_be_trained() -> None:
     assert (report.task, report.metric, report.train_rows) == ("classification", "accuracy", 180)
     assert report.form is not None
     assert report.engine_reason
+    assert ("noted once" in report.engine_reason) == report.form.flat
     assert report.minority == pytest.approx(min(data()[1].bincount()) / 300)
 
 
-@pytest.mark.parametrize("form", [BATCHED, ALONE])
+@pytest.mark.parametrize("form", [BATCHED, FLAT, ALONE])
 def test_averaged_gradients_of_small_batches_are_those_of_one_large_batch(form: Form) -> None:
     whole, pieces = (source(Plain, batch_size=b, grad_accumulation=a).problem() for b, a in ((20, 1), (5, 4)))
     pack = trials(whole, ["adamw", "sgd", "sam"], [7, 8, 9])
@@ -157,7 +173,7 @@ def test_averaged_gradients_of_small_batches_are_those_of_one_large_batch(form: 
     torch.testing.assert_close(*(runner.weights() for runner in found), atol=1e-9, rtol=1e-9)
 
 
-@pytest.mark.parametrize("form", [BATCHED, ALONE])
+@pytest.mark.parametrize("form", [BATCHED, FLAT, ALONE])
 def test_half_precision_is_that_of_autocast_and_stays_out_of_the_weights(form: Form) -> None:
     full, half = (source(Plain, torch.float32, precision=p).problem() for p in ("fp32", "bf16"))
     trial = trials(half, ["adamw"], [7])
@@ -172,6 +188,33 @@ def test_half_precision_is_that_of_autocast_and_stays_out_of_the_weights(form: F
     assert {p.dtype for p in runners[0].weights().values()} == {torch.float32}
 
 
+def test_pieces_of_a_batch_that_few_samples_limit_are_as_even_as_can_be() -> None:
+    task = source(Plain, batch_size=60, grad_accumulation=7).problem()
+    assert task.batch_size == task.rows["train"] == 180
+    runner = make_runner(task, unit(trials(task, ["adamw"], [7]), BATCHED), BATCHED)
+    assert runner.advance(0, STEPS).isfinite().all()
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("form", [BATCHED, ALONE])
+def test_what_a_layer_gives_under_autocast_has_its_precision_in_a_pack_too(form: Form, precision: str) -> None:
+    seen = set()
+
+    class Noting(Plain):
+        def forward(self, x: Tensor) -> Tensor:
+            h = self[0](x)
+            if self.training:
+                seen.add(h.dtype)
+            return self[2](torch.tanh(h))
+
+    task = source(Noting, torch.float32, precision=precision).problem()
+    pack = trials(task, ["adamw"] * 2, [7, 8])
+    runner = make_runner(task, unit(pack, form), form)
+    seen.clear()
+    runner.advance(0, 2)
+    assert seen == {{"bf16": torch.bfloat16, "fp16": torch.float16}[precision]}
+
+
 def test_a_short_run_is_not_spent_on_evaluations() -> None:
     # 60 validation rows and 20 rows a step: 25 steps pay for eight evaluations, 4 steps for the two that there always are.
     for horizon, points in ((STEPS, 8), (4, 2), (400, 10)):
@@ -180,7 +223,7 @@ def test_a_short_run_is_not_spent_on_evaluations() -> None:
         assert len(run_pack(task, work).trials[0].curve) == points
 
 
-@pytest.mark.parametrize("form", [BATCHED, ALONE])
+@pytest.mark.parametrize("form", [BATCHED, FLAT, ALONE])
 def test_an_error_at_step_seven_names_their_line(form: Form) -> None:
     calls = [0]
 

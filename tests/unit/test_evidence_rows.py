@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from pathlib import Path
 
@@ -9,7 +10,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import f1_score, mean_absolute_error, r2_score, root_mean_squared_error
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    f1_score,
+    mean_absolute_error,
+    r2_score,
+    root_mean_squared_error,
+)
 
 sys.path.insert(0, str(Path(__file__).parent))
 from evidence_sources import FOLDS, auroc_values, fold_sizes
@@ -17,18 +25,19 @@ from evidence_sources import FOLDS, auroc_values, fold_sizes
 from optim_core.recommend.row_scores import difference_scores, filled, row_scores, row_unit, unlike
 
 ROWS = 83
-METRICS = ("accuracy", "loss", "mae", "rmse", "r2", "f1", "auroc")
+METRICS = ("accuracy", "balanced_accuracy", "loss", "mae", "rmse", "r2", "f1", "auroc")
 
 
 def stored(metric: str, rng: np.random.Generator, wide: int = 2, seeds: int = 3, folds: int = FOLDS, classes: int = 3):
     """Stored values and targets (or None) of runs that are right more often than not, and what scikit-learn needs of them."""
     values, targets, predictions = [], [], []
     for n in fold_sizes(ROWS, folds):
-        if metric in ("accuracy", "f1", "auroc"):
+        if metric in ("accuracy", "balanced_accuracy", "f1", "auroc"):
             y = np.r_[np.arange(classes), np.arange(classes), rng.integers(0, classes, n - 2 * classes)]
             scores = rng.standard_normal((wide, seeds, n, classes)) + 1.5 * (y[:, None] == np.arange(classes))
             p = scores.argmax(-1)
-            values.append({"accuracy": p == y, "f1": p, "auroc": auroc_values(y, scores)}[metric].astype(np.float64))
+            kept = {"f1": p, "auroc": auroc_values(y, scores)}.get(metric, p == y)
+            values.append(kept.astype(np.float64))
         else:
             y = rng.standard_normal(n) * 3 + 2
             p = y + rng.standard_normal((wide, seeds, n))
@@ -45,18 +54,47 @@ def together(targets: list[np.ndarray], predictions: list[np.ndarray]) -> tuple[
 
 @pytest.mark.parametrize("folds", [1, 5])
 @pytest.mark.parametrize("wide", [1, 2])
-@pytest.mark.parametrize("metric", ["accuracy", "mae", "rmse", "r2", "f1"])
-def test_pooled_estimates_are_scikit_learns_on_all_runs_together(metric: str, wide: int, folds: int) -> None:
-    values, targets, predictions = stored(metric, np.random.default_rng(1), wide, folds=folds)
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("metric", ["accuracy", "balanced_accuracy", "mae", "rmse", "r2", "f1"])
+def test_pooled_estimates_are_scikit_learns_on_all_runs_together(
+    metric: str, weighted: bool, wide: int, folds: int
+) -> None:
+    rng = np.random.default_rng(1)
+    values, targets, predictions = stored(metric, rng, wide, folds=folds)
     truth, answers = together(targets, predictions)
-    expected = {
-        "accuracy": lambda: (truth == answers).mean(),
-        "mae": lambda: mean_absolute_error(truth, answers),
-        "rmse": lambda: root_mean_squared_error(truth, answers),
-        "r2": lambda: r2_score(truth, answers),
-        "f1": lambda: f1_score(truth, answers, average="macro"),
-    }[metric]()
-    assert row_scores(values, metric, targets).value == pytest.approx(expected, abs=1e-12)
+    weights = [rng.uniform(0.1, 3, len(y)) for y in targets] if weighted else None
+    w = None if weights is None else together(weights, predictions)[0]
+    score = {
+        "accuracy": accuracy_score,
+        "balanced_accuracy": balanced_accuracy_score,
+        "mae": mean_absolute_error,
+        "rmse": root_mean_squared_error,
+        "r2": r2_score,
+        "f1": functools.partial(f1_score, average="macro"),
+    }[metric]
+    found = row_scores(values, metric, targets, weights)
+    assert found.value == pytest.approx(score(truth, answers, sample_weight=w), abs=1e-12)
+    # And what the interval is made of has the estimate as its mean.
+    rows = np.concatenate([fold.mean(axis=(0, 1)) for fold in found.rows])
+    assert rows.mean() == pytest.approx(found.value, abs=1e-12)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "balanced_accuracy", "rmse", "r2", "f1"])
+def test_a_row_of_weight_two_says_twice_as_much_about_the_estimate(metric: str) -> None:
+    """Leaving a row out moves the weighted estimate by its row score, as far as one row in many moves anything."""
+    rng = np.random.default_rng(8)
+    values, targets, _ = stored(metric, rng, classes=2)
+    weights = [rng.uniform(0.2, 2, len(y)) for y in targets]
+    found = row_scores(values, metric, targets, weights)
+    pseudo, delta = [], []
+    for k in range(FOLDS):
+        for i in range(values[k].shape[-1]):
+            kept, goal = without(values, targets, k, i)
+            left = row_scores(kept, metric, goal, without(values, weights, k, i)[1]).value
+            pseudo.append(found.value + (ROWS - 1) * (found.value - left))
+            delta.append(found.rows[k].mean(axis=(0, 1))[i])
+    assert np.corrcoef(pseudo, delta)[0, 1] > 0.99
+    assert np.std(pseudo) == pytest.approx(np.std(delta), rel=0.1)
 
 
 @pytest.mark.parametrize("classes", [2, 4])
@@ -87,7 +125,7 @@ def without(values: list[np.ndarray], targets: list[np.ndarray], fold: int, row:
     return keep, [np.delete(y, row) if k == fold else y for k, y in enumerate(targets)]
 
 
-@pytest.mark.parametrize("metric", ["f1", "r2", "rmse"])
+@pytest.mark.parametrize("metric", ["f1", "r2", "rmse", "balanced_accuracy"])
 def test_scores_agree_with_leaving_one_row_out(metric: str) -> None:
     """The jackknife's pseudo-value s + (N − 1)(s − s₋ᵢ) and the delta method agree up to O(1/N)."""
     values, targets, _ = stored(metric, np.random.default_rng(4), classes=2)
@@ -143,7 +181,7 @@ def test_perfect_predictions_and_constant_targets_have_finite_scores(metric: str
 
 
 def test_a_metric_that_needs_targets_says_so() -> None:
-    for metric in ("f1", "auroc", "r2"):
+    for metric in ("f1", "balanced_accuracy", "auroc", "average_precision", "r2"):
         with pytest.raises(ValueError, match="targets"):
             row_scores([np.zeros((1, 2, 3))], metric)
 
@@ -154,7 +192,8 @@ def test_a_metric_that_needs_targets_says_so() -> None:
 def test_a_diverged_run_is_wrong_on_every_row_even_where_nobody_else_ever_was() -> None:
     right = [np.ones((1, 2, 5))]
     broken = [np.stack([[np.full(5, np.nan), np.ones(5)]])]
-    for metric, worst in (("accuracy", 0.0), ("auroc", 0.0), ("f1", -1.0)):
+    worsts = {"accuracy": 0.0, "balanced_accuracy": 0.0, "auroc": 0.0, "average_precision": 0.0, "f1": -1.0}
+    for metric, worst in worsts.items():
         _, after = filled([right, broken], metric)
         assert (after[0][0, 0] == worst).all()
         assert (after[0][0, 1] == 1).all()
@@ -217,6 +256,10 @@ def test_the_step_of_one_row() -> None:
     assert row_unit(same, same, "accuracy") == 1
     assert row_unit(same, same, "auroc", y) == pytest.approx(1 / 0.2)
     assert row_unit(same, same, "f1", y) == pytest.approx(2 / 0.4 / 2)
+    assert row_unit(same, same, "balanced_accuracy", y) == pytest.approx(1 / 0.2 / 2)
+    # Two positives above all else, then a negative above them: 1 becomes (1/2 + 2/3)/2, which its row score shows ten times.
+    assert row_unit(same, same, "average_precision", y) == pytest.approx(1.5 / 0.2)
+    assert row_unit(same, same, "accuracy", None, [np.r_[3.0, np.ones(9)]]) == pytest.approx(3 / 1.2)
     assert row_unit(same, same, "rmse") == row_unit(same, same, "r2", y) == 0
 
 

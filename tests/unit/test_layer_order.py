@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from torch import Tensor, nn
 
+from optim_core.networks.catalogue import MODELS
 from optim_core.spec.errors import SpecError
 from optim_core.spec.problem import CatalogueModel
 from optim_core.tasks.models import outline
-from optim_core.tasks.models.catalogue import MODELS
 from optim_core.transforms.groups import groups_of
 from optim_core.transforms.roles import look_at
 from optim_core.transforms.torch_adapter import build_optimizer

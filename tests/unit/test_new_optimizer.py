@@ -38,7 +38,7 @@ EXPECTED = {
         "training_with_a_scheduler_continues_bit_for_bit": 2,
     },
     "unit/test_engine.py": {
-        "batched_equals_sequential_for_every_optimizer_and_schedule": 5,
+        "batched_equals_sequential_for_every_optimizer_and_schedule": 1,
         "the_probe_reports_what_planning_needs": 1,
     },
     "unit/test_space.py": {
@@ -66,6 +66,7 @@ EXPECTED = {
 WHOLE = ["registry_and", "the_probe_reports", "is_in_one_group", "no_statement_of", "is_served_with", "the_list_fits"]
 
 
+@pytest.mark.slow
 def test_a_row_and_a_function_switch_on_every_generic_test() -> None:
     command = [sys.executable, "-m", "pytest", "-p", "tests.unit.toy_optimizer", "-p", "no:cacheprovider", "-rA", "-q"]
     command += ["-m", "not service and not slow", "-k", " or ".join(["toy", *WHOLE])]

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from optim_core.nn.dropout import SeededDropout, set_seed, set_step
+from optim_core.counter import hashes, sixteen
+from optim_core.nn.dropout import SeededDropout, factors, set_seed, set_step
 
 
 def masks(
@@ -48,7 +49,44 @@ def test_global_random_streams_play_no_part() -> None:
 def test_the_share_kept_and_the_scale(p: float) -> None:
     left = masks([11], step=1, p=p, shape=(400, 500))[0]
     assert (left > 0).double().mean().item() == pytest.approx(1 - p, abs=0.005)
-    assert left.unique().tolist() == pytest.approx([0.0, 1 / (1 - p)])
+    # The rate is a multiple of 1/65536, and so is what keeps the mean.
+    rounded = round(p * 65536) / 65536
+    assert left.unique().tolist() == pytest.approx([0.0, 1 / (1 - rounded)], rel=1e-7)
+
+
+def test_the_numbers_are_uniform_and_the_four_of_a_hash_unrelated() -> None:
+    count = 2**18
+    keys = torch.tensor([3, 2**40 + 1, -5])
+    numbers = sixteen(hashes(keys, count // 4), count)
+    assert numbers.shape == (3, count)
+    for own in numbers.unflatten(1, (-1, 4)).permute(0, 2, 1).flatten(0, 1):
+        # Pearson's statistic of 255 degrees of freedom exceeds this once in a million.
+        counts = torch.bincount((own.int() + 2**15) >> 8, minlength=256)
+        low = torch.bincount(own.int() & 255, minlength=256)
+        for found in (counts, low):
+            assert float(((found - len(own) / 256) ** 2 / (len(own) / 256)).sum()) < 372
+    drops = (numbers < -(2**14)).double()
+    assert drops.mean(1).tolist() == pytest.approx([0.25] * 3, abs=5 * 0.433 / count**0.5)
+    centred = drops - drops.mean(1, keepdim=True)
+    for lag in (1, 2, 3, 4, 5, 8):
+        correlation = (centred[:, lag:] * centred[:, :-lag]).mean(1) / 0.1875
+        assert float(correlation.abs().max()) < 5 / count**0.5
+    assert float(torch.corrcoef(drops).triu(1).abs().max()) < 5 / count**0.5
+
+
+def test_a_mask_has_the_same_beginning_whatever_its_size() -> None:
+    state = torch.tensor(7), torch.tensor(3), torch.tensor(0.4, dtype=torch.float64)
+    whole = factors(*state, 1, 2**17 * 4 + 9, torch.float32)
+    for count in (1, 2, 3, 4, 5, 1000, 2**17 + 1):
+        assert torch.equal(factors(*state, 1, count, torch.float32), whole[:count])
+
+
+def test_rates_near_the_ends() -> None:
+    state = torch.tensor(7), torch.tensor(3)
+    one = torch.tensor([0.0, 1e-9, 1.0 - 1e-9], dtype=torch.float64)
+    found = factors(state[0].expand(3), state[1].expand(3), one, 1, 5000, torch.float64)
+    assert torch.equal(found[:2], torch.ones(2, 5000, dtype=torch.float64))
+    assert int((found[2] > 0).sum()) <= 2
 
 
 def test_masks_of_other_seeds_steps_and_layers_are_unrelated() -> None:

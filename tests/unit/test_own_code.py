@@ -97,6 +97,29 @@ def test_two_files_are_one_module_each(folder: Path) -> None:
     assert pickle.loads(pickle.dumps(first)) is first
 
 
+def test_a_file_in_a_package_finds_its_neighbours(folder: Path) -> None:
+    inner = folder / "nets" / "small"
+    inner.mkdir(parents=True)
+    for part in (inner, inner.parent):
+        (part / "__init__.py").write_text("")
+    (inner / "widths.py").write_text("WIDTH = 3\n")
+    (inner / "net.py").write_text("from .widths import WIDTH as OWN\nfrom ..small import widths\nimport near\n" + NET)
+    (inner / "near.py").write_text("")
+    modules = UserModules()
+    found = modules.load("nets/small/net.py:Net", str(folder))
+    assert found.__module__ == "nets.small.net"
+    assert modules.load("nets.small.net:Net", str(folder)) is found
+    assert loaded(folder, model="nets/small/net.py:Net").make_model().out_features == 2
+
+
+def test_a_package_called_like_another_is_read_as_a_file(folder: Path) -> None:
+    (folder / "json").mkdir()
+    (folder / "json" / "__init__.py").write_text("")
+    (folder / "json" / "net.py").write_text(NET.replace("from helper import WIDTH", "from near import WIDTH"))
+    (folder / "json" / "near.py").write_text("WIDTH = 3\n")
+    assert UserModules().load("json/net.py:Net", str(folder)).__name__ == "Net"
+
+
 def test_the_next_study_imports_again_and_the_hash_tells(folder: Path) -> None:
     first = loaded(folder)
     assert first.source_hash == loaded(folder).source_hash

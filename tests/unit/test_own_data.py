@@ -198,6 +198,10 @@ def _packed(samples: list[Any]) -> Any:
         (np.array(["a", "b"]), "unsupported_dtype", "numbers"),
         (TensorDataset(torch.zeros(0, 3)), "shape_mismatch", "samples first"),
         (["a", "b"], "unsupported_dtype", "nothing to compute"),
+        ([(x, "cat") for x in X], "unsupported_dtype", r"text \('cat'\): give each class a number"),
+        ([{"x": x, "label": "cat"} for x in X], "unsupported_dtype", "'label' of a sample, are text"),
+        ([(x, None if i == 0 else 0) for i, x in enumerate(X)], "missing_value", "sample 0: its part 2 is None"),
+        ([{"x": x, "y": None if i == 0 else 0} for i, x in enumerate(X)], "missing_value", "sample 0: its 'y' is None"),
         (3, "unsupported_data", "give data sets"),
     ],
 )  # fmt: skip
@@ -206,6 +210,11 @@ def test_what_cannot_be_used_is_refused_with_the_way_out(data: Any, code: str, w
         _samples(data)
     assert caught.value.code == code
     assert "\n" not in str(caught.value)
+
+
+def test_texts_and_gaps_beside_the_targets_are_left_out() -> None:
+    named = _samples([(x, y, None, "a name") for x, y in zip(X, Y, strict=True)])
+    assert [part.shape[0] for part in named.batch(torch.arange(5))] == [5, 5]
 
 
 def test_a_sampler_that_leaves_rows_out_is_respected_and_its_order_is_not() -> None:

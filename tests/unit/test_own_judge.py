@@ -17,10 +17,11 @@ from torch.nn import functional as F
 from optim_core.own import judge as judging
 from optim_core.own import own_metric
 from optim_core.own.jackknife import MOST_BLOCKS, blocks_of, pseudo_values
+from optim_core.own.kinds import METRICS
 from optim_core.own.source import OwnSource
 from optim_core.own.user_code import UserCodeError
 from optim_core.recommend.row_scores import row_scores
-from optim_core.spec.errors import SpecError
+from optim_core.spec.errors import DataError, SpecError
 from tests.unit.own_cases import blobs, line, looped, study, task_of, vectorised
 
 K = 3
@@ -44,7 +45,7 @@ def _scored(task: Any, split: str = "validation") -> tuple[Any, Any, list[Any], 
     return losses, values, *_outputs(task, models, split), task.judge.rows(split, run, range(K), K)
 
 
-@pytest.mark.parametrize("metric", ["accuracy", "f1", "auroc", "loss", "perplexity"])
+@pytest.mark.parametrize("metric", METRICS["classes"])
 def test_classes(metric: str) -> None:
     task = task_of(line, blobs(), metric=metric)
     losses, values, outputs, y, rows = _scored(task)
@@ -54,6 +55,9 @@ def test_classes(metric: str) -> None:
         "auroc": lambda o: sk.roc_auc_score(y, o.double().softmax(1), multi_class="ovr"),
         "loss": lambda o: float(F.cross_entropy(o, y)),
         "perplexity": lambda o: float(F.cross_entropy(o, y).exp()),
+        "log_loss": lambda o: sk.log_loss(y, o.double().softmax(1)),
+        "balanced_accuracy": lambda o: sk.balanced_accuracy_score(y, o.argmax(1)),
+        "average_precision": lambda o: sk.average_precision_score(y, o.double().softmax(1)),
     }[metric]
     assert task.task == "classification"
     assert task.metric == metric
@@ -65,10 +69,11 @@ def test_classes(metric: str) -> None:
         read = row_scores(folds, metric, goal)
         # scikit-learn counts a class that is only predicted; here every class is in the truth.
         assert read.value == pytest.approx(float(values[i]), rel=1e-5)
-    assert rows[0].dtype == {"accuracy": np.uint8, "f1": np.uint8}.get(metric, np.float32)
+    small = metric in ("accuracy", "balanced_accuracy", "f1")
+    assert rows[0].dtype == (np.uint8 if small else np.float32)
 
 
-@pytest.mark.parametrize("metric", ["rmse", "mae", "r2", "loss"])
+@pytest.mark.parametrize("metric", METRICS["number"])
 @pytest.mark.parametrize("column", [True, False])
 def test_numbers(metric: str, column: bool) -> None:
     x, _ = blobs()
@@ -80,6 +85,7 @@ def test_numbers(metric: str, column: bool) -> None:
         "rmse": sk.root_mean_squared_error,
         "mae": sk.mean_absolute_error,
         "r2": sk.r2_score,
+        "mape": sk.mean_absolute_percentage_error,
         "loss": sk.mean_squared_error,
     }[metric]
     assert task.task == "regression"
@@ -89,7 +95,7 @@ def test_numbers(metric: str, column: bool) -> None:
     assert read.value == pytest.approx(float(values[0]), rel=1e-5)
 
 
-@pytest.mark.parametrize("metric", ["accuracy", "f1", "auroc", "loss"])
+@pytest.mark.parametrize("metric", METRICS["binary"])
 def test_one_score_for_two_classes(metric: str) -> None:
     x, y = blobs(classes=2)
     task = task_of(lambda: nn.Linear(4, 1), (x, y), metric=metric)
@@ -100,6 +106,9 @@ def test_one_score_for_two_classes(metric: str) -> None:
         "f1": lambda o: sk.f1_score(goal, o > 0, average="macro"),
         "auroc": lambda o: sk.roc_auc_score(goal, o),
         "loss": lambda o: sk.log_loss(goal, o.sigmoid()),
+        "log_loss": lambda o: sk.log_loss(goal, o.sigmoid()),
+        "balanced_accuracy": lambda o: sk.balanced_accuracy_score(goal, o > 0),
+        "average_precision": lambda o: sk.average_precision_score(goal, o),
     }[metric]
     assert values.tolist() == pytest.approx([expected(o) for o in z], rel=1e-6)
     assert len(rows) == K
@@ -360,7 +369,7 @@ def test_a_trial_that_is_not_finite_is_nan_alone(metric: Any) -> None:
 
 
 def test_what_is_scored_at_once_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    task = task_of(line, blobs(), metric="auroc")
+    task = task_of(line, blobs(), metric="auroc", dtype=torch.float64)
     models = [task.make_model(seed) for seed in range(K)]
     sizes = []
 
@@ -392,6 +401,23 @@ def test_what_one_answer_scores(metric: str) -> None:
     }
     assert found is not None
     assert found.mean() == pytest.approx(expected[metric], rel=1e-6)
+
+
+@pytest.mark.parametrize(("metric", "targets", "message"), [
+    ("mape", np.arange(90.0).astype(np.float32), "mape is undefined where a target is 0"),
+    ("average_precision", np.array([0] * 89 + [1]), "average_precision needs samples of two classes"),
+    ("auroc", np.array([0] * 89 + [1]), "auroc needs samples of two classes"),
+])  # fmt: skip
+def test_what_a_metric_cannot_score_is_refused(metric: str, targets: np.ndarray, message: str) -> None:
+    x, _ = blobs(90)
+    source = OwnSource(study(), lambda: nn.Linear(4, 1 if metric == "mape" else 2), (x, targets), metric=metric)
+
+    def score_all() -> None:
+        for task in map(source.problem, range(5)):
+            task.judge.score("test", looped(task, [task.make_model(k) for k in range(K)]), K)
+
+    with pytest.raises(DataError, match=message):
+        score_all()
 
 
 @pytest.mark.parametrize("metric", ["rmse", "mae"])

@@ -74,6 +74,7 @@ def test_a_single_column_of_shown_targets_decides_by_all_that_are_shown() -> Non
         ("mse", _out(6, 1), _out(6), lambda o, t: F.mse_loss(o[:, 0], t)),
         ("l1", _out(6), _out(6, 1), lambda o, t: F.l1_loss(o, t[:, 0])),
         ("smooth_l1", _out(6, 4), _out(6, 4), lambda o, t: F.smooth_l1_loss(o, t)),
+        ("huber", _out(6, 4), _out(6, 4), lambda o, t: F.huber_loss(o, t)),
         ("bce", _out(6, 4), YES, lambda o, t: F.binary_cross_entropy_with_logits(o, t)),
         ("bce", _out(6, 1), CODES.clamp(max=1), lambda o, t: F.binary_cross_entropy_with_logits(o[:, 0], t.float())),
     ],

@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 from torch.utils.data import TensorDataset
 
 from optim_core.data.split import split_rows
+from optim_core.engine.loop import make_runner
 from optim_core.own.data import samples_of
 from optim_core.own.samples import Samples
 from optim_core.own.source import OwnSource
 from optim_core.own.splits import parts_of, split_samples
 from optim_core.spec.errors import DataError
 from tests.unit.own_cases import CPU, F32, Augmented, Counting, blobs, line, study
+from tests.unit.test_engine_own import BATCHED, trials, unit
 
 X, Y = blobs(100)
 
@@ -141,12 +143,19 @@ def test_what_was_found_is_said() -> None:
     assert "differ" not in str(OwnSource(study(), line, three).problem().data_report)
 
 
+@pytest.mark.parametrize(("training", "batch"), [({"batch_size": 64}, 7), ({}, 7)])
+def test_few_samples_make_small_batches_aloud(training: dict[str, Any], batch: int) -> None:
+    task = OwnSource(study(**training), line, (X[:13], Y[:13])).problem()
+    assert task.batch_size == batch
+    assert any(f"Batches have {batch} samples rather than" in said for said in task.data_report)
+    runner = make_runner(task, unit(trials(task, ["adamw"], [1]), BATCHED), BATCHED)
+    assert runner.advance(0, 3).isfinite().all()
+
+
 @pytest.mark.parametrize(
     ("data", "training", "code"),
     [
-        ((X[:13], Y[:13]), {}, "batch_too_large"),
         (((X, Y), (X[:1], Y[:1])), {}, "split_too_small"),
-        (((X, Y), (X, Y), (X, Y)), {"batch_size": 101}, "batch_too_large"),
     ],
 )
 def test_too_little_is_refused(data: Any, training: dict[str, Any], code: str) -> None:

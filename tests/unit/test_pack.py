@@ -195,8 +195,8 @@ def test_weights_gradients_and_buffers_stay_where_they_are(model: dict[str, Any]
     runner = BatchedRunner(task, mixed(), STEPS, Form(engine="batched", width=16, recorded=True))
 
     def places() -> list[int]:
-        own = runner._blocks
-        return [x.data_ptr() for kind in (own.weights, own.slots, runner._buffers) for x in kind.values()]
+        held = (runner._weights, runner._slots, runner._buffers)
+        return [x.data_ptr() for kind in held for x in kind.values()]
 
     before = places()
     runner.advance(0, 5)

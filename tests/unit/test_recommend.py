@@ -46,7 +46,7 @@ def found(levels: dict[str, float], noise: float = 0.0, metric: str = "loss", **
         configuration = configuration_from(optimizer, point, Search(optimizers=["adamw", "sgd", "lion", "muon"]))
         confirmed.append(Confirmed(configuration, frozenset(roles), folds, np.full(10, level), 0))  # type: ignore[arg-type]
     values = {
-        "metric": metric, "confirmed": confirmed, "seeds": [1, 2], "fold_n": FOLDS, "look": 0, "whole": True,
+        "metric": metric, "called": metric, "confirmed": confirmed, "seeds": [1, 2], "fold_n": FOLDS, "look": 0, "whole": True,
         "targets": None, "train_rows": None, "rows": FOLDS * ROWS, "trivial": None,
     }  # fmt: skip
     return Evidence(**{**values, **changes})
@@ -87,6 +87,26 @@ def test_without_enough_search_nothing_is_claimed() -> None:
     for judged in (untuned, fewer):
         assert (judged.verdict, judged.reason) == ("inconclusive", "not_enough_search")
         assert judged.recommended is judged.tuned
+
+
+@pytest.mark.parametrize("metric", ["rmse", "accuracy"])
+def test_growth_is_what_the_second_half_of_a_search_is_expected_to_bring(metric: str) -> None:
+    values = [0.9, 0.5, 0.7, 0.6]
+    sign = -1.0 if metric == "accuracy" else 1.0
+    view, _ = simulate(spec(search=FEW), bowl({"adamw": (0.003, 1.0)}))
+    outcome = outcomes(view, "train")[0]
+    full = [
+        replace(outcome, result=outcome.result.model_copy(update={"number": i, "metric": v, "objective": sign * v,
+                                                                   "diverged_at_step": None}))
+        for i, v in enumerate(values)
+    ]  # fmt: skip
+    top = outcome.rung
+    # Of the six pairs out of four: best of each, on average, against the best of all.
+    best = max if metric == "accuracy" else min
+    pairs = [best(values[i], values[j]) for i in range(4) for j in range(i)]
+    found_ = tried(full, outcome.optimizer, top)
+    assert found_.growth == pytest.approx(abs(best(values) - sum(pairs) / 6))
+    assert tried(full[:1], outcome.optimizer, top).growth == math.inf
 
 
 def test_adamw_is_not_said_to_win_against_what_was_not_tried() -> None:
@@ -155,7 +175,7 @@ def test_more_rows_than_anybody_collects_are_no_advice() -> None:
     judged = judge(found({"default": 1.2, "adamw": 1.0, "lion": 0.985}, 3.0), all_tried("lion"), spec())
     assert (judged.verdict, judged.reason) == ("inconclusive", "noise")
     assert judged.decider == Decider(None, None)
-    said = wording._decided_by(Decide())
+    said = wording._decided_by(Decide(), "row")
     assert "any reasonable number" in said
 
 
@@ -191,19 +211,18 @@ def test_a_search_ended_early_is_no_small_budget() -> None:
     assert "the search was ended early" in wording.summary(judged, alone, rows, None, early=True)
 
 
-def test_nobody_is_told_to_leave_a_better_default() -> None:
-    judged = judge(found({"default": 0.9, "adamw": 1.0, "lion": 1.2}, 0.05), all_tried("lion"), spec())
-    assert judged.recommended is judged.default
-    assert judged.gain.mean == 0
-    assert "at its defaults" in wording.headline(judged, all_tried("lion"))
-
-
-def test_a_default_that_stands_in_for_a_failed_choice_is_no_tuned_adamw() -> None:
-    evidence_ = found({"default": 0.9, "adamw": 1.0, "lion": 0.8}, 0.05)
-    judged = judge(evidence_, all_tried("lion"), spec())
-    assert (judged.verdict, judged.reason) == ("inconclusive", "not_enough_search")
-    assert judged.recommended is judged.default
-    assert "did worse than its defaults" in wording.summary(judged, evidence_, all_tried("lion"), None)
+@pytest.mark.parametrize("each", ["row", "sample", "block"])
+def test_what_is_scored_has_its_name(each: str) -> None:
+    evidence_ = found({"default": 1.2, "adamw": 1.0, "lion": 0.9}, 1.0, each=each, trivial=constant(1.1))
+    rows = all_tried("lion")
+    judged = judge(evidence_, rows, spec())
+    said = [wording.headline(judged, rows), wording.summary(judged, evidence_, rows, None)]
+    said += wording.notes(judged, evidence_, rows, None, 0.5)
+    assert f"300 {each}s" in " ".join(said)
+    assert each == "row" or not any(" row" in one for one in said), said
+    assert (
+        wording.trained(5, 2, 1.0, 10, 3, "Net", each) == f"5 steps of 2 {each}s, 1 epoch of 10 {each}s; 3 weights: Net"
+    )
 
 
 def test_direction_of_the_metric_is_respected() -> None:
@@ -320,7 +339,7 @@ def test_the_document_has_the_contract_and_survives_json() -> None:
     assert set(document) == {
         "schema", "study", "basis", "verdict", "reason", "headline", "summary", "notes", "recommended", "metric", "score",
         "baselines", "gain", "effect", "decide", "going_on", "time_to_target", "equivalent", "not_tried",
-        "trivial", "trained", "league", "cost", "dataset", "engine", "snippet", "replay",
+        "trivial", "reference", "trained", "league", "cost", "dataset", "engine", "snippet", "replay",
     }  # fmt: skip
     assert (document["verdict"], document["reason"]) == ("better", None)
     assert set(document["baselines"]) == {"adamw_default", "adamw_tuned"}

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from torch import nn
 
+from optim_core.networks.catalogue import MODELS
 from optim_core.spec.problem import CatalogueModel
 from optim_core.tasks.models import outline
-from optim_core.tasks.models.catalogue import MODELS
 from optim_core.transforms.roles import look_at, roles_of
 from optim_core.transforms.torch_adapter import build_optimizer
 from tests.unit.role_models import (

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 
+from optim_core.networks.catalogue import MODELS
 from optim_core.spec.errors import SpecError
 from optim_core.spec.problem import CatalogueModel
 from optim_core.tasks.models import outline
-from optim_core.tasks.models.catalogue import MODELS
 from optim_core.transforms.groups import groups_of
 from optim_core.transforms.order_of_use import uses_of
 from optim_core.transforms.roles import decaying, look_at, roles_of

@@ -16,7 +16,7 @@ from study_simulator import answer, bowl, probe_report, simulate, spec
 
 from optim_core.recommend import recommend
 from optim_core.recommend.enough import tried
-from optim_core.recommend.history import outcomes
+from optim_core.recommend.history import best_of, outcomes
 from optim_core.search import Plan, Wait, forecast, plan
 from optim_core.search.budget import affordable, comparing_s, competing, left_steps, purse, reserve_s
 from optim_core.search.planner import packs
@@ -26,7 +26,7 @@ from optim_core.search.suggest import children
 from optim_core.spec.problem import Budget, Search
 from optim_core.spec.space import search_space
 from optim_core.spec.states import UnitState
-from optim_core.spec.trial import StudyView, UnitSpec, UnitView
+from optim_core.spec.trial import Configuration, StudyView, UnitSpec, UnitView
 
 TRUTH = bowl({"adamw": (0.003, 1.0), "sgd": (0.3, 1.2), "lion": (0.0003, 0.8)})
 FEW = {"optimizers": ["adamw", "sgd", "lion"]}
@@ -398,6 +398,22 @@ def test_no_trial_is_promoted_twice_and_none_that_diverged() -> None:
     assert first
     assert all(o.alive for o in first)
     assert not taken & {o.trial.number for o in promoted(low, 0, taken)}
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_peak_far_from_a_plateau_is_found(seed: int) -> None:
+    def truth(configuration: Configuration, share: float) -> float:
+        """Everything alike, small rates least bad, but for a peak a decade wide that only a short memory shows."""
+        own = configuration.hyperparameters
+        away = math.log10(float(own["lr"]) / 0.1)
+        peak = 0.3 * math.exp(-(away**2) / 0.1) if float(own["beta1"]) < 0.8 else 0.0
+        return 0.7 + 0.01 * away - peak
+
+    study = spec(budget={"trials": 600, "seeds": 2}, search={"optimizers": ["adamw"]}, seed=seed)
+    view, _ = simulate(study, truth, noise=0.0)
+    best = best_of(outcomes(view, "train"), "adamw")
+    assert best is not None
+    assert 0.03 < (best.lr or 0.0) < 0.3
 
 
 def test_samplers_see_trials_of_all_rungs_on_one_scale() -> None:

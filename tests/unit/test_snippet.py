@@ -358,3 +358,13 @@ def test_any_parameters_print_code_that_gives_their_rates(data: st.DataObject, n
         schedule[row.name] = data.draw(choices | spread, label=row.name)
     _, seen = follow_snippet(complete_schedule(schedule), total)
     assert seen == pytest.approx(promised(complete_schedule(schedule), total), rel=1e-9, abs=1e-12)
+
+
+def test_what_a_loop_has_to_do_besides_is_said() -> None:
+    configuration = default_configuration("adamw", Search())
+    plain = make_snippet(configuration, TRAINED)
+    assert "autocast" not in plain
+    assert "backward passes" not in plain
+    other = make_snippet(configuration, TRAINED.model_copy(update={"accumulated": 2, "precision": "bf16"}))
+    assert "# A batch is 2 backward passes in parts, each loss divided by 2." in other
+    assert "torch.autocast(device.type, dtype=torch.bfloat16)" in other

@@ -8,8 +8,7 @@ import pytest
 
 from optim_core.spec.problem import BuiltinDataset, CatalogueModel, StudySpec
 from optim_core.spec.validation import SpecErrors, parse_spec
-from service.cli.errors import CommandError
-from service.cli.specfile import dataset_from
+from service.cli.asked import Asked, spec_document
 from service.operations.present import dataset_label, metric_of
 from tests.unit.text_cases import text_spec
 
@@ -60,8 +59,12 @@ def test_what_does_not_go_with_a_text(changes: dict[str, Any], pointer: str, cod
 
 
 def test_a_text_file_on_the_command_line_needs_no_target() -> None:
-    assert dataset_from("notes.txt", None) == FILE
-    assert dataset_from("notes.txt", "price") == {"kind": "file", "path": "notes.txt", "target": "price"}
-    assert dataset_from("python_docs", None) == {"kind": "builtin", "name": "python_docs"}
-    with pytest.raises(CommandError, match="--target is required"):
-        dataset_from("notes.csv", None)
+    assert dataset_of("notes.txt") == FILE
+    assert dataset_of("notes.txt", target="price") == {"kind": "file", "path": "notes.txt", "target": "price"}
+    assert dataset_of("python_docs") == {"kind": "builtin", "name": "python_docs"}
+    with pytest.raises(SpecErrors, match="the target is required: the name of the column"):
+        parse_spec({"model": "transformer", "dataset": "notes.csv"})
+
+
+def dataset_of(data: str, **more: str) -> dict[str, Any]:
+    return spec_document(Asked(model="transformer", data=data, **more))["dataset"]

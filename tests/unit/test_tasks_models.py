@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from optim_core.networks.catalogue import MODELS
 from optim_core.nn.dropout import set_step
 from optim_core.nn.init import initialise
 from optim_core.spec.errors import SpecError
@@ -25,7 +26,6 @@ from optim_core.spec.problem import (
 from optim_core.tasks import Problem, build_problem
 from optim_core.tasks.layers_line import layers_line
 from optim_core.tasks.models import make_networks, outline
-from optim_core.tasks.models.catalogue import MODELS
 
 CHURN = FileDataset(path=str(Path(__file__).resolve().parents[2] / "examples" / "churn.csv"), target="churned")
 

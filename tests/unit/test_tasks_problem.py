@@ -167,8 +167,9 @@ def test_tensors_have_the_precision_asked_for() -> None:
     problem = problem_for("diabetes", torch.float64)
     assert problem.train.x.dtype == problem.train.y.dtype == torch.float64
     assert problem_for("digits", torch.float64).train.y.dtype == torch.int64
-    x, y = problem.test
+    x, y, w = problem.test
     assert len(x) == len(y) == 88
+    assert w is None
 
 
 @pytest.mark.parametrize("path", [path for path in EXAMPLES if path.stem != "text"], ids=lambda path: path.stem)

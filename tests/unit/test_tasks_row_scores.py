@@ -14,7 +14,8 @@ from sklearn import metrics as reference
 
 from optim_core.spec.problem import METRICS_OF_TASK, StudySpec
 from optim_core.tasks import Problem, build_problem
-from optim_core.tasks.row_scores import BLOCKS, MOST_ROWS, influence, row_scores, row_targets
+from optim_core.tasks.ranked import influence, precision_values
+from optim_core.tasks.row_scores import BLOCKS, MOST_ROWS, row_scores, row_targets
 
 BY_CLASSES = {2: "breast_cancer", 3: "iris", 10: "digits"}
 
@@ -36,6 +37,8 @@ def again(problem: Problem, values: np.ndarray, targets: np.ndarray | None) -> f
     if problem.metric == "r2":
         assert targets is not None
         return float(1 - kept.mean() / targets.astype(np.float64).var())
+    if problem.metric == "balanced_accuracy":
+        return float(np.mean([kept[targets == code].mean() for code in np.unique(targets)]))  # type: ignore[arg-type]
     if problem.metric == "f1":
         return float(reference.f1_score(targets, values, average="macro", zero_division=0))  # type: ignore[arg-type]
     return float(kept.mean())
@@ -56,8 +59,8 @@ def test_classification(seed: int, classes: int, rows: int, trials: int, levels:
     values, targets = row_scores(problem, outputs, y), row_targets(problem, y)
     _, expected = problem.evaluate_batched(outputs, y)
     assert values.shape == (trials, rows + 2)
-    assert values.dtype == (np.uint8 if metric in ("accuracy", "f1") else np.float32)
-    assert (targets is not None) == (metric in ("f1", "auroc"))
+    assert values.dtype == (np.uint8 if metric in ("accuracy", "balanced_accuracy", "f1") else np.float32)
+    assert (targets is not None) == (metric in ("f1", "balanced_accuracy", "auroc", "average_precision"))
     for own, metric_value in zip(values, expected.tolist(), strict=True):
         assert again(problem, own, targets) == pytest.approx(metric_value, abs=1e-6)
 
@@ -105,6 +108,20 @@ def test_influence_values_spread_as_areas_of_fresh_rows_do() -> None:
     assert np.mean(spreads) == pytest.approx(np.var(areas), rel=0.2)
 
 
+def test_precision_values_spread_as_those_of_fresh_rows_do() -> None:
+    """As above, of single runs and of differences between two on the same rows."""
+    generator = torch.Generator().manual_seed(0)
+    found, spreads = [], []
+    for _ in range(400):
+        y = (torch.rand(400, generator=generator) < 0.1).long()
+        score = torch.randn(400, generator=generator, dtype=torch.float64) + 1.5 * y
+        other = score + 0.5 * torch.randn(400, generator=generator)
+        one, two = (precision_values(torch.stack([torch.zeros_like(s), s], dim=1), y) for s in (score, other))
+        found.append([float(one.mean()), float((one - two).mean())])
+        spreads.append([float(one.var()) / 400, float((one - two).var()) / 400])
+    assert np.mean(spreads, axis=0) == pytest.approx(np.var(found, axis=0), rel=0.2)
+
+
 def test_many_classes_need_more_than_a_byte() -> None:
     raw: dict[str, Any] = {
         "model": {"kind": "catalogue", "name": "linear"},
@@ -130,13 +147,14 @@ def test_many_classes_need_more_than_a_byte() -> None:
 
 @pytest.mark.parametrize(
     ("metric", "data"), [("loss", "iris"), ("loss", "diabetes"), ("mae", "diabetes"), ("rmse", "diabetes"),
-                         ("auroc", "breast_cancer"), ("auroc", "iris")],
+                         ("auroc", "breast_cancer"), ("auroc", "iris"), ("log_loss", "iris"), ("mape", "diabetes")],
 )  # fmt: skip
 def test_many_rows_are_kept_as_means_of_blocks(metric: str, data: str) -> None:
     problem, rows = problem_for(metric, data), MOST_ROWS + 1
     generator = torch.Generator().manual_seed(0)
     if problem.classes is None:
-        y = torch.randn(rows, generator=generator, dtype=torch.float64)
+        # Away from a target of 0 in its own unit, where relative errors have no variance.
+        y = torch.randn(rows, generator=generator, dtype=torch.float64).clamp(min=-1)
     else:
         y = (torch.rand(rows, generator=generator) < 0.1).long()
     outputs = torch.randn(3, rows, problem.outputs, generator=generator, dtype=torch.float64)
@@ -155,7 +173,9 @@ def test_many_rows_are_kept_as_means_of_blocks(metric: str, data: str) -> None:
         assert targets.mean() == pytest.approx(float(y.double().mean()), abs=0.001)
 
 
-@pytest.mark.parametrize(("metric", "data"), [("accuracy", "iris"), ("f1", "iris"), ("r2", "diabetes")])
+@pytest.mark.parametrize(("metric", "data"), [
+    ("accuracy", "iris"), ("balanced_accuracy", "iris"), ("average_precision", "iris"), ("f1", "iris"), ("r2", "diabetes"),
+])  # fmt: skip
 def test_what_blocks_could_not_tell_is_kept_row_by_row(metric: str, data: str) -> None:
     problem, rows = problem_for(metric, data), MOST_ROWS + 1
     y = torch.arange(rows) % 3

@@ -12,7 +12,8 @@ import torch
 
 from optim_core.data import Arrays, prepare
 from optim_core.data.limits import MAX_LEVELS
-from optim_core.nn.categories import CategoryColumns, default_width
+from optim_core.networks.catalogue import default_width
+from optim_core.nn.categories import CategoryColumns
 from optim_core.spec.errors import SpecError
 from optim_core.spec.problem import BuiltinDataset, CatalogueModel, FileDataset, StudySpec
 from optim_core.tasks import Problem, build_problem

@@ -406,8 +406,8 @@ def test_weights_that_cannot_be_used_are_refused_in_words(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("search", "pointer", "words"),
     [
-        ({"techniques": {"clip_nrm": []}}, "/search", "did you mean 'clip_norm'"),
-        ({"techniques": {"ema": [2.0]}}, "/search", "ema must be 0"),
+        ({"techniques": {"clip_nrm": []}}, "/search/techniques/clip_nrm", "did you mean 'clip_norm'"),
+        ({"techniques": {"ema": [2.0]}}, "/search/techniques/ema/0", "ema must be 0"),
         ({"techniques": {"ema": [], "swa": []}}, "/search", "both average"),
     ],
 )

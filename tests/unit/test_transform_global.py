@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from optim_core.engine import sequential, singles, slices
+from optim_core.engine import sequential
 from optim_core.engine.checkpoint import dump, load
 from optim_core.engine.loop import make_runner
+from optim_core.engine.updates import parts
 from optim_core.spec.problem import StudySpec
 from optim_core.spec.space import default_configuration
 from optim_core.spec.trial import TrialParams, UnitSpec
@@ -44,8 +45,8 @@ def dog() -> Transform:
 
 @pytest.fixture(autouse=True)
 def _engines_use_dog(monkeypatch: pytest.MonkeyPatch) -> None:
-    for engine in (slices, singles, sequential):
-        monkeypatch.setattr(engine, "build_transform", lambda name, layout, techniques: dog())
+    for engine in (parts, sequential):
+        monkeypatch.setattr(engine, "build_transform", lambda name, layout=None, techniques=(): dog())
 
 
 def runner(kind: str):

@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 
 from service.db import Database
 from service.settings import Settings
+from tests.own_key import AS_OWNER
 from tests.web.web_server import LiveServer, make_app
 
 CHROMIUM_FLAGS = [
@@ -38,19 +39,21 @@ def web_database(sqlite_template: Path, tmp_path: Path) -> Iterator[Database]:
 
 @pytest.fixture
 def client(web_database: Database, tmp_path: Path) -> Iterator[TestClient]:
-    with TestClient(make_app(Settings(data_dir=tmp_path), web_database)) as client:
+    settings = Settings(data_dir=tmp_path, allowed_hosts=["testserver"])
+    with TestClient(make_app(settings, web_database), headers=AS_OWNER) as client:
         yield client
 
 
 @pytest.fixture
 def server(web_database: Database, tmp_path: Path) -> Iterator[LiveServer]:
-    running = LiveServer(make_app(Settings(data_dir=tmp_path), web_database))
+    running = LiveServer(make_app(Settings(data_dir=tmp_path, allowed_hosts=["testserver"]), web_database))
     yield running
     running.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Ends with the module: while it runs, so does a loop in this thread, and other tests could start none."""
     found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if found is None:
         reason = "Chromium was not found, so the dashboard is UNTESTED in a browser in this run"
@@ -104,6 +107,6 @@ class Watched:
 
 @pytest.fixture
 def watched(browser: Browser) -> Iterator[Watched]:
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, extra_http_headers=AS_OWNER)
     yield Watched(context.new_page())
     context.close()

@@ -50,10 +50,20 @@ def test_curves_grow_and_the_verdict_arrives_without_reload(
         "Use Nesterov momentum: it beats AdamW at its best.", timeout=15_000
     )
     expect(page.locator("#snippet")).to_contain_text("torch.optim.SGD")
-    assert watched.wait_for_points("chart-confirmation", 0) == 5
+    assert watched.wait_for_points("chart-confirmation", 0) == 7
     expect(page.locator(".pill.completed").first).to_be_visible()
     assert page.evaluate("window.sameDocument") is True
     page.wait_for_timeout(300)
+    watched.check(server.url)
+
+
+def test_the_document_of_the_api_is_shown_without_another_host(server: LiveServer, watched: Watched) -> None:
+    page = watched.page
+    page.goto(f"{server.url}/docs")
+    expect(page.locator("#api .opblock").first).to_be_visible(timeout=30_000)
+    expect(page.locator("#operations-studies-create_study")).to_be_visible()
+    page.locator("#operations-studies-get_recommendation").click()
+    expect(page.get_by_text("not_ready").first).to_be_visible(timeout=15_000)
     watched.check(server.url)
 
 

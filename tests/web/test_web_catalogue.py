@@ -22,7 +22,7 @@ ROWS = [*OPTIMIZERS.values(), *(OPTIMIZERS[name] for name in UNUSUAL)]
 
 
 def text_of(client: TestClient, path: str, status: int = 200) -> str:
-    answer = client.get(path)
+    answer = client.get(path, headers={"Accept": "text/html"})
     assert answer.status_code == status, answer.text
     return answer.text
 

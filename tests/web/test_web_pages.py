@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from optim_core.spec.optimizers import OPTIMIZERS
 from optim_core.spec.states import StudyState
-from service.db import Database
+from service.db import Database, DatabaseUnavailable
 from service.db.models import Study
 from service.operations import planning, studies
 from service.web.assets import load_assets
@@ -27,7 +27,7 @@ INLINE = re.compile(r"<style|\sstyle=|<script(?![^>]*\ssrc=)|\son[a-z]+=|javascr
 
 
 def page(client: TestClient, path: str, status: int = 200) -> str:
-    answer = client.get(path)
+    answer = client.get(path, headers={"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"].startswith("text/html")
     assert answer.headers["cache-control"] == "no-store"
@@ -193,7 +193,7 @@ def test_live_gives_fragments_and_thinned_figures(client: TestClient, web_databa
     study.round(diverge=True)
     body = client.get(f"/studies/{study.id}/live").json()
     assert (body["status"], body["ended"], body["verdict"]) == ("running", False, None)
-    assert set(body["fragments"]) == {"progress", "verdict", "league", "trials", "cost"}
+    assert set(body["fragments"]) == {"progress", "verdict", "league", "trials", "cost", "clients"}
     assert set(body["figures"]) == {"curves_value", "curves_loss", "best_time", "best_trial"}
     assert len(body["figures"]["curves_value"]["data"]) == 5
     assert body["figures"]["best_trial"]["data"][0]["x"] == [1, 2, 3, 4, 5]
@@ -245,12 +245,34 @@ def test_a_confirmed_trial_says_that_its_score_is_of_the_test_split(client: Test
         ("/?status=sleeping", 422),
         ("/?cursor=%00", 422),
         ("/studies/%3Cscript%3E", 404),
+        ("/nowhere", 404),
+        ("/v1/studies/nothing", 404),
+        ("/v1/studies?limit=0", 422),
     ],
 )
 def test_what_is_refused_is_a_page(client: TestClient, path: str, status: int) -> None:
     text = page(client, path, status=status)
     assert "<h1>" in text
     assert "<script>" not in text
+
+
+def test_programs_get_no_page(client: TestClient) -> None:
+    for accept in ("*/*", "application/json", ""):
+        for path in ("/nowhere", "/studies/nothing", "/studies/nothing/live"):
+            answer = client.get(path, headers={"Accept": accept})
+            assert (answer.status_code, answer.json()["status"]) == (404, 404)
+            assert answer.headers["vary"] == "Accept"
+
+
+def test_a_database_that_is_away_is_a_page(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: object, **__: object) -> None:
+        raise DatabaseUnavailable("database_unavailable", "no")
+
+    monkeypatch.setattr(Database, "read", away)
+    answer = client.get("/", headers={"Accept": "text/html"})
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+    assert "<h1>" in answer.text
+    assert client.get("/").json()["code"] == "database_unavailable"
 
 
 @pytest.mark.parametrize("query", ["sort=colour", "state=asleep", "cursor=abc", "optimizer=' OR 1=1"])

@@ -183,8 +183,10 @@ def test_best_so_far_only_improves(direction: str, best: list[float]) -> None:
 def test_the_confirmation_is_drawn_best_on_top_whatever_the_direction() -> None:
     answer = sample_recommendation("s")
     trace = charts.confirmation(answer)["data"][0]
-    assert len(trace["x"]) == CONFIRMED_N + 1
+    assert len(trace["x"]) == CONFIRMED_N + 1 + 2
     assert trace["x"] == sorted(trace["x"])
+    beside = [label for label, symbol in zip(trace["y"], trace["marker"]["symbol"], strict=True) if symbol == "diamond"]
+    assert beside == ["logistic regression", "gradient-boosted trees"]
     assert trace["text"][-1] == "0.9762 [0.9736, 0.9788]"
     least = answer.model_copy(update={"metric": answer.metric.model_copy(update={"direction": "minimize"})})
     trace = charts.confirmation(least)["data"][0]

@@ -13,18 +13,19 @@ from service.app import create_app
 from service.db import Database
 from service.dispatch.null import NullDispatcher
 from service.settings import Settings
+from tests.own_key import OWN_KEY
 
 
 def make_app(settings: Settings, database: Database) -> FastAPI:
     """The whole service, as it is deployed, without workers."""
-    return create_app(settings, database, NullDispatcher())
+    return create_app(settings, database, NullDispatcher(), OWN_KEY)
 
 
 class LiveServer:
     """``url`` stays the same over restarts."""
 
     def __init__(self, app: FastAPI) -> None:
-        self._app = app
+        self.app = app
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self._port = probe.getsockname()[1]
@@ -33,7 +34,7 @@ class LiveServer:
 
     def start(self) -> None:
         config = uvicorn.Config(
-            self._app,
+            self.app,
             host="127.0.0.1",
             port=self._port,
             log_level="critical",

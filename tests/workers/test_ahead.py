@@ -88,9 +88,9 @@ def test_real_data_are_at_hand_when_the_unit_comes(database: Database, loop: Loo
     study_id, _ = study_elsewhere(database)
     assert loop.turn()
     ready = training._problems._folds[0]
-    assert training._problems.get(study_id, make_spec()) is ready
+    assert training._problems.get(study_id, make_spec(), None) is ready
     # Another study reads its data again, for files may have changed.
-    assert training._problems.get("another", make_spec()) is not ready
+    assert training._problems.get("another", make_spec(), None) is not ready
 
 
 def test_a_claimable_unit_comes_before_getting_ready(database: Database, loop: Loop, built: list[int]) -> None:
@@ -99,7 +99,7 @@ def test_a_claimable_unit_comes_before_getting_ready(database: Database, loop: L
     planning.apply_plan(database, second, [make_unit("b", [0, 1])], "test")
     seen: list[list[int]] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "train", lambda claim, _: seen.append(list(built)) or make_result(claim.unit))
+        patch.setattr(training, "train", lambda claim, *_: seen.append(list(built)) or make_result(claim.unit))
         assert loop.turn()
     assert seen == [[]]
 
@@ -107,7 +107,7 @@ def test_a_claimable_unit_comes_before_getting_ready(database: Database, loop: L
 def test_the_problem_at_hand_stays_while_its_study_is_active(
     database: Database, loop: Loop, built: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "train", lambda claim, _: make_result(claim.unit))
+    monkeypatch.setattr(training, "train", lambda claim, *_: make_result(claim.unit))
     first, _ = study_elsewhere(database, seed=1)
     second, claim = study_elsewhere(database, seed=2)
     assert queue.release_unit(database, claim.unit_id, claim.token)
@@ -217,7 +217,7 @@ def test_no_unit_is_claimed_by_a_process_that_is_getting_ready(
     assert not loop.train_one()  # as a Celery task that is rung meanwhile
     go_on.set()
     thread.join(20)
-    monkeypatch.setattr(training, "train", lambda claim, _: make_result(claim.unit))
+    monkeypatch.setattr(training, "train", lambda claim, *_: make_result(claim.unit))
     assert loop.turn()
     assert studies.get_study(database, study_id).progress.trials_done == 2
 
@@ -256,16 +256,39 @@ def test_a_plan_rings_once_more_than_it_has_units(database: Database) -> None:
     assert bell.rung == ["device", "device"]
 
 
-def test_a_celery_worker_that_is_rung_for_nothing_gets_ready_and_rings_on(
+def test_a_bell_wakes_the_thread_that_trains_and_waits_for_its_work(
     loop: Loop, built: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from workers.tasks import pull
 
-    bell = CountingDispatcher()
-    loop.dispatcher = bell
     monkeypatch.setattr(process, "_loops", [loop])
-    study_elsewhere(loop.database, seed=3)
-    pull()
-    assert (built, bell.rung) == ([3], ["device"])
-    pull()
-    assert (built, bell.rung) == ([3], ["device"])  # ready already: the chain of rings ends
+    # The unit is another worker's, which claims it beside this thread.
+    monkeypatch.setattr(loop, "train_one", lambda: False)
+    ended = threading.Event()
+    loop.longest_wait_s, loop.stop = 3600.0, ended.is_set
+    thread = threading.Thread(target=loop.run)
+    thread.start()
+    try:
+        loop.ring(60.0)  # the first look finds nothing
+        study_elsewhere(loop.database, seed=3)
+        pull()
+        assert built == [3]
+    finally:
+        ended.set()
+        thread.join(20)
+    pull()  # of a process that ends: it returns at once
+
+
+def test_who_rang_does_not_wait_for_a_loop_that_ends(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    busy, ended = threading.Event(), threading.Event()
+    monkeypatch.setattr(loop, "turn", lambda: busy.set() or ended.wait(60))
+    loop.stop = ended.is_set
+    thread = threading.Thread(target=loop.run)
+    thread.start()
+    assert busy.wait(20)
+    ringing = threading.Thread(target=lambda: loop.ring(3600.0))
+    ringing.start()
+    ended.set()
+    ringing.join(20)
+    thread.join(20)
+    assert not ringing.is_alive()

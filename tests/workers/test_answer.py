@@ -94,3 +94,13 @@ def test_what_is_the_loops_or_the_models_is_left_to_them() -> None:
     )
     losses, _ = train(answer)
     assert losses[-1] < losses[0]
+
+
+def test_a_notebook_gets_its_looks_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[Any] = []
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    monkeypatch.setattr("rich.jupyter.display", lambda *given: shown.append(given))
+    answer = answer_with()
+    assert len(answer._repr_html_()) > 1000
+    assert len(str(answer)) > 1000
+    assert not shown

@@ -159,7 +159,7 @@ def test_files_and_data_in_words_go_together() -> None:
         whichopt.recommend(make_net, "digits", **SMALL)
     with pytest.raises(SpecError, match="own"):
         whichopt.recommend("mlp", rows(), **SMALL)
-    with pytest.raises(SpecError, match="no file"):
+    with pytest.raises(SpecError, match="no bundled data set; did you mean 'digits'"):
         whichopt.recommend("mlp", "digit", **SMALL)
     with pytest.raises(SpecError, match="target"):
         whichopt.recommend("mlp", "table.csv", **SMALL)

@@ -26,7 +26,7 @@ from workers.ahead import Ahead
 from workers.local import as_environment
 from workers.runner import Outcome, run_one
 
-SETTINGS = Settings(lease_s=30.0, heartbeat_s=0.2)
+SETTINGS = Settings(lease_s=30.0, heartbeat_s=0.2, data_roots=[Path("/")])
 OWN_PROCESS = SETTINGS.model_copy(update={"own_process": True})
 PROBE = UnitSpec(key="probe", kind="probe", rung=0, horizon=1, split="validation", trials=[])
 
@@ -113,7 +113,7 @@ def table_spec(path: Path, **training_options: Any) -> StudySpec:
 
 
 def hash_of(spec: StudySpec) -> str:
-    return training.source_of(spec, "cpu").problem().data_hash
+    return training.source_of(spec, "cpu", None).problem().data_hash
 
 
 @pytest.mark.parametrize("fold", [None, 2])
@@ -145,6 +145,43 @@ def test_a_worker_that_holds_the_data_goes_on_with_them(database: Database, tmp_
     assert run_one(database, SETTINGS, "w") == (Outcome.DONE, study_id)
     write_table(path, rows=210)
     assert run_one(database, SETTINGS, "w") == (Outcome.DONE, study_id)
+
+
+@pytest.mark.parametrize("what", ["table", "weights", "link"])
+def test_a_worker_asks_again_where_files_lie(database: Database, tmp_path: Path, what: str) -> None:
+    """Others may write to the database, and a path that was checked may lead elsewhere by now."""
+    allowed, outside = tmp_path / "in", write_table(tmp_path / "outside.csv")
+    allowed.mkdir()
+    inside = write_table(allowed / "table.csv")
+    spec = table_spec(outside if what == "table" else inside)
+    if what == "weights":
+        spec = table_spec(inside, fine_tune={"weights": "/etc/passwd"})
+    if what == "link":
+        inside.unlink()
+        inside.symlink_to(outside)
+    settings = SETTINGS.model_copy(update={"data_roots": [allowed]})
+    study_id = study_of(database, spec, PROBE)
+    Ahead(database, settings).make_ready([study_id])
+    assert run_one(database, settings, "w") == (Outcome.FAILED, study_id)
+    code, message = failure(database, study_id)
+    assert code == "path_not_allowed"
+    assert message.startswith("/training/fine_tune/weights: " if what == "weights" else "/dataset/path: ")
+    assert "root:" not in message
+
+
+def test_without_a_word_about_it_workers_read_below_their_folder(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "home").mkdir()
+    monkeypatch.chdir(tmp_path / "home")
+    settings = SETTINGS.model_copy(update={"data_roots": None})
+    assert settings.roots is not None
+    assert [root for root in settings.roots if not root.startswith("!")] == [str(tmp_path / "home")]
+    assert f"!{settings.data_dir}" in settings.roots
+    assert settings.model_copy(update={"own_process": True}).roots is None
+    study_id = study_of(database, table_spec(write_table(tmp_path / "table.csv")), PROBE)
+    assert run_one(database, settings, "w") == (Outcome.FAILED, study_id)
+    assert failure(database, study_id)[0] == "path_not_allowed"
 
 
 def test_units_of_earlier_versions_have_no_hash_and_are_trained(database: Database, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from optim_core.spec.optimizers.wrappers import DEFAULT_BASE, WRAPPERS
 
 __all__ = [
     "ALL_SCHEDULES",
+    "MAX_NAME",
     "OPTIMIZERS",
     "Hyperparameter",
     "OptimizerInfo",

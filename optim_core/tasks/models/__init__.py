@@ -8,13 +8,12 @@ from copy import deepcopy
 import torch
 from torch import nn
 
+from optim_core.networks import describe
 from optim_core.nn.dropout import SeededDropout, set_seed
 from optim_core.nn.init import initialise
-from optim_core.spec.errors import SpecError
 from optim_core.spec.keys import derive_seed
-from optim_core.spec.problem import LayersModel, Model, PythonModel
-from optim_core.tasks.models.catalogue import InputShape, build_catalogue
-from optim_core.tasks.models.from_layers import MAX_PARAMETERS, build_layers
+from optim_core.spec.problem import Model
+from optim_core.tasks.models.modules import build
 
 __all__ = ["make_networks", "outline"]
 
@@ -27,21 +26,10 @@ def outline(
     cardinalities: tuple[int, ...] = (),
     always_dropout: bool = False,
 ) -> nn.Module:
-    """The network without memory (on the ``meta`` device).
-
-    ``cardinalities``: codes of each category column, see ``data.Arrays``; ``always_dropout``: see ``build_catalogue``.
-    Raises SpecError when it does not fit or is too large.
-    """
-    assert not isinstance(model, PythonModel)
+    """The network without memory (on the ``meta`` device). Arguments and errors are those of ``networks.describe``."""
+    described = describe(model, shape, outputs, cardinalities=cardinalities, always_dropout=always_dropout)
     with torch.device("meta"):
-        if isinstance(model, LayersModel):
-            return build_layers(model, shape, outputs)
-        network = build_catalogue(model, InputShape(shape, cardinalities), outputs, always_dropout=always_dropout)
-    weights = sum(parameter.numel() for parameter in network.parameters())
-    if weights > MAX_PARAMETERS:
-        message = f"the model has {weights:,} weights; the limit is {MAX_PARAMETERS:,}"
-        raise SpecError(message, code="model_too_large", pointer="/model")
-    return network
+        return build(described)
 
 
 def make_networks(

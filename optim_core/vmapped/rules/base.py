@@ -30,6 +30,14 @@ class Trials(Protocol):
     def mask(self, shape: Sequence[int], rate: float, dtype: torch.dtype) -> Tensor: ...
 
 
+def as_autocast(x: Tensor) -> Tensor:
+    """``x`` in the precision in which the person's autocast, where it is at work, computes products."""
+    device = x.device.type
+    if not torch.is_autocast_enabled(device) or x.dtype not in (torch.float32, torch.float16, torch.bfloat16):
+        return x
+    return x.to(torch.get_autocast_dtype(device))
+
+
 def lowers_precision(x: Tensor) -> bool:
     """Whether the person's autocast is at work: a rule with a backward of its own would not see what it casts."""
     return torch.is_autocast_enabled(x.device.type)

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from optim_core.vmapped.rules.base import Rule, Trials, lowers_precision
+from optim_core.vmapped.rules.base import Rule, Trials, as_autocast, lowers_precision
+from optim_core.vmapped.torch_private import holds
 
 
 class Products(torch.autograd.Function):
@@ -73,11 +74,14 @@ def rows_of(trials: Trials, x: Tensor) -> tuple[Tensor, torch.Size]:
 
 
 def linear(trials: Trials, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Any:
-    w, own = trials.raw(weight)
-    if not own or w.ndim != 3 or lowers_precision(input) or input.dtype != w.dtype:
+    (w, own), x = trials.raw(weight), as_autocast(input)
+    if not own or w.ndim != 3:
         return NotImplemented
-    b = None if bias is None else trials.wide(bias)
-    x, lead = rows_of(trials, input)
+    w = as_autocast(w)
+    if x.dtype != w.dtype:
+        return NotImplemented
+    b = None if bias is None else as_autocast(trials.wide(bias))
+    x, lead = rows_of(trials, x)
     return trials.wrap(Products.apply(x, w, b).reshape(trials.count, *lead, w.shape[1]))
 
 
@@ -116,8 +120,8 @@ def embedding(
     index = trials.wide(input)
     shared = trials.raw(input)[0]
     # An index that is out of range would find the neighbour's row.
-    if shared.is_cpu and shared.numel() and (int(shared.min()) < 0 or int(shared.max()) >= size):
-        raise IndexError("index out of range in self")
+    if shared.is_cpu and shared.numel():
+        holds((shared.min() >= 0) & (shared.max() < size), "index out of range in self")
     first = torch.arange(0, trials.count * size, size, device=index.device)
     rows = index.long() + first.view(-1, *[1] * (index.ndim - 1))
     found = F.embedding(rows, w.reshape(trials.count * size, -1))

@@ -62,7 +62,7 @@ def batch_norm(
     if training:
         # Where stacked statistics do not follow each other in memory, what was updated is a copy.
         for flat, (stacked, _) in zip((mean, variance), found[:2], strict=True):
-            if flat is not None and flat.data_ptr() != stacked.data_ptr():
+            if flat is not None and not stacked.is_contiguous():
                 stacked.copy_(flat.view(stacked.shape))
     return trials.wrap(y.unflatten(1, (trials.count, -1)), 1)
 

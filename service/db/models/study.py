@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Double, ForeignKey, Index, Integer, String, Text, false
+from sqlalchemy import BigInteger, Boolean, Double, ForeignKey, Index, Integer, String, Text, false, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from service.db.base import Base, JsonType
+from service.db.base import Base, JsonType, OptimizerName
+from service.db.models.access import DEFAULT_PROJECT
 
 
 class Study(Base):
@@ -16,12 +17,22 @@ class Study(Base):
     ``result_seq`` counts facts that a planner has to look at, ``planned_seq`` how many of them it has seen;
     ``plan_revision`` rises with each decision, so that of two planners at once only one decides. ``standing``: what tuning has
     gained so far, ``forecast``: what the budget buys, as documents of the planner. ``finishing``: an answer is wanted soon.
+    ``external``: clients of a person's own loop ask for its units, and no engine worker may claim them. ``turn_at``: when it
+    was made or last gave way to others; of the studies with work, workers take those of the highest ``priority``, and of them
+    the one with the lowest. While it is ``checking``, whoever reads its data has until ``check_until``; ``error_details``: what
+    they found wrong, field by field. ``deadline``: when it has to have its answer, epoch seconds.
     """
 
     __tablename__ = "study"
-    __table_args__ = (Index("ix_study_created_at_id", "created_at", "id"), Index("ix_study_state", "state"))
+    __table_args__ = (
+        Index("ix_study_project_id_created_at_id", "project_id", "created_at", "id"),
+        Index("ix_study_state", "state"),
+    )
 
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    project_id: Mapped[str] = mapped_column(
+        ForeignKey("project.id"), default=DEFAULT_PROJECT, server_default=DEFAULT_PROJECT
+    )
     name: Mapped[str | None] = mapped_column(String(200))
     state: Mapped[str] = mapped_column(String(16))
     model: Mapped[str] = mapped_column(String(64))
@@ -44,9 +55,9 @@ class Study(Base):
     device_s: Mapped[float] = mapped_column(Double, default=0.0)
     best_objective: Mapped[float | None] = mapped_column(Double)
     best_value: Mapped[float | None] = mapped_column(Double)
-    best_optimizer: Mapped[str | None] = mapped_column(String(32))
+    best_optimizer: Mapped[str | None] = mapped_column(OptimizerName)
     verdict: Mapped[str | None] = mapped_column(String(16))
-    winner: Mapped[str | None] = mapped_column(String(32))
+    winner: Mapped[str | None] = mapped_column(OptimizerName)
     error_code: Mapped[str | None] = mapped_column(String(64))
     error_message: Mapped[str | None] = mapped_column(Text)
     plan_revision: Mapped[int] = mapped_column(Integer, default=0)
@@ -56,6 +67,13 @@ class Study(Base):
     standing: Mapped[dict[str, Any] | None] = mapped_column(JsonType)
     forecast: Mapped[dict[str, Any] | None] = mapped_column(JsonType)
     finishing: Mapped[bool] = mapped_column(Boolean, default=False, server_default=false())
+    external: Mapped[bool] = mapped_column(Boolean, default=False, server_default=false())
+    check_until: Mapped[float | None] = mapped_column(Double)
+    check_tries: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
+    error_details: Mapped[list[dict[str, Any]] | None] = mapped_column(JsonType)
+    turn_at: Mapped[float] = mapped_column(Double, server_default=text("0"))
+    priority: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    deadline: Mapped[float | None] = mapped_column(Double)
 
 
 class StoredRecommendation(Base):
@@ -81,10 +99,13 @@ class Event(Base):
 
 
 class IdempotencyKey(Base):
-    """A key that a client sent with POST /v1/studies, and the request it stood for."""
+    """What a client of the project sent with POST /v1/studies, so that a repeat is known, and the request it stood for."""
 
     __tablename__ = "idempotency_key"
 
+    project_id: Mapped[str] = mapped_column(
+        ForeignKey("project.id"), primary_key=True, default=DEFAULT_PROJECT, server_default=DEFAULT_PROJECT
+    )
     key: Mapped[str] = mapped_column(String(255), primary_key=True)
     request_hash: Mapped[str] = mapped_column(String(64))
     study_id: Mapped[str] = mapped_column(ForeignKey("study.id", ondelete="CASCADE"), index=True)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Double, ForeignKey, Index, Integer, LargeBinary, String, Text, UniqueConstraint
+from sqlalchemy import Double, ForeignKey, Index, Integer, LargeBinary, String, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from service.db.base import Base, BigId, JsonType
+from service.db.base import Base, BigId, JsonType, OptimizerName
 
 
 class Trial(Base):
     """One configuration with one seed. Result columns are those of its highest rung so far; ``unit_id`` ran last.
 
     ``fold`` and ``roles``: as in ``optim_core.spec.trial``. ``scores``: of a confirmed run, split → its metric and its rows.
+    ``excluded``: why a person left it out of the answer.
     """
 
     __tablename__ = "trial"
@@ -24,7 +25,7 @@ class Trial(Base):
 
     study_id: Mapped[str] = mapped_column(ForeignKey("study.id", ondelete="CASCADE"), primary_key=True)
     number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
-    optimizer: Mapped[str] = mapped_column(String(32))
+    optimizer: Mapped[str] = mapped_column(OptimizerName)
     configuration: Mapped[dict[str, Any]] = mapped_column(JsonType)
     seed: Mapped[int] = mapped_column(BigId)
     stage: Mapped[str] = mapped_column(String(16))
@@ -40,12 +41,15 @@ class Trial(Base):
     fold: Mapped[int | None] = mapped_column(Integer)
     roles: Mapped[list[str] | None] = mapped_column(JsonType)
     scores: Mapped[dict[str, Any] | None] = mapped_column(JsonType)
+    excluded: Mapped[str | None] = mapped_column(String(500))
 
 
 class Unit(Base):
     """One claimable piece of work. ``fence`` rises with every claim: a write that carries an older one is refused.
 
-    ``claimed_at``..``finished_at`` is the run that counted; ``step`` how far the running attempt has come.
+    ``claimed_at``..``finished_at`` is the run that counted; ``step`` how far the running attempt has come. ``spent_s``: how
+    long its checkpoint took; ``claimed_at`` of whoever goes on from there lies so much earlier. ``instance``: which process of
+    a client of a loop holds it, where it said so.
     """
 
     __tablename__ = "unit"
@@ -67,7 +71,9 @@ class Unit(Base):
     attempts: Mapped[int] = mapped_column(Integer, default=0)
     fence: Mapped[int] = mapped_column(Integer, default=0)
     worker_id: Mapped[str | None] = mapped_column(String(200))
+    instance: Mapped[str | None] = mapped_column(String(100))
     lease_until: Mapped[float | None] = mapped_column(Double)
+    spent_s: Mapped[float] = mapped_column(Double, default=0.0, server_default=text("0"))
     step: Mapped[int] = mapped_column(Integer, default=0)
     created_at: Mapped[float] = mapped_column(Double)
     claimed_at: Mapped[float | None] = mapped_column(Double)
@@ -101,11 +107,14 @@ class Checkpoint(Base):
 
 
 class Worker(Base):
-    """A process that claims units, and when it was last heard of."""
+    """A process that claims units, and when it was last heard of. ``study_id``: of a client of that study's own loop, whose
+    ``id`` is the study's, a colon and its own name; null for engine workers.
+    """
 
     __tablename__ = "worker"
 
     id: Mapped[str] = mapped_column(String(200), primary_key=True)
     device: Mapped[str | None] = mapped_column(String(200))
+    study_id: Mapped[str | None] = mapped_column(ForeignKey("study.id", ondelete="CASCADE"), index=True)
     first_seen: Mapped[float] = mapped_column(Double)
     last_seen: Mapped[float] = mapped_column(Double)

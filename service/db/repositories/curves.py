@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Insert, delete, select
+from sqlalchemy import Insert, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -20,7 +20,10 @@ def _upsert(dialect: Any) -> Insert:
     new = statement.excluded
     return statement.on_conflict_do_update(
         index_elements=["unit_id", "number", "step"],
-        set_={"train_loss": new.train_loss, "loss": new.loss, "value": new.value},
+        # A loop may tell a step's loss and its metric apart.
+        set_={
+            name: func.coalesce(new[name], Measurement.__table__.c[name]) for name in ("train_loss", "loss", "value")
+        },
     )
 
 
@@ -32,8 +35,12 @@ class CurveRepository:
         self.session = session
 
     def upsert(self, unit_id: int, points: Iterable[tuple[int, CurvePoint]]) -> None:
-        """Add points; a point of the same trial and step is replaced (an attempt that resumed tells it again)."""
-        found = {(number, point.step): point for number, point in points}
+        """Add points; of one trial and step the numbers told last count (an attempt that resumed tells it again)."""
+        found: dict[tuple[int, int], CurvePoint] = {}
+        for number, point in points:
+            known = found.get((number, point.step))
+            told = point.model_dump(exclude_none=True)
+            found[number, point.step] = point if known is None else known.model_copy(update=told)
         # Sorted, so that two writers could never wait for each other.
         rows = [
             {
@@ -54,6 +61,19 @@ class CurveRepository:
         """Put the committed curves in the place of the live points."""
         self.session.execute(delete(Measurement).where(Measurement.unit_id == unit_id))
         self.upsert(unit_id, points)
+
+    def last_step(self, unit_id: int) -> int:
+        """The last step of which the unit has a point; 0 without any."""
+        query = select(func.max(Measurement.step)).where(Measurement.unit_id == unit_id)
+        return self.session.execute(query).scalar_one() or 0
+
+    def of_unit(self, unit_id: int) -> list[CurvePoint]:
+        """Points of a unit of one trial, by step."""
+        query = select(Measurement).where(Measurement.unit_id == unit_id).order_by(Measurement.step)
+        return [
+            CurvePoint(step=row.step, train_loss=row.train_loss, loss=row.loss, value=row.value)
+            for row in self.session.scalars(query)
+        ]
 
     def of_trials(self, trials: Sequence[Trial]) -> dict[int, list[CurvePoint]]:
         """Trial number → points by step, each from the unit that ran the trial last."""

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import secrets
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import case, delete, func, or_, select, tuple_, update
+from sqlalchemy import Select, case, delete, func, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
-from optim_core.spec.states import STUDY_TRANSITIONS, StudyState, UnitState, allowed_sources
+from optim_core.spec.keys import canonical_json
+from optim_core.spec.states import STUDY_ENDED, STUDY_TRANSITIONS, StudyState, UnitState, allowed_sources
 from service.db.base import db_epoch
-from service.db.models import Event, IdempotencyKey, StoredRecommendation, Study, Unit
+from service.db.models import Delivery, Event, IdempotencyKey, StoredRecommendation, Study, Unit
+from service.db.ownership import owner
+from service.db.repositories.hooks import WAITING, HookRepository
 
 ACTIVE = (StudyState.QUEUED, StudyState.RUNNING)
 # Between two units of a study that is worked on lies at most so much planning; a longer gap is nobody's time.
 PLANNING_S = 2.0
+_open_unit = select(Unit.id).where(Unit.study_id == Study.id, Unit.state.in_([UnitState.QUEUED, UnitState.LEASED]))
+# With facts that no planner has seen, or with nothing left to run.
+WANTS_PLAN = or_(Study.result_seq > Study.planned_seq, ~_open_unit.exists())
 
 
 class StudyRepository:
@@ -50,10 +57,30 @@ class StudyRepository:
             .execution_options(synchronize_session=False)
         )
         self.session.refresh(study)
-        return changed.rowcount == 1  # type: ignore[attr-defined]
+        moved = changed.rowcount == 1  # type: ignore[attr-defined]
+        if moved and target in STUDY_ENDED:
+            self._tell_of_end(study)
+        return moved
+
+    def _tell_of_end(self, study: Study) -> None:
+        """Queue what the project's webhooks are to be told, in the transaction in which it becomes true."""
+        hooks = HookRepository(self.session)
+        webhooks = hooks.of_project(study.project_id)
+        now = self.now() if webhooks else 0.0
+        for webhook in webhooks:
+            error = None if study.error_code is None else {"code": study.error_code, "message": study.error_message}
+            told = {"id": study.id, "name": study.name, "status": study.state, "verdict": study.verdict,
+                    "winner": study.winner, "finished_at": study.finished_at, "error": error}  # fmt: skip
+            hooks.add(
+                Delivery(
+                    id=secrets.token_hex(16), webhook_id=webhook.id, project_id=study.project_id, study_id=study.id,
+                    state=WAITING, next_at=now,
+                    body=canonical_json({"type": "study.ended", "study": told}), created_at=now,
+                )
+            )  # fmt: skip
 
     def page(
-        self, status: str | None, model: str | None, after: tuple[float, str] | None, limit: int
+        self, status: str | None, model: str | None, find: str | None, after: tuple[float, str] | None, limit: int
     ) -> Sequence[Study]:
         """Newest first, strictly after the position (created_at, id)."""
         query = select(Study).order_by(Study.created_at.desc(), Study.id.desc()).limit(limit)
@@ -61,21 +88,58 @@ class StudyRepository:
             query = query.where(Study.state == status)
         if model is not None:
             query = query.where(Study.model == model)
+        if find is not None:
+            query = query.where(or_(Study.name == find, Study.id.startswith(find, autoescape=True)))
         if after is not None:
             query = query.where(tuple_(Study.created_at, Study.id) < tuple_(*after))
         return self.session.scalars(query).all()
 
     def active(self, study_id: str | None = None) -> Sequence[tuple[str, bool]]:
-        """Active studies (or this one, if it is), oldest first, and whether each waits for a planner.
-
-        It does with facts that no planner has seen, or with nothing left to run.
-        """
-        busy = select(Unit.id).where(Unit.study_id == Study.id, Unit.state.in_([UnitState.QUEUED, UnitState.LEASED]))
-        waits = or_(Study.result_seq > Study.planned_seq, ~busy.exists())
-        query = select(Study.id, waits).where(Study.state.in_(ACTIVE)).order_by(Study.created_at)
+        """Active studies (or this one, if it is), by priority and age, and whether each waits for a planner."""
+        wanted = Study.state.in_(ACTIVE)
+        query = select(Study.id, WANTS_PLAN).where(wanted).order_by(Study.priority.desc(), Study.created_at)
         if study_id is not None:
             query = query.where(Study.id == study_id)
         return [(one, bool(waiting)) for one, waiting in self.session.execute(query)]
+
+    def any_to_check(self, study_id: str | None) -> bool:
+        """Whether a study (or this one) waits for somebody to check its data; takes no lock."""
+        return self.session.scalar(self._to_check(study_id).with_only_columns(Study.id)) is not None
+
+    def next_to_check(self, study_id: str | None, served: Collection[str] = ()) -> Study | None:
+        """The oldest of them, if it can be of a project that is not ``served``, locked; one that another process takes this
+        moment is passed over.
+        """
+        others_first = case((Study.project_id.in_(served), 1), else_=0)
+        query = self._to_check(study_id).order_by(None).order_by(others_first, Study.created_at)
+        query = query.with_for_update(skip_locked=True, key_share=True)
+        return self.session.scalars(query.execution_options(populate_existing=True)).one_or_none()
+
+    def extend_check(self, study_id: str, attempt: int, lease_s: float) -> None:
+        """Keep a study for whoever checks it."""
+        self.session.execute(
+            update(Study)
+            .where(Study.id == study_id, Study.state == StudyState.CHECKING, Study.check_tries == attempt)
+            .values(check_until=db_epoch() + lease_s)
+            .execution_options(synchronize_session=False)
+        )
+
+    @staticmethod
+    def _to_check(study_id: str | None) -> Select[Study]:
+        free = or_(Study.check_until.is_(None), Study.check_until < db_epoch())
+        query = select(Study).where(Study.state == StudyState.CHECKING, free).order_by(Study.created_at).limit(1)
+        return query if study_id is None else query.where(Study.id == study_id)
+
+    def late(self) -> Sequence[str]:
+        """Active studies that are past their deadline."""
+        query = select(Study.id).where(Study.state.in_(ACTIVE), Study.deadline < db_epoch()).order_by(Study.deadline)
+        return self.session.scalars(query).all()
+
+    def count_of_workers(self) -> int:
+        """Studies that engine workers train, or will once their data were checked."""
+        states = (StudyState.CHECKING, *ACTIVE)
+        query = select(func.count()).select_from(Study).where(Study.state.in_(states), Study.external.is_(False))
+        return self.session.execute(query).scalar_one()
 
     def run_times(self, study_ids: Iterable[str]) -> dict[str, tuple[float, float]]:
         """(elapsed, device) seconds per study: union and sum of the runs of done units and of leased ones up to now.
@@ -109,6 +173,16 @@ class StudyRepository:
         study.event_seq += 1
         self.session.add(Event(study_id=study.id, id=study.event_seq, type=kind, data=data, at=at))
 
+    def head(self, study_id: str) -> tuple[str, int] | None:
+        """The state of a study and the id of its last event, without reading what was asked."""
+        found = self.session.execute(select(Study.state, Study.event_seq).where(Study.id == study_id)).one_or_none()
+        return None if found is None else (found.state, found.event_seq)
+
+    def heads(self, study_ids: Iterable[str]) -> Sequence[tuple[str, str, int]]:
+        """Of each study that there is: its id, its state, the id of its last event."""
+        query = select(Study.id, Study.state, Study.event_seq).where(Study.id.in_(study_ids))
+        return [(row.id, row.state, row.event_seq) for row in self.session.execute(query)]
+
     def events_after(self, study_id: str, last_id: int, limit: int) -> Sequence[Event]:
         query = select(Event).where(Event.study_id == study_id, Event.id > last_id).order_by(Event.id).limit(limit)
         return self.session.scalars(query).all()
@@ -120,8 +194,14 @@ class StudyRepository:
     def set_recommendation(self, study_id: str, document: dict[str, Any], at: float) -> None:
         self.session.add(StoredRecommendation(study_id=study_id, document=document, created_at=at))
 
+    def drop_recommendation(self, study_id: str) -> None:
+        found = self.session.get(StoredRecommendation, study_id)
+        if found is not None:
+            self.session.delete(found)
+            self.session.flush()
+
     def idempotency_key(self, key: str) -> IdempotencyKey | None:
-        return self.session.get(IdempotencyKey, key)
+        return self.session.get(IdempotencyKey, (owner(self.session), key))
 
     def add_idempotency_key(self, key: str, request_hash: str, study_id: str, at: float) -> None:
         self.session.add(IdempotencyKey(key=key, request_hash=request_hash, study_id=study_id, created_at=at))

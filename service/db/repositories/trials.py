@@ -128,11 +128,27 @@ class TrialRepository:
             behind = or_(Trial.objective.is_(None), Trial.objective > objective, tied)
         return self.session.scalars(query.where(behind)).all()
 
+    def excluded(self, study_id: str) -> frozenset[int]:
+        """Numbers of the trials that were left out."""
+        query = select(Trial.number).where(Trial.study_id == study_id, Trial.excluded.is_not(None))
+        return frozenset(self.session.scalars(query))
+
+    def confirm_seeds(self, study_id: str) -> frozenset[int]:
+        """Seeds of the confirmation of which no run was left out."""
+        confirmed = (Trial.study_id == study_id, Trial.stage == "confirm")
+        left_out = select(Trial.seed).where(*confirmed, Trial.excluded.is_not(None))
+        return frozenset(self.session.scalars(select(Trial.seed).where(*confirmed, Trial.seed.not_in(left_out))))
+
     def best(self, study_id: str, limit: int) -> Sequence[Trial]:
-        """Searched trials that have started, best objective first, those without a result last."""
+        """Searched trials that have started and were not excluded, best objective first, those without a result last."""
         query = (
             select(Trial)
-            .where(Trial.study_id == study_id, Trial.stage.in_(SEARCH_STAGES), Trial.unit_id.is_not(None))
+            .where(
+                Trial.study_id == study_id,
+                Trial.stage.in_(SEARCH_STAGES),
+                Trial.unit_id.is_not(None),
+                Trial.excluded.is_(None),
+            )
             .order_by(Trial.objective.is_(None), Trial.objective, Trial.number)
             .limit(limit)
         )

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import Select, delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from optim_core.spec.states import UNIT_TRANSITIONS, UnitState, allowed_sources
 from service.db.base import db_epoch
 from service.db.models import Study, Unit, Worker
-from service.db.repositories.studies import ACTIVE
+from service.db.repositories.studies import ACTIVE, WANTS_PLAN
 
 
 class UnitRepository:
@@ -40,15 +40,25 @@ class UnitRepository:
             self.session.execute(insert(Unit), rows)
 
     def study_with_work(self, study_id: str | None) -> str | None:
-        """The study whose queued unit has waited longest; takes no lock."""
-        query = (
-            select(Unit.study_id)
-            .join(Study, Study.id == Unit.study_id)
-            .where(Unit.state == UnitState.QUEUED, Study.state.in_(ACTIVE))
-            .order_by(Unit.id)
-            .limit(1)
-        )
-        return self.session.scalar(query if study_id is None else query.where(Unit.study_id == study_id))
+        """The study of an engine, of the highest priority, that has a queued unit and whose turn it is; takes no lock."""
+        query = self._with_work().order_by(Study.priority.desc(), Study.turn_at, Study.id).limit(1)
+        return self.session.scalar(query if study_id is None else query.where(Study.id == study_id))
+
+    def others_wait(self, study_id: str) -> bool:
+        """Whether another study, of no lower priority, has a unit that an engine could claim, or none yet because it has not
+        been planned.
+        """
+        own = select(Study.priority).where(Study.id == study_id).scalar_subquery()
+        planless = select(Study.id).where(Study.state.in_(ACTIVE), Study.external.is_(False), WANTS_PLAN)
+        for query in (self._with_work(), planless):
+            if self.session.scalar(query.where(Study.id != study_id, Study.priority >= own).limit(1)) is not None:
+                return True
+        return False
+
+    @staticmethod
+    def _with_work() -> Select[str]:
+        waits = select(Unit.id).where(Unit.study_id == Study.id, Unit.state == UnitState.QUEUED)
+        return select(Study.id).where(Study.state.in_(ACTIVE), Study.external.is_(False), waits.exists())
 
     def claim(self, study_id: str, worker_id: str, lease_s: float, now: float) -> Unit | None:
         """Lease the study's oldest queued unit in one statement, with a new fence; None when none is queued."""
@@ -68,7 +78,7 @@ class UnitRepository:
                 worker_id=worker_id,
                 fence=Unit.fence + 1,
                 attempts=Unit.attempts + 1,
-                claimed_at=now,
+                claimed_at=now - Unit.spent_s,
                 lease_until=now + lease_s,
                 step=0,
             )
@@ -101,6 +111,11 @@ class UnitRepository:
         query = select(Unit).where(Unit.state == UnitState.LEASED, Unit.lease_until < db_epoch()).order_by(Unit.id)
         return self.session.scalars(query).all()
 
+    def all_leased_by(self, worker_id: str) -> Sequence[Unit]:
+        """What a worker holds."""
+        query = select(Unit).where(Unit.state == UnitState.LEASED, Unit.worker_id == worker_id).order_by(Unit.id)
+        return self.session.scalars(query).all()
+
     def move_all(self, study_id: str, sources: Sequence[UnitState], target: UnitState, **values: Any) -> int:
         """Change the state of the study's units in ``sources``; how many did."""
         legal = [source for source in sources if source in allowed_sources(UNIT_TRANSITIONS, target)]
@@ -113,9 +128,9 @@ class UnitRepository:
         return changed.rowcount  # type: ignore[attr-defined]
 
     def cancel_search(self, study_id: str) -> list[int]:
-        """Cancel what waits or runs of search, screening and second looks; the ids."""
+        """Cancel what waits or runs of search, screening, second looks and what stands beside the answer; the ids."""
         open_ones = Unit.state.in_([UnitState.QUEUED, UnitState.LEASED])
-        more = (Unit.kind.in_(["train", "screen"])) | ((Unit.kind == "confirm") & (Unit.rung > 0))
+        more = (Unit.kind.in_(["train", "screen", "reference"])) | ((Unit.kind == "confirm") & (Unit.rung > 0))
         query = select(Unit.id).where(Unit.study_id == study_id, open_ones, more)
         found = list(self.session.scalars(query))
         self.session.execute(
@@ -131,32 +146,54 @@ class UnitRepository:
         return self.session.execute(query).scalar_one()
 
     def queue_depth(self) -> tuple[int, int, float | None]:
-        """(claimable units, leased units, seconds that the oldest claimable one has waited)."""
+        """(units that an engine could claim, leased units, seconds that the oldest claimable one has waited)."""
         claimable = (
             select(func.count(), db_epoch() - func.min(Unit.created_at))
             .select_from(Unit)
             .join(Study, Study.id == Unit.study_id)
-            .where(Unit.state == UnitState.QUEUED, Study.state.in_(ACTIVE))
+            .where(Unit.state == UnitState.QUEUED, Study.state.in_(ACTIVE), Study.external.is_(False))
         )
         queued, waited = self.session.execute(claimable).one()
         leased = select(func.count()).select_from(Unit).where(Unit.state == UnitState.LEASED)
         return queued, self.session.execute(leased).scalar_one(), waited
 
-    def see_worker(self, worker_id: str, device: str | None, now: float) -> None:
-        """Note that a worker lives."""
+    def see_worker(self, worker_id: str, device: str | None, now: float, study_id: str | None = None) -> None:
+        """Note that a worker lives. ``study_id``: of a client of that study."""
         values: dict[str, Any] = {"last_seen": now} | ({} if device is None else {"device": device})
         changed = self.session.execute(
             update(Worker).where(Worker.id == worker_id).values(**values).execution_options(synchronize_session=False)
         )
         if changed.rowcount == 0:  # type: ignore[attr-defined]
-            self.session.add(Worker(id=worker_id, device=device, first_seen=now, last_seen=now))
+            self.session.add(Worker(id=worker_id, device=device, study_id=study_id, first_seen=now, last_seen=now))
+
+    def last_seen(self, worker_id: str) -> float | None:
+        """When a worker was last heard of; None for one that was not."""
+        return self.session.scalar(select(Worker.last_seen).where(Worker.id == worker_id))
 
     def forget_worker(self, worker_id: str) -> None:
         """A worker that has ended in order."""
         self.session.execute(delete(Worker).where(Worker.id == worker_id))
 
-    def workers(self, since: float) -> Sequence[Worker]:
-        """Workers heard of since then, newest first."""
+    def workers(self, since: float, study_id: str | None = None) -> Sequence[Worker]:
+        """Engine workers, or clients of one study, heard of since then, newest first."""
+        whose = Worker.study_id.is_(None) if study_id is None else Worker.study_id == study_id
         return self.session.scalars(
-            select(Worker).where(Worker.last_seen >= since).order_by(Worker.last_seen.desc(), Worker.id)
+            select(Worker).where(Worker.last_seen >= since, whose).order_by(Worker.last_seen.desc(), Worker.id)
         ).all()
+
+    def leased_by(self, study_id: str, worker_id: str) -> Unit | None:
+        """The oldest unit of the study that this worker holds."""
+        query = select(Unit).where(
+            Unit.study_id == study_id, Unit.state == UnitState.LEASED, Unit.worker_id == worker_id
+        )
+        return self.session.scalars(query.order_by(Unit.id).limit(1)).one_or_none()
+
+    def leased(self, study_id: str) -> Sequence[Unit]:
+        """The study's units that somebody holds."""
+        query = select(Unit).where(Unit.study_id == study_id, Unit.state == UnitState.LEASED)
+        return self.session.scalars(query.order_by(Unit.id)).all()
+
+    def any_queued(self, study_id: str) -> bool:
+        """Whether a unit of the study waits."""
+        query = select(Unit.id).where(Unit.study_id == study_id, Unit.state == UnitState.QUEUED)
+        return self.session.scalar(query.limit(1)) is not None

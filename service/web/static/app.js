@@ -150,6 +150,7 @@
     last = performance.now();
     try {
       const answer = await fetch(page.dataset.live + location.search, { headers: { Accept: "application/json" } });
+      if (answer.status === 401) { location.reload(); return; } // the way to the sign-in page
       if (answer.status === 404) { ended = true; say("This study was deleted.", "lost"); source?.close(); return; }
       if (!answer.ok) throw new Error(String(answer.status));
       apply(await answer.json());
@@ -251,6 +252,7 @@
       query.set("part", "list");
       try {
         const answer = await fetch(`/?${query}`);
+        if (answer.status === 401) location.reload();
         if (answer.ok) { list.innerHTML = await answer.text(); localTimes(list); }
       } catch { /* the next round asks again */ }
     }, STEADY_MS);

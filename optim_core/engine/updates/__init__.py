@@ -1,0 +1,1 @@
+"""What optimizers do to the weights of a pack. See ``updater.Updater``."""

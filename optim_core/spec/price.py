@@ -1,0 +1,74 @@
+"""What a study of a person's own loop will ask it to train, known before any of it is trained."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from optim_core.spec.problem import ExternalModel, StudySpec
+
+# The first rung must still show a whole schedule; each is so many times as long as the one before it.
+SHORTEST_RUNG, ETA = 60, 4
+# Optimizers besides AdamW that are screened and confirmed.
+RIVALS = 3
+# From so many search trials on: configurations of each optimizer that are screened, on so many seeds. The more were tried, the
+# luckier is the best of them.
+SCREENING = ((600, 8, 4), (150, 5, 3), (0, 3, 2))
+# Configurations of AdamW that are confirmed besides its default. A rival has to beat the best of them: one alone, lucky on the
+# rows of one fold, may do badly on the others, its neighbours with it, and then anybody beats AdamW.
+YARDSTICKS = 2
+LOOKS = 2
+# A split of the person's own has one fold: more seeds stand in for the others.
+OWN_SPLIT_SEEDS = 5
+
+
+def screening_sizes(trials: int) -> list[tuple[int, int]]:
+    """(configurations of each optimizer, seeds) of a screening after so many search trials: what fits, then what costs less."""
+    return [(entering, seeds) for least, entering, seeds in SCREENING if trials >= least]
+
+
+@dataclass(frozen=True)
+class Price:
+    """Trainings of ``steps`` steps at most: ``trials`` of the search, of which some are trained ``again`` over more steps,
+    ``screened``, and one or two looks of a confirmation, ``look`` each. Upper bounds.
+    """
+
+    steps: int
+    trials: int
+    again: int
+    screened: int
+    look: int
+
+    @property
+    def most(self) -> int:
+        """Trainings in all, at most."""
+        return self.trials + self.again + self.screened + LOOKS * self.look
+
+    @property
+    def sentence(self) -> str:
+        """For people."""
+        climbing = f", up to {self.again:,} of them again over more steps" if self.again else ""
+        return (
+            f"up to {self.most:,} trainings of at most {self.steps:,} steps: {self.trials:,} trials of the search{climbing}; "
+            f"{self.screened:,} runs to screen the best; {self.look:,} to {LOOKS * self.look:,} to confirm them on fresh seeds"
+        )
+
+
+def price(spec: StudySpec) -> Price | None:
+    """Of a loop's study whose budget is in trials; None of others, and where a limit in time or steps ends it earlier."""
+    budget, trials = spec.budget, spec.budget.trials
+    if not isinstance(spec.model, ExternalModel) or trials is None:
+        return None
+    if math.isfinite(budget.shortest_s) or budget.train_steps is not None:
+        return None
+    rivals = min(RIVALS, len(spec.search.included()) - 1, trials)
+    entering, seeds = screening_sizes(trials)[0]
+    # Default AdamW is among them, tried or not.
+    most = trials + 1
+    return Price(
+        steps=spec.model.steps,
+        trials=trials,
+        again=trials * (spec.model.steps >= ETA * SHORTEST_RUNG),
+        screened=min(entering * (rivals + 1) + YARDSTICKS, most) * seeds,
+        look=min(rivals + YARDSTICKS + 1, most) * max(budget.seeds, OWN_SPLIT_SEEDS),
+    )

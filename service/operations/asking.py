@@ -1,0 +1,302 @@
+"""Use cases of a person's own loop: ask for a trial, report how it goes, tell what came of it.
+
+A client is one more worker: its trial is a unit under a lease and a fence, as an engine's pack is. The token that a client
+is given names unit and fence, so what it says late or twice can never be taken for another run of the same trial.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+
+from optim_core.spec.numbers import measured
+from optim_core.spec.states import STUDY_ENDED, StudyState, TrialState, UnitState
+from optim_core.spec.trial import CurvePoint
+from service.db import Database
+from service.db.models import Study, Unit
+from service.db.repositories import CurveRepository, StudyRepository, TrialRepository, UnitRepository
+from service.db.repositories.studies import ACTIVE
+from service.operations import queue, results, told_results
+from service.operations.errors import Conflict, NotFound, ServiceError, study_not_found
+from service.operations.views import Asked, AskedTrial, ClientView, Decision, Released, Told
+
+# A process that was silent for so many heartbeats is given up where another one asks under its name.
+MISSED = 2
+# A client that was not heard of for so long is not shown any more.
+CLIENT_SEEN_S = 3600.0
+_TOKEN = re.compile(r"([0-9]{1,18})\.([0-9]{1,9})")
+# The mean of rows that were told in single precision is the metric up to this, relatively.
+_ROWS_AGREE = 1e-4
+
+
+@dataclass(frozen=True)
+class Point:
+    """What a loop says of a step: its loss, its metric, either of them, finite or not."""
+
+    step: int
+    loss: float | None = None
+    value: float | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Whether the run is alive at this step."""
+        return all(x is None or measured(x) for x in (self.loss, self.value))
+
+
+@dataclass(frozen=True)
+class Lease:
+    """How long a trial belongs to its client without a sign of life, and how often it should give one, in seconds."""
+
+    lease_s: float
+    heartbeat_s: float
+
+
+def ask(db: Database, study_id: str, client_id: str, lease: Lease, instance: str | None = None) -> Asked:
+    """The trial that the client holds, or the next one; how long to wait when there is none, or that the study has ended.
+
+    ``instance``: the process that asks. While another one that asked under this name gives signs of life, the trial is that
+    one's; after ``MISSED`` heartbeats without, the one that asks has it, under a token of its own. Conflict ``not_external``
+    for a study that engine workers train.
+    """
+    with db.write() as session:
+        studies, units = StudyRepository(session), UnitRepository(session)
+        study = _external(studies.lock(study_id), study_id)
+        if study.state in STUDY_ENDED:
+            return Asked(ended=True, status=StudyState(study.state))
+        unit = units.leased_by(study_id, client_id)
+        if unit is not None and None not in (instance, unit.instance) and unit.instance != instance:
+            seen = units.last_seen(_worker_id(study_id, client_id))
+            if seen is not None and studies.now() - seen < MISSED * lease.heartbeat_s:
+                return Asked(status=StudyState(study.state), wait=lease.heartbeat_s, in_use=True)
+            unit.fence += 1
+            session.flush()
+        if unit is not None:
+            units.extend(unit.id, unit.fence, lease.lease_s)
+        elif study.state in ACTIVE:
+            unit = queue.take(session, study, client_id, lease.lease_s)
+        if unit is not None:
+            unit.instance = instance
+        # Units before workers, here and in ``report``: one order of locks.
+        units.see_worker(_worker_id(study_id, client_id), None, studies.now(), study_id)
+        if unit is None:
+            return Asked(status=StudyState(study.state), wait=lease.heartbeat_s if study.state not in ACTIVE else 1.0)
+        session.flush()
+        return Asked(status=StudyState(study.state), trial=_asked(session, study, unit, lease))
+
+
+def worth_asking(db: Database, study_id: str) -> bool:
+    """Whether ``ask`` would have more to say than to wait. Takes no lock."""
+    with db.read() as session:
+        study = StudyRepository(session).get(study_id)
+        if study is None or study.state in STUDY_ENDED:
+            return True
+        return study.state in ACTIVE and UnitRepository(session).any_queued(study_id)
+
+
+def report(
+    db: Database, study_id: str, number: int, client_id: str, token: str, points: Sequence[Point], lease: Lease
+) -> Decision:
+    """Add points to the trial's curve and extend the lease; whether to go on. Without points a heartbeat.
+
+    Points may come late, twice and in any order: each step has one, the last one told. Under a lost lease nothing is written.
+    Of points whose step the run does not have the others are kept: then ServiceError ``step_out_of_range``, which is final.
+    A point that is not finite, or beyond ``numbers.LARGEST``, ends the trial as diverged.
+    """
+    with db.write() as session:
+        unit, fence = _unit(session, study_id, number, token)
+        horizon, outside = unit.horizon, [p.step for p in points if not 0 <= p.step <= unit.horizon]
+        points = [p for p in points if 0 <= p.step <= horizon]
+        broken = min((p.step for p in points if not p.alive), default=None)
+        studies, units, curves = StudyRepository(session), UnitRepository(session), CurveRepository(session)
+        study = studies.lock(study_id) if broken is not None else studies.get(study_id)
+        if study is None:
+            raise study_not_found(study_id)
+        step = max((p.step for p in points), default=0)
+        now = studies.now()
+        mine = unit.worker_id == client_id
+        if not mine or not units.held(unit.id, fence, step=max(unit.step, step), lease_until=now + lease.lease_s):
+            return Decision(go_on=False, reason=_why_lost(unit))
+        told = [p for p in points if p.alive]
+        curves.upsert(
+            unit.id, [(number, CurvePoint(step=p.step, train_loss=None, loss=p.loss, value=p.value)) for p in told]
+        )
+        units.see_worker(_worker_id(study_id, client_id), None, now, study_id)
+        if broken is not None:
+            told_results.end_diverged(session, study, unit, fence, broken)
+            return Decision(go_on=False, reason="diverged")
+        if study.state in STUDY_ENDED:
+            return Decision(go_on=False, reason="study_ended")
+    if outside:
+        detail = f"steps are 0 to {horizon}, not {outside[0]}; the other points of this report are kept"
+        error = {"pointer": "/points", "code": "step_out_of_range", "detail": detail}
+        raise ServiceError(422, "step_out_of_range", detail, [error])
+    return Decision(go_on=True, reason=None)
+
+
+def release(db: Database, study_id: str, number: int, client_id: str, token: str) -> Released:
+    """Give a trial back that nobody is at fault for: another client gets it at once, and the attempt does not count."""
+    with db.read() as session:
+        unit, fence = _unit(session, study_id, number, token)
+        unit_id, mine = unit.id, unit.worker_id == client_id
+    return Released(released=mine and queue.release_unit(db, unit_id, fence))
+
+
+def tell(
+    db: Database,
+    study_id: str,
+    number: int,
+    client_id: str,
+    token: str,
+    *,
+    value: float | None = None,
+    loss: float | None = None,
+    rows: Sequence[float] | None = None,
+    failed: str | None = None,
+) -> Told:
+    """End the trial with its metric, or with the reason why it failed. The same told again is answered alike.
+
+    A value that is not finite, or beyond ``numbers.LARGEST``, is a divergence. ``rows``: what each row of the test split
+    scored, the metric being their mean; kept of confirmation runs. Conflict ``lease_lost`` (another client has the trial now)
+    or ``trial_finished`` (it ended otherwise, or something else was told of it before); ServiceError ``rows_mismatch``.
+    """
+    if rows is not None and value is not None:
+        _check_rows(value, rows)
+    with db.write() as session:
+        unit, fence = _unit(session, study_id, number, token)
+        study = StudyRepository(session).lock(study_id)
+        unit = UnitRepository(session).get(unit.id)
+        if study is None or unit is None:
+            raise study_not_found(study_id)
+        if unit.state == UnitState.DONE and unit.fence == fence and unit.worker_id == client_id:
+            before = _told_before(unit)
+            if before != _as_told(value, failed):
+                raise Conflict("trial_finished", f"trial {number} has ended: {_in_words(before)} was told of it before")
+            return _told(session, study, number)
+        if unit.state != UnitState.LEASED or unit.fence != fence or unit.worker_id != client_id:
+            reason = _why_lost(unit)
+            code = "lease_lost" if reason == "lease_lost" else "trial_finished"
+            raise Conflict(code, f"trial {number} is no longer yours: {reason.replace('_', ' ')}")
+        if failed is not None:
+            told_results.end_failed(session, study, unit, fence, "trial_failed", failed)
+        elif value is None or not measured(value):
+            told_results.end_diverged(session, study, unit, fence, unit.horizon)
+        else:
+            known_loss = loss if loss is not None and measured(loss) else None
+            told_results.end_with(session, study, unit, fence, value, known_loss, rows)
+        session.flush()
+        return _told(session, study, number)
+
+
+def clients(db: Database, study_id: str) -> list[ClientView]:
+    """Clients of the study heard of in the last hour, and those that hold a trial; who is late first."""
+    with db.read() as session:
+        studies, units = StudyRepository(session), UnitRepository(session)
+        study = studies.get(study_id)
+        if study is None:
+            raise study_not_found(study_id)
+        now = studies.now()
+        seen = {row.id.partition(":")[2]: row.last_seen for row in units.workers(now - CLIENT_SEEN_S, study_id)}
+        held = {str(unit.worker_id): unit for unit in units.leased(study_id)} if study.external else {}
+        found = [_client(name, seen.get(name), held.get(name), now) for name in sorted(set(seen) | set(held))]
+    return sorted(found, key=lambda client: (not client.late, client.id))
+
+
+def _client(name: str, last_seen: float | None, unit: Unit | None, now: float) -> ClientView:
+    left = None if unit is None or unit.lease_until is None else unit.lease_until - now
+    return ClientView(
+        id=name,
+        age_s=None if last_seen is None else max(0.0, now - last_seen),
+        trial=None if unit is None else results.numbers_of(unit)[0],
+        stage=None if unit is None else unit.spec["trials"][0]["stage"],
+        optimizer=None if unit is None else unit.spec["trials"][0]["configuration"]["optimizer"],
+        step=None if unit is None else unit.step,
+        steps=None if unit is None else unit.horizon,
+        attempt=None if unit is None else unit.attempts,
+        lease_left_s=left,
+        late=left is not None and left < 0,
+    )
+
+
+def _external(study: Study | None, study_id: str) -> Study:
+    if study is None:
+        raise study_not_found(study_id)
+    if not study.external:
+        raise Conflict("not_external", "this study is trained by workers: nobody else can ask for its trials")
+    return study
+
+
+def _worker_id(study_id: str, client_id: str) -> str:
+    return f"{study_id}:{client_id}"
+
+
+def _asked(session: Session, study: Study, unit: Unit, lease: Lease) -> AskedTrial:
+    [trial] = unit.spec["trials"]
+    return AskedTrial(
+        number=trial["number"],
+        token=f"{unit.id}.{unit.fence}",
+        configuration=trial["configuration"],
+        seed=trial["seed"],
+        steps=unit.horizon,
+        split=unit.spec["split"],
+        stage=trial["stage"],
+        rung=unit.rung,
+        attempt=unit.attempts,
+        reported_step=CurveRepository(session).last_step(unit.id),
+        # Another horizon is another run: its schedule is another, and it begins anew.
+        checkpoint=f"{study.id}-{trial['number']}-{unit.horizon}",
+        lease_s=lease.lease_s,
+        heartbeat_s=lease.heartbeat_s,
+    )
+
+
+def _unit(session: Session, study_id: str, number: int, token: str) -> tuple[Unit, int]:
+    """The unit and the fence that a token names. NotFound unless they are of this trial of this study."""
+    named = _TOKEN.fullmatch(token)
+    unit = None if named is None else UnitRepository(session).get(int(named[1]))
+    if named is None or unit is None or unit.study_id != study_id or number not in results.numbers_of(unit):
+        raise NotFound("trial_not_asked", f"no trial {number} of study {study_id} was given out with this token")
+    return unit, int(named[2])
+
+
+def _why_lost(unit: Unit) -> str:
+    if unit.state == UnitState.CANCELLED:
+        return "cancelled"
+    if unit.state in (UnitState.DONE, UnitState.FAILED):
+        return "trial_finished"
+    return "lease_lost"
+
+
+def _told(session: Session, study: Study, number: int) -> Told:
+    trial = TrialRepository(session).get(study.id, number)
+    assert trial is not None
+    return Told(number=number, state=TrialState(trial.state), status=StudyState(study.state))
+
+
+def _as_told(value: float | None, failed: str | None) -> float | str | None:
+    """A metric, the reason of a failure, or None for a divergence."""
+    return failed if failed is not None else value if value is not None and measured(value) else None
+
+
+def _told_before(unit: Unit) -> float | str | None:
+    """What ended the unit, as ``_as_told``."""
+    return unit.error_message or (unit.result or {})["trials"][0]["metric"]
+
+
+def _in_words(told: float | str | None) -> str:
+    if told is None:
+        return "that it diverged"
+    return f"its failure ({told})" if isinstance(told, str) else f"{told:.6g}"
+
+
+def _check_rows(value: float, rows: Sequence[float]) -> None:
+    fine = len(rows) > 1 and all(map(measured, rows))
+    mean = math.fsum(rows) / len(rows) if fine else math.nan
+    if not fine or abs(mean - value) > _ROWS_AGREE * max(1.0, abs(value)):
+        detail = f"rows are at least two finite scores whose mean is the metric: {mean:.6g} is not {value:.6g}"
+        raise ServiceError(
+            422, "rows_mismatch", detail, [{"pointer": "/rows", "code": "rows_mismatch", "detail": detail}]
+        )

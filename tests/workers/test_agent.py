@@ -1,0 +1,255 @@
+"""``whichopt agent``: scripts that cannot be changed, by an explicit contract."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from optim_core.spec.problem import StudySpec
+from optim_core.spec.validation import parse_spec
+from service.cli.agent import _Script, check_command, checked, filled, said, values_of, work
+from service.cli.errors import CommandError
+from service.client import Run
+from service.db import Database
+from tests.conftest import wait_until
+from tests.workers.loop_server import SPEC, loop_server
+
+DOCUMENT: dict[str, Any] = {
+    "number": 3, "token": "1.1", "seed": 5, "steps": 20, "split": "validation", "stage": "search", "rung": 0, "attempt": 1,
+    "reported_step": 0, "checkpoint": "s-3-20", "lease_s": 60.0, "heartbeat_s": 15.0,
+    "configuration": {
+        "optimizer": "adamw", "hyperparameters": {"lr": 0.001, "amsgrad": False},
+        "schedule": {"name": "cosine", "warmup_fraction": 0.05}, "techniques": {},
+    },
+}  # fmt: skip
+VALUES = values_of(Run(DOCUMENT), "/tmp/config.json")
+
+# Ten lines that know nothing of us but what they print.
+SCRIPT = """
+import argparse, json, math, zlib
+parser = argparse.ArgumentParser()
+for name in ("lr", "optimizer", "steps", "seed"):
+    parser.add_argument(f"--{name}")
+a = parser.parse_args()
+best, top = (3e-3, 0.9) if a.optimizer == "adamw" else (0.1, 0.8)
+print("a line of its own", {"loss": 3})
+print(json.dumps({"whichopt": {"step": int(a.steps) // 2, "loss": 0.5}}))
+luck = zlib.crc32(f"{a.lr} {a.seed}".encode()) / 2**32
+print(json.dumps({"whichopt": {"value": top - 0.1 * math.log10(float(a.lr) / best) ** 2 + 0.002 * luck}}))
+"""
+
+
+def test_placeholders_are_filled_in_and_braces_stay_braces() -> None:
+    command = [
+        "python",
+        "--lr={lr}",
+        "{optimizer}",
+        "{{x}}",
+        "{schedule} {schedule_warmup_fraction}",
+        "{amsgrad}",
+        "{config}",
+    ]
+    assert filled(command, VALUES) == [
+        "python", "--lr=0.001", "adamw", "{x}", "cosine 0.05", "false", "/tmp/config.json",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("part", ["{momentum}", "{", "{lr!r}", "{lr:x}", "{0}", "{lr.real}"])
+def test_what_is_no_placeholder_of_the_trial_is_refused(part: str) -> None:
+    with pytest.raises(CommandError):
+        filled([part], VALUES)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "step 3 loss 0.5",
+        "{}",
+        '{"loss": 1}',
+        '{"whichopt": {"value": 1}, "x": 2}',
+        "[1]",
+        '{"whichopt"',
+        "{not json}",
+    ],
+)
+def test_other_lines_are_nobodys_business(line: str) -> None:
+    assert said(line) is None
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        {},
+        3,
+        {"step": 1.5, "loss": 1},
+        {"value": "0.9"},
+        {"value": True},
+        {"valve": 1},
+        {"loss": 1},
+        {"value": 1, "rows": 3},
+    ],
+)
+def test_lines_that_break_the_contract_are_refused(found: Any) -> None:
+    with pytest.raises(ValueError):
+        checked(found)
+    with pytest.raises(ValueError):
+        said(json.dumps({"whichopt": found}))
+
+
+def test_numbers_that_are_not_finite_go_through() -> None:
+    assert said('{"whichopt": {"step": 3, "loss": NaN}}') is not None
+
+
+def test_a_script_of_ten_lines_is_driven_to_a_verdict(
+    sqlite: Database, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(SCRIPT)
+    command = [
+        sys.executable,
+        str(script),
+        "--lr",
+        "{lr}",
+        "--optimizer",
+        "{optimizer}",
+        "--steps",
+        "{steps}",
+        "--seed={seed}",
+    ]
+    with loop_server(sqlite, tmp_path) as client:
+        study = client.study({**SPEC, "budget": {"trials": 9}})
+        work(study, command, "agent")
+        answer = study.recommendation()
+        assert answer["recommended"]["optimizer"] == "adamw"
+        assert [p["loss"] for p in client.trial(study.id, 0)["curve"]] == [0.5]
+    shown = capfd.readouterr()
+    assert shown.out == ""
+    assert "a line of its own" in shown.err
+
+
+FROM_FILES = """
+import json, os
+config = json.load(open(os.environ["WHICHOPT_CONFIG"]))
+assert config["configuration"]["optimizer"] == os.environ["WHICHOPT_OPTIMIZER"]
+n = config["number"]
+if n == 0:
+    json.dump({"value": 0.5}, open(os.environ["WHICHOPT_RESULT"], "w"))
+elif n == 1:
+    raise SystemExit(7)
+elif n == 2:
+    print("nothing to tell")
+elif n == 3:
+    print(json.dumps({"whichopt": {"valve": 1}}), flush=True)
+elif n == 4:
+    print('{"whichopt": {"step": 3, "loss": NaN}}', flush=True)
+    import time; time.sleep(600)
+else:
+    raise SystemExit("cancel")
+"""
+
+
+def test_files_environment_and_everything_that_can_go_wrong(
+    sqlite: Database, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(FROM_FILES)
+    with loop_server(sqlite, tmp_path) as client:
+        study = client.study({**SPEC, "budget": {"trials": 8}})
+        work(study, [sys.executable, str(script)], "agent")
+        states = {t["number"]: t["state"] for t in client.trials(study.id)["items"]}
+        assert client.trial(study.id, 0)["metric"] == 0.5
+        assert {states[n] for n in (1, 2, 3)} == {"failed"}
+        assert states[4] == "diverged"
+    told = capfd.readouterr().err
+    assert "trial 1 failed: it ended with exit code 7" in told
+    assert "trial 2 failed: it ended without telling a value" in told
+    assert "trial 3 failed: whichopt lines have step, loss, value or rows" in told
+
+
+def test_a_command_that_does_not_exist_is_said_once(sqlite: Database, tmp_path: Path) -> None:
+    with loop_server(sqlite, tmp_path) as client:
+        study = client.study(SPEC)
+        with pytest.raises(CommandError, match="cannot run /no/such/command"):
+            work(study, ["/no/such/command"], "agent")
+
+
+def external(**search: Any) -> StudySpec:
+    return parse_spec({**SPEC, "search": {"optimizers": ["adamw", "sgd"], **search}})
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (["./nonexistent", "{lr}"], "cannot run ./nonexistent"),
+        (["true", "--lr={rl}"], "unknown placeholder 'rl'"),
+        (["true", "{beta2}"], "sgd has no beta2"),
+        (["true", "{schedule_gamma}"], "unknown placeholder 'schedule_gamma'"),
+        (["true", "{lr:.3f}"], "a name in braces"),
+        (["true", "{"], "write {{ for a brace"),
+    ],
+)
+def test_a_command_is_checked_before_there_is_a_study(command: list[str], told: str) -> None:
+    with pytest.raises(CommandError) as refused:
+        check_command(command, external())
+    assert told in str(refused.value)
+
+
+def test_a_command_with_what_all_trials_have_is_fine() -> None:
+    check_command(["true", "{lr}", "{optimizer}", "{config}", "{{x}}", "{weight_decay}"], external())
+    check_command(["true", "{beta2}"], external(optimizers=["adamw"]))
+
+
+def running(word: str) -> bool:
+    found = Path("/proc").glob("[0-9]*/cmdline")
+    return any(word in path.read_bytes().decode(errors="replace") for path in found if path.exists())
+
+
+@pytest.mark.parametrize("ending", ["itself", "stopped", "interrupted"])
+def test_what_a_command_starts_ends_with_it(sqlite: Database, tmp_path: Path, ending: str) -> None:
+    word = f"{3600 + os.getpid()}.{['itself', 'stopped', 'interrupted'].index(ending) + 1}"
+    before = 'trap "" TERM; ' if ending == "interrupted" else ""
+    then = "" if ending == "itself" else "wait"
+    lines = 'echo \'{"whichopt": {"step": 3, "loss": NaN}}\'; ' if ending == "stopped" else ""
+    # Braces are placeholders.
+    script_text = f"{before}{lines}sleep {word} & {then}".replace("{", "{{").replace("}", "}}")
+    command = ["bash", "-c", script_text]
+    with loop_server(sqlite, tmp_path) as client:
+        study = client.study(SPEC)
+        with study:
+            trial = next(trials := study.trials("agent"))
+            script = _Script(trial, command, tmp_path)
+            wait_until(lambda: running(word) or script.process.poll() is not None, "the command")
+            started = time.monotonic()
+            if ending == "interrupted":
+                script.__exit__(KeyboardInterrupt)
+            else:
+                with script:
+                    script.run()
+            # Nothing waits for what would go on for an hour.
+            assert time.monotonic() - started < 60
+            wait_until(lambda: not running(word), "the end of what it started")
+            states = {"itself": "failed", "stopped": "diverged", "interrupted": "running"}
+            wait_until(lambda: client.trial(study.id, trial.number)["state"] == states[ending], "its state")
+            del trials
+
+
+def test_a_line_without_the_mark_is_quoted_and_the_first_failure_is_the_studys(
+    sqlite: Database, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with loop_server(sqlite, tmp_path) as client:
+        study = client.study({**SPEC, "budget": {"trials": 2}})
+        work(study, ["echo", '{{"value": 0.9}}'], "agent")
+        failed = client.get_study(study.id)
+    assert failed["status"] == "failed"
+    assert (
+        'every run of your loop failed; the first: it ended without telling a value: {"value": 0.9} is no'
+        in (failed["error"]["message"])
+    )
+    assert "trial 0 failed" in capfd.readouterr().err
