@@ -87,8 +87,6 @@ def main(arguments: list[str] | None = None) -> int:
     if on != "cpu" and not torch.cuda.is_available():
         print("no CUDA here: nothing to check")
         return 0
-    warnings.filterwarnings("ignore")
-    logging.disable(logging.WARNING)
     where = {**device(), "gpu": None if on == "cpu" else torch.cuda.get_device_name(on)}
     ks, rounds, seconds = (CPU_KS, 1, 0.02) if on == "cpu" else (GPU_KS, 3, 0.2)
     own = [name for name in own_modules.OWN if name in OWN]
@@ -112,4 +110,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    warnings.filterwarnings("ignore")
+    logging.disable(logging.WARNING)
     raise SystemExit(main())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import socket
@@ -30,6 +31,17 @@ def nobodys_folders() -> None:
     loaded = sys.modules.get("optim_core.own.user_code")
     if loaded is not None:
         loaded.roots.clear()
+
+
+@pytest.fixture(autouse=True)
+def left_as_found() -> Iterator[None]:
+    """What holds for the whole process is the next test's too. The one that changed it fails, not the ones after it."""
+    disabled, folder = logging.root.manager.disable, os.getcwd()
+    yield
+    left = {"logging.disable": logging.root.manager.disable, "working folder": os.getcwd()}
+    logging.disable(disabled)
+    os.chdir(folder)
+    assert left == {"logging.disable": disabled, "working folder": folder}
 
 
 def _missing(what: str) -> None:
