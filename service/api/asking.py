@@ -72,7 +72,8 @@ async def ask(ctx: Ctx, study_id: StudyId, request: Request) -> Asked:
     body = await read_body(request, ctx.settings.max_body_bytes, AskBody)
     until = time.monotonic() + body.wait_s
     mine = (study_id, body.client_id, _lease(ctx), body.instance)
-    found = await run_in_threadpool(asking.ask, ctx.database, *mine)
+    async with ctx.turns.of(study_id):
+        found = await run_in_threadpool(asking.ask, ctx.database, *mine)
     if found.trial is None and not found.ended:
         await run_in_threadpool(ctx.dispatcher.nudge, "control")
     if found.trial is not None or not body.wait_s:
@@ -81,8 +82,9 @@ async def ask(ctx: Ctx, study_id: StudyId, request: Request) -> Asked:
     with ctx.hub.watch(study_id, request.state.caller) as watch:
         while found.trial is None and not (found.ended or found.in_use) and (left := until - time.monotonic()) > 0:
             await watch.moved(min(left, LONGEST_LOOK_S))
-            if await run_in_threadpool(asking.worth_asking, ctx.database, study_id):
-                found = await run_in_threadpool(asking.ask, ctx.database, *mine)
+            async with ctx.turns.of(study_id):
+                if await run_in_threadpool(asking.worth_asking, ctx.database, study_id):
+                    found = await run_in_threadpool(asking.ask, ctx.database, *mine)
             # Much may happen that is nothing for this client.
             look = min(look * 1.5, LAST_LOOK_S)
             await asyncio.sleep(0 if found.trial else max(0.0, min(look, until - time.monotonic())))
@@ -133,10 +135,11 @@ async def tell(ctx: Ctx, study_id: StudyId, number: Number, request: Request) ->
     if (body.value is None) == (body.failed is None):
         detail = "give value, or failed with the reason"
         raise ServiceError(422, "field_required", detail, [{"pointer": "/value", "code": "field_required"}])
-    told = await run_in_threadpool(
-        asking.tell, ctx.database, study_id, number, body.client_id, body.token,
-        value=body.value, loss=body.loss, rows=body.rows, failed=body.failed,
-    )  # fmt: skip
+    async with ctx.turns.of(study_id):
+        told = await run_in_threadpool(
+            asking.tell, ctx.database, study_id, number, body.client_id, body.token,
+            value=body.value, loss=body.loss, rows=body.rows, failed=body.failed,
+        )  # fmt: skip
     await run_in_threadpool(ctx.dispatcher.nudge, "control")
     return told
 

@@ -11,6 +11,7 @@ from optim_core.spec.problem import StudySpec
 from service.api.checker import Checker
 from service.api.hub import Hub
 from service.api.readers import Readers
+from service.api.turns import Turns
 from service.db import Database
 from service.dispatch.base import Dispatcher
 from service.operations.access import Caller
@@ -30,6 +31,7 @@ class ServiceParts:
     hub: Hub
     checker: Checker | None = None
     readers: Readers = field(default_factory=Readers)
+    turns: Turns = field(default_factory=Turns)
 
     @property
     def artifacts(self) -> ArtifactFolder:

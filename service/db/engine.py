@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,8 @@ from service import private
 
 BUSY_TIMEOUT_MS = 30_000
 STATEMENT_TIMEOUT_MS = 5_000
+# For so long a writer looks every so often whether SQLite's one write lock is free; then SQLite waits for it.
+_SOON_S, _LOOK_S = 0.25, 0.0005
 _dumps = partial(json.dumps, allow_nan=False, separators=(",", ":"))
 
 
@@ -96,4 +100,26 @@ def _sqlite_begin(connection: Any) -> None:
     # A read transaction cannot be upgraded under WAL (SQLITE_BUSY_SNAPSHOT), so writers take the lock at once.
     write = connection.get_execution_options().get("write", False)
     connection.exec_driver_sql(f"PRAGMA query_only = {'OFF' if write else 'ON'}")
+    if write and _locked_soon(connection.connection.dbapi_connection):
+        return
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def _locked_soon(connection: sqlite3.Connection) -> bool:
+    """Begin to write the moment another process ends its transaction. Those last milliseconds, and SQLite's own waiting sleeps
+    longer each time. False when the lock was not to be had so soon.
+    """
+    until = time.monotonic() + _SOON_S
+    connection.execute("PRAGMA busy_timeout = 0")
+    try:
+        while time.monotonic() < until:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                return True
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                    return False  # said by the next try, which SQLAlchemy makes
+            time.sleep(_LOOK_S)
+        return False
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")

@@ -10,13 +10,16 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
 from optim_core.spec.numbers import measured
 from optim_core.spec.states import STUDY_ENDED, StudyState, TrialState, UnitState
 from optim_core.spec.trial import CurvePoint
 from service.db import Database
+from service.db.base import db_epoch
 from service.db.models import Study, Unit
 from service.db.repositories import CurveRepository, StudyRepository, TrialRepository, UnitRepository
 from service.db.repositories.studies import ACTIVE
@@ -111,24 +114,22 @@ def report(
         horizon, outside = unit.horizon, [p.step for p in points if not 0 <= p.step <= unit.horizon]
         points = [p for p in points if 0 <= p.step <= horizon]
         broken = min((p.step for p in points if not p.alive), default=None)
-        studies, units, curves = StudyRepository(session), UnitRepository(session), CurveRepository(session)
-        study = studies.lock(study_id) if broken is not None else studies.get(study_id)
-        if study is None:
-            raise study_not_found(study_id)
+        units, curves = UnitRepository(session), CurveRepository(session)
+        study = None if broken is None else StudyRepository(session).lock(study_id)
         step = max((p.step for p in points), default=0)
-        now = studies.now()
+        until = db_epoch() + lease.lease_s
         mine = unit.worker_id == client_id
-        if not mine or not units.held(unit.id, fence, step=max(unit.step, step), lease_until=now + lease.lease_s):
+        if not mine or not units.held(unit.id, fence, step=max(unit.step, step), lease_until=until):
             return Decision(go_on=False, reason=_why_lost(unit))
         told = [p for p in points if p.alive]
         curves.upsert(
             unit.id, [(number, CurvePoint(step=p.step, train_loss=None, loss=p.loss, value=p.value)) for p in told]
         )
-        units.see_worker(_worker_id(study_id, client_id), None, now, study_id)
-        if broken is not None:
-            told_results.end_diverged(session, study, unit, fence, broken)
+        units.see_worker(_worker_id(study_id, client_id), None, db_epoch(), study_id)
+        if broken is not None and study is not None and (whole := units.get(unit.id)) is not None:
+            told_results.end_diverged(session, study, whole, fence, broken)
             return Decision(go_on=False, reason="diverged")
-        if study.state in STUDY_ENDED:
+        if unit.study_state in STUDY_ENDED:
             return Decision(go_on=False, reason="study_ended")
     if outside:
         detail = f"steps are 0 to {horizon}, not {outside[0]}; the other points of this report are kept"
@@ -166,9 +167,9 @@ def tell(
     if rows is not None and value is not None:
         _check_rows(value, rows)
     with db.write() as session:
-        unit, fence = _unit(session, study_id, number, token)
+        named, fence = _unit(session, study_id, number, token)
         study = StudyRepository(session).lock(study_id)
-        unit = UnitRepository(session).get(unit.id)
+        unit = UnitRepository(session).get(named.id)
         if study is None or unit is None:
             raise study_not_found(study_id)
         if unit.state == UnitState.DONE and unit.fence == fence and unit.worker_id == client_id:
@@ -253,16 +254,18 @@ def _asked(session: Session, study: Study, unit: Unit, lease: Lease) -> AskedTri
     )
 
 
-def _unit(session: Session, study_id: str, number: int, token: str) -> tuple[Unit, int]:
-    """The unit and the fence that a token names. NotFound unless they are of this trial of this study."""
+def _unit(session: Session, study_id: str, number: int, token: str) -> tuple[Row[Any], int]:
+    """The unit, as ``UnitRepository.named``, and the fence that a token names. NotFound unless they are of this trial of this
+    study.
+    """
     named = _TOKEN.fullmatch(token)
-    unit = None if named is None else UnitRepository(session).get(int(named[1]))
+    unit = None if named is None else UnitRepository(session).named(int(named[1]))
     if named is None or unit is None or unit.study_id != study_id or number not in results.numbers_of(unit):
         raise NotFound("trial_not_asked", f"no trial {number} of study {study_id} was given out with this token")
     return unit, int(named[2])
 
 
-def _why_lost(unit: Unit) -> str:
+def _why_lost(unit: Unit | Row[Any]) -> str:
     if unit.state == UnitState.CANCELLED:
         return "cancelled"
     if unit.state in (UnitState.DONE, UnitState.FAILED):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
 from optim_core.spec.states import StudyState, TrialState
@@ -14,7 +15,7 @@ from service.operations.rowscores import split_scores
 from service.text import storable
 
 
-def numbers_of(unit: Unit) -> list[int]:
+def numbers_of(unit: Unit | Row[Any]) -> list[int]:
     """The numbers of a unit's trials."""
     return [trial["number"] for trial in unit.spec["trials"]]
 
@@ -47,8 +48,7 @@ def record(session: Session, study: Study, unit: Unit, result: UnitResult, now: 
     study.trials_done += fresh
     study.confirm_done += fresh if unit.kind in ("screen", "confirm") else 0
     study.train_steps += result.train_steps
-    session.flush()
-    study.elapsed_s, study.device_s = studies.run_times([study.id])[study.id]
+    studies.add_run(study, unit.claimed_at or now, now)
     study.result_seq += 1
     if result.probe is not None:
         study.metric, study.direction = result.probe.metric, result.probe.direction

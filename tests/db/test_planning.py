@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import time
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlalchemy import update
 
 from optim_core.spec.errors import IllegalTransition
 from optim_core.spec.states import StudyState, TrialState, UnitState
 from service.db import Database
 from service.db.models import Unit
+from service.db.repositories import StudyRepository
+from service.db.repositories.studies import PLANNING_S, uncovered
 from service.operations import events, planning, queue, studies
 from service.operations.errors import Conflict
 from tests.db.support import (
@@ -59,9 +64,19 @@ def test_elapsed_time_is_the_union_of_runs_and_device_time_their_sum(database: D
     # Before the last one the study was planned on; before the one before that nobody worked on it.
     runs = [(10.0, 20.0), (12.0, 14.0), (18.0, 25.0), (40.0, 41.0), (42.5, 43.0)]
     with database.write() as session:
-        for i, (start, end) in enumerate(runs):
-            values = {"state": "done", "claimed_at": start, "finished_at": end}
-            session.execute(update(Unit).where(Unit.key == f"u{i}").values(**values))
+        for i, (start, _) in enumerate(runs):
+            session.execute(update(Unit).where(Unit.key == f"u{i}").values(claimed_at=start))
+    with database.write() as session:
+        repository = StudyRepository(session)
+        study = repository.lock(study_id)
+        assert study is not None
+        for i, (start, end) in sorted(enumerate(runs), key=lambda each: each[1][1]):
+            # As it was at that moment: those that had begun and not ended are leased.
+            for k, (began, ended) in enumerate(runs):
+                state = "leased" if began < end < ended else "done"
+                session.execute(update(Unit).where(Unit.key == f"u{k}").values(state=state))
+            session.execute(update(Unit).where(Unit.key == f"u{i}").values(state="done"))
+            repository.add_run(study, start, end)
     view = planning.study_view(database, study_id)
     assert (view.elapsed_s, view.device_s) == (pytest.approx(18.0), pytest.approx(20.5))
     claim(database)
@@ -71,6 +86,24 @@ def test_elapsed_time_is_the_union_of_runs_and_device_time_their_sum(database: D
     assert 18.2 <= live.elapsed_s < 19.0
     assert 20.9 <= live.device_s < 22.5
     assert studies.list_studies(database).items[0].progress.elapsed_s == pytest.approx(live.elapsed_s, abs=0.5)
+
+
+@given(st.lists(st.tuples(st.integers(0, 60), st.integers(1, 20)), min_size=1, max_size=12))
+def test_what_runs_add_one_by_one_is_their_union(lengths: list[tuple[int, int]]) -> None:
+    runs = [(float(start), float(start + length)) for start, length in lengths]
+    until, elapsed = None, 0.0
+    in_order = sorted(runs, key=lambda run: run[1])
+    for place, (start, end) in enumerate(in_order):
+        running = [began for began, _ in in_order[place + 1 :] if began < end]
+        elapsed += uncovered(until, min([start, *running]), end)
+        until = end
+    covered: set[int] = set()
+    for start, end in runs:
+        covered |= set(range(int(start), int(end)))
+    # Gaps of two seconds and less are of the study, too.
+    seconds = sorted(covered)
+    gaps = [later - before - 1 for before, later in itertools.pairwise(seconds)]
+    assert elapsed == len(covered) + sum(gap for gap in gaps if gap <= PLANNING_S)
 
 
 def test_a_promoted_trial_keeps_its_result_until_the_next_rung_is_done(database: Database) -> None:

@@ -20,7 +20,8 @@ class Study(Base):
     ``external``: clients of a person's own loop ask for its units, and no engine worker may claim them. ``turn_at``: when it
     was made or last gave way to others; of the studies with work, workers take those of the highest ``priority``, and of them
     the one with the lowest. While it is ``checking``, whoever reads its data has until ``check_until``; ``error_details``: what
-    they found wrong, field by field. ``deadline``: when it has to have its answer, epoch seconds.
+    they found wrong, field by field. ``deadline``: when it has to have its answer, epoch seconds. ``covered_until``: the end of
+    the last run that ``elapsed_s`` counts.
     """
 
     __tablename__ = "study"
@@ -74,6 +75,7 @@ class Study(Base):
     turn_at: Mapped[float] = mapped_column(Double, server_default=text("0"))
     priority: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
     deadline: Mapped[float | None] = mapped_column(Double)
+    covered_until: Mapped[float | None] = mapped_column(Double)
 
 
 class StoredRecommendation(Base):

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Select, case, delete, func, or_, select, tuple_, update
+from sqlalchemy import Select, and_, case, delete, func, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from optim_core.spec.keys import canonical_json
@@ -22,6 +22,16 @@ PLANNING_S = 2.0
 _open_unit = select(Unit.id).where(Unit.study_id == Study.id, Unit.state.in_([UnitState.QUEUED, UnitState.LEASED]))
 # With facts that no planner has seen, or with nothing left to run.
 WANTS_PLAN = or_(Study.result_seq > Study.planned_seq, ~_open_unit.exists())
+
+
+def uncovered(until: float | None, began: float | None, now: float) -> float:
+    """Seconds by which a union of runs that ends at ``until`` grows, the oldest run that went on since then having begun at
+    ``began``. The union spans short gaps: in them the study was planned on.
+    """
+    if began is None:
+        return 0.0
+    start = began if until is None else until if began <= until + PLANNING_S else began
+    return max(0.0, now - start)
 
 
 class StudyRepository:
@@ -142,26 +152,29 @@ class StudyRepository:
         return self.session.execute(query).scalar_one()
 
     def run_times(self, study_ids: Iterable[str]) -> dict[str, tuple[float, float]]:
-        """(elapsed, device) seconds per study: union and sum of the runs of done units and of leased ones up to now.
+        """(elapsed, device) seconds per study, up to now: what ended units took, and the leased ones so far."""
+        running = and_(Unit.study_id == Study.id, Unit.state == UnitState.LEASED)
+        query = (
+            select(
+                Study.id, Study.elapsed_s, Study.device_s, Study.covered_until, db_epoch(),
+                func.min(Unit.claimed_at), func.sum(db_epoch() - Unit.claimed_at),
+            )
+            .outerjoin(Unit, running)
+            .where(Study.id.in_(list(study_ids)))
+            .group_by(Study.id)
+        )  # fmt: skip
+        return {
+            study_id: (elapsed + uncovered(until, began, now), device + max(0.0, running_s or 0.0))
+            for study_id, elapsed, device, until, now, began, running_s in self.session.execute(query)
+        }
 
-        The union spans short gaps: in them the study was planned on.
-        """
-        end = case((Unit.state == UnitState.DONE, Unit.finished_at), else_=db_epoch())
-        runs = (
-            select(Unit.study_id, Unit.id, Unit.claimed_at.label("start"), end.label("end"))
-            .where(Unit.study_id.in_(list(study_ids)), Unit.state.in_([UnitState.DONE, UnitState.LEASED]))
-            .cte("runs")
-        )
-        # Each run adds only what lies behind every run that began before it.
-        seen = func.max(runs.c.end).over(
-            partition_by=runs.c.study_id, order_by=[runs.c.start, runs.c.id], rows=(None, -1)
-        )
-        parts = select(runs.c.study_id, runs.c.start, runs.c.end, seen.label("seen")).cte("parts")
-        fresh_from = case((parts.c.seen > parts.c.start - PLANNING_S, parts.c.seen), else_=parts.c.start)
-        fresh = case((parts.c.end > fresh_from, parts.c.end - fresh_from), else_=0.0)
-        length = case((parts.c.end > parts.c.start, parts.c.end - parts.c.start), else_=0.0)
-        query = select(parts.c.study_id, func.sum(fresh), func.sum(length)).group_by(parts.c.study_id)
-        return {study_id: (elapsed, device) for study_id, elapsed, device in self.session.execute(query)}
+    def add_run(self, study: Study, began: float, now: float) -> None:
+        """A unit of the study has ended that began then: elapsed time is the union of all runs, device time their sum."""
+        running = select(func.min(Unit.claimed_at)).where(Unit.study_id == study.id, Unit.state == UnitState.LEASED)
+        others = self.session.scalar(running)
+        study.elapsed_s += uncovered(study.covered_until, min(began, began if others is None else others), now)
+        study.device_s += max(0.0, now - began)
+        study.covered_until = now
 
     def delete(self, study: Study) -> None:
         """Remove the study and, by foreign keys, everything that belongs to it."""

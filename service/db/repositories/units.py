@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Select, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Row, Select, delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from optim_core.spec.states import UNIT_TRANSITIONS, UnitState, allowed_sources
@@ -20,6 +20,13 @@ class UnitRepository:
 
     def get(self, unit_id: int) -> Unit | None:
         return self.session.get(Unit, unit_id, populate_existing=True)
+
+    def named(self, unit_id: int) -> Row[Any] | None:
+        """Of a unit what a client's token is checked against, and as ``study_state`` whether its study goes on."""
+        columns = (Unit.id, Unit.study_id, Unit.spec, Unit.state, Unit.fence, Unit.worker_id, Unit.horizon, Unit.step)
+        query = select(*columns, Study.state.label("study_state")).join(Study, Study.id == Unit.study_id)
+        found: Any = self.session.execute(query.where(Unit.id == unit_id)).one_or_none()
+        return found
 
     def states(self, study_id: str) -> Sequence[tuple[int, str]]:
         """(id, state) of the study's units, in the order in which they were queued."""
@@ -157,7 +164,9 @@ class UnitRepository:
         leased = select(func.count()).select_from(Unit).where(Unit.state == UnitState.LEASED)
         return queued, self.session.execute(leased).scalar_one(), waited
 
-    def see_worker(self, worker_id: str, device: str | None, now: float, study_id: str | None = None) -> None:
+    def see_worker(
+        self, worker_id: str, device: str | None, now: float | ColumnElement[float], study_id: str | None = None
+    ) -> None:
         """Note that a worker lives. ``study_id``: of a client of that study."""
         values: dict[str, Any] = {"last_seen": now} | ({} if device is None else {"device": device})
         changed = self.session.execute(
