@@ -171,6 +171,8 @@ def _stamps(cells: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nda
         matched.append((places, part))
         years[places] = _numbers(part["year"])
         short[places] = np.asarray(call("utf8_length", part["year"]).to_numpy(zero_copy_only=False)) == 2
+        if len(places) == len(cells):
+            break  # no cell has two shapes
     years[short] += np.where(years[short] < _pivot(years[short]), 2000, 1900)
     for places, part in matched:
         year = years[places]

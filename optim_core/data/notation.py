@@ -22,7 +22,7 @@ _STRAY_SHARE, _STRAY_KINDS, _NUMBERS_PER_STRAY = 0.2, 10, 3
 _WORD_SHARE = 0.5
 _CENSORED = re.compile(r"[<>≤≥].*")
 FEWEST = 12
-_SAMPLE = 100
+_SAMPLE, _LOOKED_AT = 100, 1000
 
 _GROUPS = r"[1-9]\d{0,2}(?: \d{3})+|[1-9]\d{0,2}(?:['’]\d{3})+|\d+"
 _POINT = rf"^(?:(?:{_GROUPS}|[1-9]\d{{0,2}}(?:,\d{{3}})+|[1-9]\d?(?:,\d{{2}})+,\d{{3}})(?:\.\d*)?|\.\d+)$"
@@ -168,7 +168,7 @@ def read_numbers(name: str, text: pd.Series, notation: Notation) -> Numbers | No
         return Numbers(without(quick, notation.missing), [])
     codes, distinct = pd.factorize(text)
     cells = pa.array(distinct, type=pa.large_string())
-    if not len(cells):
+    if not len(cells) or _show_none(cells):
         return None
     values, decimal, ambiguous = _values(cells, notation)
     if values is None:
@@ -183,6 +183,14 @@ def read_numbers(name: str, text: pd.Series, notation: Notation) -> Numbers | No
     values = without(values, notation.missing)
     notes += _said(name, [str(cell) for cell in distinct[:2000]], values, decimal, ambiguous, notation)
     return Numbers(np.where(codes >= 0, values[codes], np.nan), notes)
+
+
+def _show_none(cells: pa.Array) -> bool:
+    """Whether many distinct ``cells`` are none of numbers by a thousand of them: names, dates. Strays are of few kinds."""
+    if len(cells) <= 10 * _LOOKED_AT:
+        return False
+    some = cells.take(pa.array(np.random.default_rng(0).choice(len(cells), _LOOKED_AT, replace=False)))
+    return not (_matches(some, _CELL) | _matches(some, _INFINITE)).any()
 
 
 def written_with(cells: pa.Array, notation: Notation) -> set[str] | None:
