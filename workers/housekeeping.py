@@ -7,7 +7,7 @@ import threading
 import time
 
 from service.db import Database
-from service.operations import artifacts, delivering, pruning
+from service.operations import artifacts, delivering, pruning, queue
 from service.operations.artifact_folder import ArtifactFolder
 from service.settings import Settings
 
@@ -29,6 +29,7 @@ def housekeep(database: Database, settings: Settings) -> None:
     if time.monotonic() - _looked[0] > artifacts.EVERY_S:
         _looked[0] = time.monotonic()
         delivering.forget_old(database)
+        queue.forget_old_use(database)
         artifacts.collect(database, ArtifactFolder(settings.artifacts), settings.artifact_days * DAY_S)
 
 

@@ -55,7 +55,7 @@ class StudySpec(Value):
     ``loss``: of a model of the person's own, a name of ``LOSSES`` or an entry point; null: the ``.loss`` of its output, or what
     fits the targets. ``metric``: a name of ``Metric``, or an entry point, of which ``metric_direction`` says what is better.
     ``prefer``: what to recommend when nothing is better than a tuned AdamW: that, or the cheapest that is shown to be equal.
-    ``priority``: units of studies with a higher one are claimed first.
+    ``priority``: of a project's studies, units of those with a higher one are claimed first.
     """
 
     name: Annotated[str, Field(min_length=1, max_length=200)] | None = None

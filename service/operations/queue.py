@@ -19,7 +19,7 @@ from optim_core.spec.trial import CurvePoint, UnitResult, UnitSpec
 from service.db import Database
 from service.db.base import db_epoch
 from service.db.models import Study, Unit
-from service.db.repositories import CurveRepository, StudyRepository, TrialRepository, UnitRepository
+from service.db.repositories import CurveRepository, StudyRepository, TrialRepository, UnitRepository, UseRepository
 from service.db.repositories.studies import ACTIVE
 from service.operations import present, results, told_results
 from service.operations.views import QueueStats, WorkerView
@@ -63,7 +63,10 @@ class SweepReport:
 
 
 def claim_unit(db: Database, worker_id: str, lease_s: float, study_id: str | None = None) -> Claim | None:
-    """Take the first unit of the study whose turn it is (or of this one); None when nothing waits."""
+    """Take the first unit of the study whose turn it is (or of this one); None when nothing waits.
+
+    Its project had the fewest device seconds in the last hour; of its studies priority decides, then who waits longest.
+    """
     while True:
         with db.read() as session:
             candidate = UnitRepository(session).study_with_work(study_id)
@@ -176,6 +179,7 @@ def complete_unit(db: Database, unit_id: int, token: int, result: UnitResult) ->
         if not units.end_lease(unit_id, token, UnitState.DONE, result=stored, finished_at=now):
             return False
         results.record(session, study, unit, result, now)
+        UseRepository(session).add(study, unit.leased_at, now)
         return True
 
 
@@ -231,12 +235,13 @@ def release_unit(
         unit = units.get(unit_id)
         assert unit is not None
         TrialRepository(session).must_move(study.id, results.numbers_of(unit), TrialState.WAITING)
+        UseRepository(session).add(study, unit.leased_at, now)
         return True
 
 
 def keep_turn(db: Database, unit_id: int, token: int, checkpoint: bytes, *, alone: bool = False) -> bool:
-    """After a quantum of training: whether to go on with the unit, because no other study waits. Then its state is kept, and
-    earlier attempts are forgotten: it has come further. ``alone``: the caller works for this study only.
+    """After a quantum of training: whether to go on with the unit, because nobody waits who comes first. Then its state is
+    kept, and earlier attempts are forgotten: it has come further. ``alone``: the caller works for this study only.
     """
     with db.write() as session:
         units = UnitRepository(session)
@@ -290,6 +295,12 @@ def sweep(db: Database, max_attempts: int = DEFAULT_ATTEMPTS) -> SweepReport:
             queued=UnitRepository(session).queue_depth()[0],
             workers=len(UnitRepository(session).workers(StudyRepository(session).now() - WORKER_SEEN_S)),
         )
+
+
+def forget_old_use(db: Database) -> None:
+    """Remove what projects used before the last hour."""
+    with db.write() as session:
+        UseRepository(session).forget_old()
 
 
 def worker_gone(db: Database, worker_id: str) -> None:
@@ -375,7 +386,9 @@ def _requeue(session: Session, study: Study, unit: Unit, token: int, code: str, 
         return False
     TrialRepository(session).must_move(study.id, results.numbers_of(unit), TrialState.WAITING)
     studies = StudyRepository(session)
-    studies.add_event(study, "unit.requeued", {"unit": unit.key, "code": code, "message": message}, studies.now())
+    now = studies.now()
+    studies.add_event(study, "unit.requeued", {"unit": unit.key, "code": code, "message": message}, now)
+    UseRepository(session).add(study, unit.leased_at, now)
     return True
 
 
@@ -388,4 +401,5 @@ def _give_up(session: Session, study: Study, unit: Unit, token: int, code: str, 
     # The trials wait for a resume: they have no result, and nothing says that they are at fault.
     TrialRepository(session).must_move(study.id, results.numbers_of(unit), TrialState.WAITING)
     results.fail(session, study, code, f"{where}{message}", now)
+    UseRepository(session).add(study, unit.leased_at, now)
     return True

@@ -21,7 +21,14 @@ from optim_core.spec.states import STUDY_ENDED, StudyState, TrialState, UnitStat
 from service.db import Database
 from service.db.models import Study
 from service.db.ownership import owner
-from service.db.repositories import AccessRepository, CurveRepository, StudyRepository, TrialRepository, UnitRepository
+from service.db.repositories import (
+    AccessRepository,
+    CurveRepository,
+    StudyRepository,
+    TrialRepository,
+    UnitRepository,
+    UseRepository,
+)
 from service.operations import access, artifacts, cursors, present
 from service.operations.errors import Conflict, NotFound, ServiceError, invalid_parameter, study_not_found
 from service.operations.views import Curve, Page, StudyDetail, StudySummary, TrialDetail, TrialView
@@ -166,9 +173,12 @@ def cancel_study(db: Database, study_id: str) -> StudyDetail:
         now = studies.now()
         if studies.move(study, StudyState.CANCELLED, finished_at=now):
             units = UnitRepository(session)
+            began = [unit.leased_at for unit in units.leased(study_id)]
             units.move_all(study_id, [UnitState.QUEUED, UnitState.LEASED], UnitState.CANCELLED, lease_until=None)
             TrialRepository(session).cancel_open(study_id)
             studies.add_event(study, "study.state", {"state": study.state}, now)
+            for leased_at in began:
+                UseRepository(session).add(study, leased_at, now)
         return _detail(session, study_id)
 
 
@@ -255,10 +265,14 @@ def search_no_more(session: Session, study: Study) -> bool:
         return False
     studies = StudyRepository(session)
     study.finishing = True
-    cancelled = UnitRepository(session).cancel_search(study.id)
+    units, now = UnitRepository(session), studies.now()
+    began = {unit.id: unit.leased_at for unit in units.leased(study.id)}
+    cancelled = units.cancel_search(study.id)
     TrialRepository(session).stop_waiting(study.id, cancelled)
     study.result_seq += 1
-    studies.add_event(study, "study.finishing", {"units_cancelled": len(cancelled)}, studies.now())
+    studies.add_event(study, "study.finishing", {"units_cancelled": len(cancelled)}, now)
+    for unit_id in cancelled:
+        UseRepository(session).add(study, began.get(unit_id), now)
     return True
 
 

@@ -48,7 +48,7 @@ FROZEN: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 # Tables that version 0001 did not have.
-LATER = {"project", "access_key", "artifact", "study_artifact", "webhook", "delivery"}
+LATER = {"project", "access_key", "artifact", "study_artifact", "webhook", "delivery", "device_use"}
 
 
 def tables_of(connection: Connection) -> set[str]:

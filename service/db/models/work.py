@@ -48,8 +48,8 @@ class Unit(Base):
     """One claimable piece of work. ``fence`` rises with every claim: a write that carries an older one is refused.
 
     ``claimed_at``..``finished_at`` is the run that counted; ``step`` how far the running attempt has come. ``spent_s``: how
-    long its checkpoint took; ``claimed_at`` of whoever goes on from there lies so much earlier. ``instance``: which process of
-    a client of a loop holds it, where it said so.
+    long its checkpoint took; ``claimed_at`` of whoever goes on from there lies so much earlier, ``leased_at`` is when the
+    latest lease began. ``instance``: which process of a client of a loop holds it, where it said so.
     """
 
     __tablename__ = "unit"
@@ -77,9 +77,20 @@ class Unit(Base):
     step: Mapped[int] = mapped_column(Integer, default=0)
     created_at: Mapped[float] = mapped_column(Double)
     claimed_at: Mapped[float | None] = mapped_column(Double)
+    leased_at: Mapped[float | None] = mapped_column(Double)
     finished_at: Mapped[float | None] = mapped_column(Double)
     error_code: Mapped[str | None] = mapped_column(String(64))
     error_message: Mapped[str | None] = mapped_column(Text)
+
+
+class DeviceUse(Base):
+    """Device seconds of a project's units that ended in one slice of five minutes; ``bucket`` counts them since 1970."""
+
+    __tablename__ = "device_use"
+
+    project_id: Mapped[str] = mapped_column(ForeignKey("project.id"), primary_key=True)
+    bucket: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    seconds: Mapped[float] = mapped_column(Double)
 
 
 class Measurement(Base):

@@ -9,6 +9,7 @@ from service.db.repositories.pruning import PruneRepository
 from service.db.repositories.studies import StudyRepository
 from service.db.repositories.trials import TrialRepository
 from service.db.repositories.units import UnitRepository
+from service.db.repositories.use import UseRepository
 
 __all__ = [
     "AccessRepository",
@@ -20,4 +21,5 @@ __all__ = [
     "StudyRepository",
     "TrialRepository",
     "UnitRepository",
+    "UseRepository",
 ]

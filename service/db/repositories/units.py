@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Row, Select, and_, delete, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from optim_core.spec.states import UNIT_TRANSITIONS, UnitState, allowed_sources
 from service.db.base import db_epoch
 from service.db.models import Study, Unit, Worker
 from service.db.repositories.studies import ACTIVE, WANTS_PLAN
+from service.db.repositories.use import LEASE_S, recent_use
 
 
 class UnitRepository:
@@ -47,18 +48,35 @@ class UnitRepository:
             self.session.execute(insert(Unit), rows)
 
     def study_with_work(self, study_id: str | None) -> str | None:
-        """The study of an engine, of the highest priority, that has a queued unit and whose turn it is; takes no lock."""
-        query = self._with_work().order_by(Study.priority.desc(), Study.turn_at, Study.id).limit(1)
-        return self.session.scalar(query if study_id is None else query.where(Study.id == study_id))
+        """The study of an engine that has a queued unit and whose turn it is: of the project that had the fewest device seconds
+        in the last hour, of the highest priority there. Takes no lock.
+        """
+        query = self._with_work()
+        if study_id is not None:
+            return self.session.scalar(query.where(Study.id == study_id))
+        use = recent_use()
+        query = query.outerjoin(use, use.c.project_id == Study.project_id)
+        order = (func.coalesce(use.c.seconds, 0.0), Study.priority.desc(), Study.turn_at, Study.id)
+        return self.session.scalar(query.order_by(*order).limit(1))
 
     def others_wait(self, study_id: str) -> bool:
-        """Whether another study, of no lower priority, has a unit that an engine could claim, or none yet because it has not
-        been planned.
+        """Whether another study has a unit that an engine could claim, or none yet because it has not been planned: one of the
+        same project, of no lower priority, or one of a project that had fewer device seconds. ``study_id``: of a leased unit.
         """
-        own = select(Study.priority).where(Study.id == study_id).scalar_subquery()
+        row = self.session.execute(select(Study.project_id, Study.priority).where(Study.id == study_id)).one_or_none()
+        if row is None:
+            return False
+        use = recent_use()
+        used = {project: float(seconds) for project, seconds in self.session.execute(select(use))}
+        # Given back, the unit is no lease any more.
+        own = used.get(row.project_id, LEASE_S) - LEASE_S
+        ahead = or_(
+            and_(Study.project_id == row.project_id, Study.priority >= row.priority),
+            and_(Study.project_id != row.project_id, Study.project_id.not_in([p for p, s in used.items() if s >= own])),
+        )
         planless = select(Study.id).where(Study.state.in_(ACTIVE), Study.external.is_(False), WANTS_PLAN)
         for query in (self._with_work(), planless):
-            if self.session.scalar(query.where(Study.id != study_id, Study.priority >= own).limit(1)) is not None:
+            if self.session.scalar(query.where(Study.id != study_id, ahead).limit(1)) is not None:
                 return True
         return False
 
@@ -86,6 +104,7 @@ class UnitRepository:
                 fence=Unit.fence + 1,
                 attempts=Unit.attempts + 1,
                 claimed_at=now - Unit.spent_s,
+                leased_at=now,
                 lease_until=now + lease_s,
                 step=0,
             )

@@ -1,0 +1,135 @@
+"""Workers share their time among projects, and inside one among studies."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from sqlalchemy import select, update
+
+from service.db import Database
+from service.db.models import DeviceUse, Unit
+from service.db.repositories import UnitRepository
+from service.db.repositories.use import BUCKET_S, WINDOW_S
+from service.operations import access, planning, queue, studies
+from tests.db.support import claim, make_result, make_spec, make_unit
+
+
+def project(database: Database, name: str, sizes: list[int], priority: int = 0) -> list[str]:
+    """The ids of a project's new studies with so many queued units each, none of which waits for a planner."""
+    access.set_quota(database, name)
+    own, ids = database.of(name), []
+    for size in sizes:
+        study_id = studies.create_study(own, make_spec().model_copy(update={"priority": priority})).id
+        planning.apply_plan(database, study_id, [make_unit(f"u{i}", [i]) for i in range(size)], "test")
+        with planning.advance_lock(database, study_id):
+            pass
+        ids.append(study_id)
+    return ids
+
+
+def ran(database: Database, unit_id: int, seconds: float) -> None:
+    """Let a leased unit have begun so much earlier."""
+    with database.write() as session:
+        session.execute(update(Unit).where(Unit.id == unit_id).values(leased_at=Unit.leased_at - seconds))
+
+
+def used(database: Database) -> dict[str, float]:
+    with database.read() as session:
+        found: Counter[str] = Counter()
+        for name, seconds in session.execute(select(DeviceUse.project_id, DeviceUse.seconds)):
+            found[name] += seconds
+        return dict(found)
+
+
+def jain(shares: list[float]) -> float:
+    return sum(shares) ** 2 / (len(shares) * sum(share**2 for share in shares))
+
+
+@pytest.mark.parametrize("ends", [False, True], ids=["units that run", "units that end"])
+def test_many_studies_give_a_project_no_more_workers(database: Database, ends: bool) -> None:
+    many, (single,) = project(database, "many", [1] * 20), project(database, "one", [10])
+    seen = []
+    for _ in range(20):
+        found = claim(database)
+        seen.append(found.study_id)
+        if ends:
+            ran(database, found.unit_id, 60.0)
+            assert queue.complete_unit(database, found.unit_id, found.token, make_result(found.unit))
+    # In turn, whoever was a moment longer at it.
+    assert [(a == single) + (b == single) for a, b in zip(seen[::2], seen[1::2], strict=True)] == [1] * 10
+    assert [one for one in seen if one != single] == many[:10]
+    # What is left is one project's.
+    assert {claim(database).study_id for _ in range(10)} == set(many[10:])
+
+
+def test_priorities_count_inside_a_project_only(database: Database) -> None:
+    loud, quiet = project(database, "loud", [4], priority=100), project(database, "quiet", [4], priority=-100)
+    assert Counter(claim(database).study_id for _ in range(6)) == {loud[0]: 3, quiet[0]: 3}
+
+
+def test_shares_of_unequal_projects_are_equal_over_an_hour(database: Database) -> None:
+    sizes = {"a": [40], "b": [8] * 6, "c": [4] * 12, "d": [1] * 48}
+    owner = {study: name for name, own in sizes.items() for study in project(database, name, own)}
+    length = {"a": 90.0, "b": 10.0, "c": 30.0, "d": 60.0}
+    for _ in range(60):
+        found = claim(database)
+        ran(database, found.unit_id, length[owner[found.study_id]])
+        assert queue.complete_unit(database, found.unit_id, found.token, make_result(found.unit))
+    shares = used(database)
+    assert set(shares) == set(sizes)
+    assert jain(list(shares.values())) >= 0.95
+
+
+def test_a_unit_gives_way_to_a_project_that_had_less(database: Database) -> None:
+    (mine,) = project(database, "mine", [2])
+    held = claim(database)
+    ran(database, held.unit_id, 100.0)
+    (theirs,) = project(database, "theirs", [2], priority=-5)
+    assert not queue.keep_turn(database, held.unit_id, held.token, b"state")
+    assert queue.release_unit(database, held.unit_id, held.token, b"state", turn_over=True)
+    assert used(database)["mine"] == pytest.approx(100.0, abs=30.0)
+    other = claim(database)
+    assert other.study_id == theirs
+    assert queue.keep_turn(database, other.unit_id, other.token, b"state"), "it has had less so far"
+    ran(database, other.unit_id, 300.0)
+    assert not queue.keep_turn(database, other.unit_id, other.token, b"state")
+    assert queue.release_unit(database, other.unit_id, other.token, b"state", turn_over=True)
+    again = claim(database)
+    assert (again.study_id, again.unit_id) == (mine, held.unit_id)
+    # What was counted at the first release is not counted again.
+    assert queue.complete_unit(database, again.unit_id, again.token, make_result(again.unit))
+    assert used(database)["mine"] == pytest.approx(100.0, abs=30.0)
+
+
+def test_what_is_cancelled_or_lost_was_used_all_the_same(database: Database) -> None:
+    for name in ("cancelled", "finished", "died"):
+        (study_id,) = project(database, name, [2])
+        first = claim(database, study_id)
+        assert queue.complete_unit(database, first.unit_id, first.token, make_result(first.unit))
+        held = claim(database, study_id)
+        ran(database, held.unit_id, 50.0)
+        if name == "cancelled":
+            studies.cancel_study(database, study_id)
+        elif name == "finished":
+            studies.finish_study(database, study_id)
+        else:
+            assert queue.worker_died(database, "worker", "was ended by SIGKILL")
+    assert used(database) == pytest.approx({"cancelled": 50.0, "finished": 50.0, "died": 50.0}, abs=20.0)
+
+
+def test_only_the_last_hour_counts(database: Database) -> None:
+    (early,), (late,) = project(database, "early", [1]), project(database, "late", [1])
+    now = database.now()
+    with database.write() as session:
+        session.add(DeviceUse(project_id="early", bucket=int((now - WINDOW_S) // BUCKET_S) - 1, seconds=1e6))
+        session.add(DeviceUse(project_id="late", bucket=int(now // BUCKET_S), seconds=1.0))
+    with database.read() as session:
+        assert UnitRepository(session).study_with_work(None) == early
+    queue.forget_old_use(database)
+    assert used(database) == {"late": 1.0}
+    # A unit of two days has had the hour, no more.
+    held = claim(database, late)
+    ran(database, held.unit_id, 48 * 3600.0)
+    assert queue.complete_unit(database, held.unit_id, held.token, make_result(held.unit))
+    assert used(database)["late"] == pytest.approx(WINDOW_S + 1.0)
