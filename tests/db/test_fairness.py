@@ -7,7 +7,9 @@ from collections import Counter
 import pytest
 from sqlalchemy import select, update
 
+from optim_core.spec.states import UnitState
 from service.db import Database
+from service.db.base import db_epoch
 from service.db.models import DeviceUse, Unit
 from service.db.repositories import UnitRepository
 from service.db.repositories.use import BUCKET_S, WINDOW_S
@@ -36,10 +38,10 @@ def ran(database: Database, unit_id: int, seconds: float) -> None:
 
 def used(database: Database) -> dict[str, float]:
     with database.read() as session:
-        found: Counter[str] = Counter()
+        found = dict[str, float]()
         for name, seconds in session.execute(select(DeviceUse.project_id, DeviceUse.seconds)):
-            found[name] += seconds
-        return dict(found)
+            found[name] = found.get(name, 0.0) + seconds
+        return found
 
 
 def jain(shares: list[float]) -> float:
@@ -56,6 +58,10 @@ def test_many_studies_give_a_project_no_more_workers(database: Database, ends: b
         if ends:
             ran(database, found.unit_id, 60.0)
             assert queue.complete_unit(database, found.unit_id, found.token, make_result(found.unit))
+        else:
+            # However long a claim took: all leases are of one age.
+            with database.write() as session:
+                session.execute(update(Unit).where(Unit.state == UnitState.LEASED).values(leased_at=db_epoch()))
     # In turn, whoever was a moment longer at it.
     assert [(a == single) + (b == single) for a, b in zip(seen[::2], seen[1::2], strict=True)] == [1] * 10
     assert [one for one in seen if one != single] == many[:10]
