@@ -205,7 +205,7 @@ def _classification(source: Source, labels: np.ndarray, keep: np.ndarray, why: s
     name = show(source.target_name)
     labels, keep, rare = _without_rare(labels, keep, name)
     report += rare
-    unique, codes = np.unique(labels, return_inverse=True)
+    codes, unique = pd.factorize(labels, sort=True)
     if unique.size == 1:
         lost = next((one.removeprefix("Warning rows_left_out: ") for one in report if "rows_left_out" in one), "")
         message = f"the target {name} has a single class, {show(unique[0])}. {lost}".rstrip(" .")
@@ -227,7 +227,9 @@ def _classification(source: Source, labels: np.ndarray, keep: np.ndarray, why: s
 
 def _without_rare(labels: np.ndarray, keep: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """The same without classes of one or two rows, which cannot be in training, validation and test; and what was left out."""
-    found, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    # Of a million words a tenth of the time that np.unique takes, which sorts them all.
+    codes, found = pd.factorize(labels, sort=True)
+    counts = np.bincount(codes)
     few = counts < FEWEST_OF_A_CLASS
     if not few.any():
         return labels, keep, []

@@ -144,9 +144,17 @@ class _Growing:
     def values(self) -> pd.Series:
         if self._textual or not self._count:
             # Within quotes a line may end as on Windows; our own parser reads lines, and ends them alike.
-            return as_strings([call("replace_substring", x, pattern="\r\n", replacement="\n") for x in self._texts])
+            return as_strings([_lines_ended_alike(x) for x in self._texts])
         self._numbers.resize(self._count, refcheck=False)
         return pd.Series(self._numbers.astype(np.int64) if self._whole else self._numbers, copy=False)
+
+
+def _lines_ended_alike(texts: pa.Array) -> pa.Array:
+    """With a line feed alone; most columns have no other."""
+    content = texts.buffers()[2]
+    if content is None or b"\r" not in content.to_pybytes():
+        return texts
+    return call("replace_substring", texts, pattern="\r\n", replacement="\n")
 
 
 def _batches(
