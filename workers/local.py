@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -66,6 +67,8 @@ class LocalProcess:
 
     def __init__(self, settings: Settings, threads: int = 1, *, trains: bool = True) -> None:
         self._begun, self.trains = False, trains
+        # Its end was noticed, and whoever gives its work to others knows.
+        self.told = False
         # -P: a folder named like one of our packages in the current directory must not be imported instead.
         command = [sys.executable, "-P", "-m", "workers.local", "--follow-stdin", *([] if trains else ["--plan-only"])]
         self._process = subprocess.Popen(  # noqa: S603 - our own program
@@ -186,20 +189,25 @@ class LocalPool:
     def _tell_of_the_dead(self) -> bool:
         """Whether one of them died of what it worked on."""
         at_work = False
-        for process in self.processes:
-            if not process.alive():
-                try:
-                    at_work |= self.on_death(worker_name(process.pid), how_it_ended(process.status))
-                except Exception as error:
-                    # Its lease will run out.
-                    log.warning("that worker %s died was not stored: %s", process.pid, error)
+        for process in self._everyone:
+            if process.alive() or process.told:
+                continue
+            process.told = True
+            if not process.trains:
+                continue
+            try:
+                at_work |= self.on_death(worker_name(process.pid), how_it_ended(process.status))
+            except Exception as error:
+                # Its lease will run out.
+                log.warning("that worker %s died was not stored: %s", process.pid, error)
         return at_work
 
     def _replace(self) -> None:
         self._started = time.monotonic()
         for group in (self._planners, self.processes):
             for index, process in enumerate(group):
-                if process.alive():
+                # One that died since the others were told of is told of next.
+                if not process.told:
                     continue
                 log.error("local worker %s ended; starting another", process.pid)
                 process.stop()
@@ -312,6 +320,8 @@ def main() -> NoReturn:
     arguments = parser.parse_args()
     settings = Settings()
     logs.configure(settings, worker=worker_name())
+    # A crash in a person's code would write gigabytes, of their data, before anybody hears that the process ended.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     # Unbuffered and apart from sys.stdin: a thread that waits in sys.stdin cannot be left behind at exit.
     follow = os.fdopen(os.dup(0), "rb", buffering=0) if arguments.follow_stdin else None
     work(settings, follow=follow, trains=not arguments.plan_only)

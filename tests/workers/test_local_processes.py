@@ -140,7 +140,7 @@ def test_workers_that_die_of_their_work_are_no_sign_of_a_broken_machine(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, at_work: bool
 ) -> None:
     class Dead:
-        pid, status, trains = 1, -11, True
+        pid, status, trains, told = 1, -11, True, False
 
         def __init__(self, *_: object, **__: object) -> None: ...
 
@@ -165,6 +165,45 @@ def test_workers_that_die_of_their_work_are_no_sign_of_a_broken_machine(
     assert pool.working() is at_work
     pool.close()
     assert set(told) == {"was ended by SIGSEGV"}
+
+
+def test_a_worker_that_dies_while_another_is_told_of_is_told_of_too(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Mortal] = []
+
+    class Mortal:
+        status, trains, told = -9, True, False
+
+        def __init__(self, *_: object, **__: object) -> None:
+            made.append(self)
+            self.pid, self.lives = len(made), True
+
+        def alive(self) -> bool:
+            return self.lives
+
+        def terminate(self) -> None: ...
+
+        def stop(self) -> None: ...
+
+    told: list[str] = []
+
+    def died(name: str, _: str) -> bool:
+        told.append(name)
+        # The first in the row, which was seen alive a moment ago, takes the unit over and dies of it.
+        made[0].lives = False
+        return True
+
+    monkeypatch.setattr(local, "cores", lambda: 8)
+    monkeypatch.setattr(local, "LocalProcess", Mortal)
+    monkeypatch.setattr(local, "LONGEST_RESTART_S", 0.01)
+    monkeypatch.setattr(LocalPool, "on_death", staticmethod(died))
+    pool = LocalPool(settings, 2)
+    made[1].lives = False
+    wait_for(lambda: len(told) > 1)
+    wait_for(lambda: all(process.alive() for process in pool.processes))
+    pool.close()
+    assert told == [local.worker_name(2), local.worker_name(1)]
 
 
 def test_stopping_a_worker_releases_its_unit_soon(database: Database, worker: LocalProcess) -> None:
