@@ -225,7 +225,9 @@ def of_vizier(clients: int, trials: int, reports: int, pace: float, processes: i
     from vizier.service import pyvizier as vz  # type: ignore[import-not-found]
     from vizier.service import servers  # type: ignore[import-not-found]
 
-    endpoint = servers.DefaultVizierServer(host="localhost").endpoint
+    # It serves as long as it is kept.
+    server = servers.DefaultVizierServer(host="localhost")
+    endpoint = server.endpoint
     service.environment_variables.server_endpoint = endpoint
     config = vz.StudyConfig(algorithm="DEFAULT")
     config.search_space.root.add_float_param("lr", 1e-5, 1.0, scale_type=vz.ScaleType.LOG)
@@ -233,6 +235,7 @@ def of_vizier(clients: int, trials: int, reports: int, pace: float, processes: i
     service.Study.from_study_config(config, owner="bench", study_id="bench")
     calls = [(endpoint, "bench", f"client-{i}", trials // clients, reports, pace) for i in range(clients)]
     times, seconds = at_once(vizier_client, calls, processes)
+    del server
     return {"service": "oss vizier", **summary(times, seconds)}
 
 
