@@ -5,29 +5,20 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from operator import itemgetter
-from typing import Any
 
-from sqlalchemy import Insert, delete, func, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from optim_core.spec.trial import CurvePoint
 from service.db.models import Checkpoint, Measurement, Trial
+from service.db.repositories.upsert import Upsert
 
-
-def _upsert(dialect: Any) -> Insert:
-    statement = dialect.insert(Measurement.__table__)
-    new = statement.excluded
-    return statement.on_conflict_do_update(
-        index_elements=["unit_id", "number", "step"],
-        # A loop may tell a step's loss and its metric apart.
-        set_={
-            name: func.coalesce(new[name], Measurement.__table__.c[name]) for name in ("train_loss", "loss", "value")
-        },
-    )
-
-
-_UPSERT = {"sqlite": _upsert(sqlite), "postgresql": _upsert(postgresql)}
+_POINTS = Upsert(
+    Measurement,
+    ("unit_id", "number", "step"),
+    # A loop may tell a step's loss and its metric apart.
+    lambda stored, new: {name: func.coalesce(new[name], stored[name]) for name in ("train_loss", "loss", "value")},
+)
 
 
 class CurveRepository:
@@ -54,8 +45,7 @@ class CurveRepository:
             for (number, step), p in sorted(found.items(), key=itemgetter(0))
         ]
         if rows:
-            # Many parameter sets for one short statement: a statement of all rows would have to be compiled each time.
-            self.session.connection().execute(_UPSERT[self.session.get_bind().dialect.name], rows)
+            _POINTS.run(self.session, rows)
 
     def replace(self, unit_id: int, points: Iterable[tuple[int, CurvePoint]]) -> None:
         """Put the committed curves in the place of the live points."""

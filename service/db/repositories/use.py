@@ -6,32 +6,22 @@ here, and claims of one project never wait for each other.
 
 from __future__ import annotations
 
-from typing import Any
-
-from sqlalchemy import ColumnElement, Insert, Subquery, case, delete, func, select, union_all
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import ColumnElement, Subquery, case, delete, func, select, union_all
 from sqlalchemy.orm import Session
 
 from optim_core.spec.states import UnitState
 from service.db.base import db_epoch
 from service.db.models import DeviceUse, Study, Unit
+from service.db.repositories.upsert import Upsert
 
 WINDOW_S, BUCKET_S = 3600.0, 300
 # What a lease counts for from its first moment on: workers that claim in the same second choose different projects.
 LEASE_S = 1.0
 
 
-def _upsert(dialect: Any) -> Insert:
-    table = DeviceUse.__table__
-    statement = dialect.insert(table)
-    return statement.on_conflict_do_update(
-        index_elements=["project_id", "bucket"], set_={"seconds": table.c.seconds + statement.excluded.seconds}
-    )
-
-
+_SLICES = Upsert(DeviceUse, ("project_id", "bucket"), lambda stored, new: {"seconds": stored.seconds + new.seconds})
 # Slices that began in the last hour.
 _RECENT = DeviceUse.bucket * BUCKET_S > db_epoch() - WINDOW_S
-_UPSERT = {"sqlite": _upsert(sqlite), "postgresql": _upsert(postgresql)}
 
 
 def within_window(seconds: ColumnElement[float]) -> ColumnElement[float]:
@@ -65,7 +55,7 @@ class UseRepository:
         seconds = min(max(0.0, now - leased_at), WINDOW_S)
         row = {"project_id": study.project_id, "bucket": int(now // BUCKET_S), "seconds": seconds}
         self.session.flush()
-        self.session.connection().execute(_UPSERT[self.session.get_bind().dialect.name], row)
+        _SLICES.run(self.session, [row])
 
     def forget_old(self) -> None:
         """Remove what lies before the last hour."""
