@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import psycopg
 import pytest
@@ -35,9 +37,22 @@ def nobodys_folders() -> None:
 
 @pytest.fixture(autouse=True)
 def left_as_found() -> Iterator[None]:
-    """What holds for the whole process is the next test's too. The one that changed it fails, not the ones after it."""
+    """What holds for the whole process is the next test's too. The one that changed it fails, not the ones after it.
+
+    Databases that a failed test left open are closed: found by the garbage collector, they would fail a later test.
+    """
+    opened: list[Database] = []
+    opening = Database.__init__
+
+    def open_database(self: Database, *args: Any, **options: Any) -> None:
+        opening(self, *args, **options)
+        opened.append(self)
+
     disabled, folder = logging.root.manager.disable, os.getcwd()
-    yield
+    with patch.object(Database, "__init__", open_database):
+        yield
+    for database in opened:
+        database.dispose()
     left = {"logging.disable": logging.root.manager.disable, "working folder": os.getcwd()}
     logging.disable(disabled)
     os.chdir(folder)
