@@ -88,19 +88,23 @@ def _labelled(source: Source) -> tuple[dict[int, tuple[str, bool]], dict[int, st
         raw = pd.Series(source.features[name])
         if not is_textual(raw):
             continue
-        codes, distinct = pd.factorize(raw)
         # Of long columns of many texts the ends: that is where sums stand.
-        ends = {*codes[:2].tolist(), *codes[-3:].tolist()} - {-1}
-        for code in range(len(distinct)) if len(distinct) <= _MOST_TEXTS else ends:
-            text = str(distinct[code])
+        many = raw.head(4 * _MOST_TEXTS).nunique() > _MOST_TEXTS
+        looked_at = pd.concat([raw.iloc[:2], raw.iloc[-3:]]) if many else raw
+        distinct = looked_at.dropna().unique()
+        if len(distinct) > _MOST_TEXTS:
+            distinct = pd.concat([raw.iloc[:2], raw.iloc[-3:]]).dropna().unique()
+        for cell in distinct:
+            text = str(cell)
             if len(text) > _LONGEST or text[:1].isdigit():
                 continue
             plain = re.sub(r"[\s_-]+", " ", text).strip(" :.*=").lower()
             word = _WORDS.match(plain)
             if word is None and not _INSIDE.search(plain):
                 continue
-            rows = np.flatnonzero(codes == code)
-            if len(rows) * 2 > len(raw) or len(distinct) < 2:
+            rows = np.flatnonzero((raw == cell).to_numpy(bool, na_value=False))
+            # Rows without a text, or with another one, are the others.
+            if len(rows) * 2 > len(raw) or len(rows) == raw.count():
                 continue
             if word is not None:
                 said |= {int(row): (text.strip(), word["sure"] is not None) for row in rows}
