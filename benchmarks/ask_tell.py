@@ -4,6 +4,7 @@
 processes, each with a connection of its own, that train nothing but report as often as the SDK sends (``--pace``). Beside
 it, on the same machine in the same run, Optuna's gRPC storage proxy over an SQLite file, with the same clients and, as
 Optuna does it, a TPE in each (needs grpcio); and OSS Vizier's service (needs google-vizier). What is not installed is said.
+Clients of the others begin no trial after ``--limit``: they get slower with every trial, and what ended till then counts.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from typing import Any
 from benchmarks.served import served
 
 CLIENTS, TRIALS, REPORTS, PACE_S = 32, 1_000, 20, 0.5
+# Seconds after which clients of the others begin no trial.
+LIMIT_S = 300.0
 # Requests of one client, before the others come.
 ALONE = 100
 # What the goal is: 95 % of the answers within so many milliseconds.
@@ -74,7 +77,7 @@ def whichopt_client(url: str, study_id: str, name: str, reports: int, pace: floa
             timed("tell", lambda path=path, body=body: client.post(f"{path}/tell", body))
 
 
-def optuna_client(address: str, study: str, trials: int, reports: int, pace: float, times: Times) -> None:
+def optuna_client(address: str, study: str, until: float, trials: int, reports: int, pace: float, times: Times) -> None:
     """The same of Optuna: the sampler runs in the client, the proxy only stores."""
     import optuna
 
@@ -93,8 +96,10 @@ def optuna_client(address: str, study: str, trials: int, reports: int, pace: flo
         finally:
             times.setdefault(what, []).append(1000 * (time.perf_counter() - start))
 
-    space = {"lr": optuna.distributions.FloatDistribution(1e-5, 1.0, log=True)}
+    space: dict[str, Any] = {"lr": optuna.distributions.FloatDistribution(1e-5, 1.0, log=True)}
     for _ in range(trials):
+        if time.time() > until:
+            return
         trial = timed("ask", lambda: known.ask(space))
         if trial is None:
             continue
@@ -104,7 +109,9 @@ def optuna_client(address: str, study: str, trials: int, reports: int, pace: flo
         timed("tell", lambda trial=trial: known.tell(trial, abs(trial.params["lr"] - 0.01)))
 
 
-def vizier_client(endpoint: str, study: str, name: str, trials: int, reports: int, pace: float, times: Times) -> None:
+def vizier_client(
+    endpoint: str, study: str, until: float, name: str, trials: int, reports: int, pace: float, times: Times
+) -> None:
     """The same of OSS Vizier's service."""
     from vizier.service import clients  # type: ignore[import-not-found]
     from vizier.service import pyvizier as vz  # type: ignore[import-not-found]
@@ -112,6 +119,8 @@ def vizier_client(endpoint: str, study: str, name: str, trials: int, reports: in
     clients.environment_variables.server_endpoint = endpoint
     known = clients.Study.from_owner_and_id("bench", study)
     for _ in range(trials):
+        if time.time() > until:
+            return
         start = time.perf_counter()
         [trial] = known.suggest(count=1, client_id=name)
         times.setdefault("ask", []).append(1000 * (time.perf_counter() - start))
@@ -165,7 +174,9 @@ def kept_connection(client: Any, study_id: str) -> Times:
     return {"one client alone": spent}
 
 
-def of_whichopt(clients: int, trials: int, reports: int, pace: float, processes: int) -> dict[str, Any]:
+def of_whichopt(
+    clients: int, trials: int, reports: int, pace: float, processes: int, _limit_s: float
+) -> dict[str, Any]:
     """This project's service."""
     from service.client import Client
 
@@ -191,7 +202,7 @@ def of_whichopt(clients: int, trials: int, reports: int, pace: float, processes:
     return {"service": "whichopt", **summary(times, seconds), "verdict": verdict, "database_bytes": size}
 
 
-def of_optuna(clients: int, trials: int, reports: int, pace: float, processes: int) -> dict[str, Any]:
+def of_optuna(clients: int, trials: int, reports: int, pace: float, processes: int, limit_s: float) -> dict[str, Any]:
     """Optuna's gRPC storage proxy over SQLite."""
     import optuna
 
@@ -210,7 +221,8 @@ def of_optuna(clients: int, trials: int, reports: int, pace: float, processes: i
             storage = optuna.storages.GrpcStorageProxy(host="localhost", port=port)
             storage.wait_server_ready(timeout=60)
             optuna.create_study(study_name="bench", storage=storage)
-            calls = [(f"localhost:{port}", "bench", trials // clients, reports, pace) for _ in range(clients)]
+            until = time.time() + limit_s
+            calls = [(f"localhost:{port}", "bench", until, trials // clients, reports, pace) for _ in range(clients)]
             times, seconds = at_once(optuna_client, calls, processes)
         finally:
             proxy.terminate()
@@ -219,7 +231,7 @@ def of_optuna(clients: int, trials: int, reports: int, pace: float, processes: i
     return {"service": "optuna gRPC proxy", **summary(times, seconds), "database_bytes": size}
 
 
-def of_vizier(clients: int, trials: int, reports: int, pace: float, processes: int) -> dict[str, Any]:
+def of_vizier(clients: int, trials: int, reports: int, pace: float, processes: int, limit_s: float) -> dict[str, Any]:
     """OSS Vizier's default service; raises ImportError where it is not installed."""
     from vizier.service import clients as service  # type: ignore[import-not-found]
     from vizier.service import pyvizier as vz  # type: ignore[import-not-found]
@@ -233,7 +245,8 @@ def of_vizier(clients: int, trials: int, reports: int, pace: float, processes: i
     config.search_space.root.add_float_param("lr", 1e-5, 1.0, scale_type=vz.ScaleType.LOG)
     config.metric_information.append(vz.MetricInformation("loss", goal=vz.ObjectiveMetricGoal.MINIMIZE))
     service.Study.from_study_config(config, owner="bench", study_id="bench")
-    calls = [(endpoint, "bench", f"client-{i}", trials // clients, reports, pace) for i in range(clients)]
+    until = time.time() + limit_s
+    calls = [(endpoint, "bench", until, f"client-{i}", trials // clients, reports, pace) for i in range(clients)]
     times, seconds = at_once(vizier_client, calls, processes)
     del server
     return {"service": "oss vizier", **summary(times, seconds)}
@@ -256,6 +269,7 @@ def main() -> None:
     parser.add_argument("--reports", type=int, default=REPORTS, help="reports of each trial")
     parser.add_argument("--pace", type=float, default=PACE_S, help="seconds between them, on average")
     parser.add_argument("--processes", type=int, default=4, help="processes that the clients are threads of")
+    parser.add_argument("--limit", type=float, default=LIMIT_S, help="seconds after which the others begin no trial")
     parser.add_argument("--only", choices=("whichopt", "optuna", "vizier"))
     parser.add_argument("--out", type=Path, help="write the document there")
     asked = parser.parse_args()
@@ -265,7 +279,7 @@ def main() -> None:
         if asked.only not in (None, name):
             continue
         try:
-            row = run(asked.clients, asked.trials, asked.reports, asked.pace, asked.processes)
+            row: dict[str, Any] = run(asked.clients, asked.trials, asked.reports, asked.pace, asked.processes, asked.limit)
         except ImportError as error:
             row = {"service": name, "not_installed": str(error)}
         row["load_average"] = os.getloadavg()[0]
