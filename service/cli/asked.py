@@ -21,9 +21,6 @@ from service.cli.reading import PIPED
 from service.cli.specfile import MAX_BYTES, read_spec
 from service.cli.taskfile import direction_of, own, task_document
 
-# Names of files with data, which people put in the place of the spec.
-_OF_DATA = (".csv", ".tsv", ".txt", ".parquet", ".xlsx", ".npz", ".feather", ".arff", ".jsonl", ".gz")
-
 # Where a spec names files.
 _FILES = (("dataset", "path"), ("split", "validation"), ("split", "test"), ("training", "fine_tune", "weights"))
 
@@ -50,11 +47,24 @@ class Asked:
     split: str | None = None
 
 
-def source_of(source: str, model: str | None, target: str | None) -> dict[str, Any]:
-    """What ``inspect`` was given, as options of ``Asked``: a spec or task file, or data with the model or a usual one."""
+def source_of(source: str | None, model: str | None, data: str | None, target: str | None) -> dict[str, Any]:
+    """What was given without the name of an option, as options of ``Asked``: a spec or task file, or data with the model or a
+    usual one.
+    """
+    if source is None:
+        return {"model": model, "data": data, "target": target}
     suffix = Path(source).suffix.lower()
     if suffix in (".py", ".yaml", ".yml") or (suffix == ".json" and not _holds_rows(Path(source))):
-        return {"spec": Path(source), "model": model, "target": target}
+        return {"spec": Path(source), "model": model, "data": data, "target": target}
+    if data is not None:
+        raise CommandError(f"--data: give {source} or --data, not both")
+    if (
+        suffix
+        and target is None
+        and suffix not in TEXT_SUFFIXES
+        and not (is_entrypoint(source) or Path(source).exists())
+    ):
+        raise CommandError(f"{source}: No such file")
     text = source in BUILTIN_TEXTS or (target is None and suffix in TEXT_SUFFIXES)
     return {"data": source, "model": model or ("transformer" if text else "mlp"), "target": target}
 
@@ -112,10 +122,6 @@ def spec_document(asked: Asked) -> dict[str, Any]:
 
 def _document(asked: Asked) -> dict[str, Any]:
     if asked.spec is not None:
-        if asked.spec.suffix.lower() in _OF_DATA:
-            raise CommandError(
-                f"{asked.spec} is no spec file; data are given as --data {asked.spec}, with --model NAME"
-            )
         options = (("model", asked.model), ("data", asked.data), ("target", asked.target))
         given = [f"--{name}" for name, value in options if value]
         if given:
@@ -123,7 +129,7 @@ def _document(asked: Asked) -> dict[str, Any]:
         refuse_others(str(asked.spec))
         return task_document(str(asked.spec)) if asked.spec.suffix == ".py" else read_spec(asked.spec)
     if asked.model is None or asked.data is None:
-        raise CommandError("give a spec file, or --model and --data (whichopt recommend --help)")
+        raise CommandError("give data, a spec file, or --model and --data (whichopt recommend --help)")
     model, data = _own_of("--model", asked.model, CATALOGUE), _own_of("--data", asked.data, BUILTIN_TASKS)
     if model is None and data is None:
         named = {"model": asked.model, "dataset": asked.data}

@@ -41,10 +41,12 @@ def add_asking(app: typer.Typer, open_local: OpenLocal, look: Look) -> None:
 def _add_recommend(app: typer.Typer, open_local: OpenLocal) -> None:
     @app.command()
     def recommend(
-        spec: Annotated[
-            Path | None,
+        source: Annotated[
+            str | None,
             typer.Argument(
-                metavar="[SPEC.yaml|TASK.py]", help="A spec file (see examples/) or a task file (see init)."
+                metavar="[DATA|SPEC.yaml|TASK.py]",
+                help="Data (see --data; --model is mlp, of texts transformer, unless given), a spec file (see examples/) or a "
+                "task file (see init).",
             ),
         ] = None,
         model: options.Model = None,
@@ -78,11 +80,12 @@ def _add_recommend(app: typer.Typer, open_local: OpenLocal) -> None:
         key: options.Key = None,
     ) -> None:
         """Find out which optimizer to train a model with, at which settings, and how sure that is."""
-        asked = Asked(
-            spec, model, data, target, loss, metric, metric_direction, task, epochs, steps, batch_size, budget,
-            optimizers, name, seed, split,
-        )  # fmt: skip
         with errors_in(as_json):
+            asked = Asked(
+                **source_of(source, model, data, target), loss=loss, metric=metric, metric_direction=metric_direction,
+                task=task, epochs=epochs, steps=steps, batch_size=batch_size, budget=budget, optimizers=optimizers,
+                name=name, seed=seed, split=split,
+            )  # fmt: skip
             how = Reading(sep, decimal, encoding, na, header, sheet)
             _recommend(open_local, asked, how, server, key, require_verdict, dry_run, verbose, as_json)
 
@@ -161,7 +164,7 @@ def _add_inspect(app: typer.Typer, look: Look) -> None:
     ) -> None:
         """Say what is in the data, what would be done with it, and whether the model fits. Trains and stores nothing."""
         with errors_in(as_json):
-            asked = source_of(source, model, target) | {
+            asked = source_of(source, model, None, target) | {
                 "metric": metric, "task": task, "epochs": epochs, "steps": steps,
                 "batch_size": batch_size, "budget": budget, "seed": seed, "split": split,
             }  # fmt: skip

@@ -76,8 +76,10 @@ def test_a_bad_spec_is_one_line_and_exit_code_2(folder: Path, name: str) -> None
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["recommend"], "give a spec file, or --model and --data"),
+        (["recommend"], "give data, a spec file, or --model and --data"),
         (["recommend", "absent.yaml"], "absent.yaml: No such file"),
+        (["recommend", "absent.ymal"], "absent.ymal: No such file"),
+        (["recommend", "absent.csv", "--target", "y"], "/dataset/path: there is no file"),
         (["recommend", "--model", "mlp", "--data", "digitts"], "did you mean 'digits'?"),
         (["recommend", "--model", "mlp", "--data", "table.csv"], "/dataset/target: the target is required"),
         (["recommend", "--model", "mpl", "--data", "digits", "--budget", "5s"], "/model/name: "),
@@ -85,7 +87,7 @@ def test_a_bad_spec_is_one_line_and_exit_code_2(folder: Path, name: str) -> None
         (["recommend", "--frobnicate"], "No such option: --frobnicate"),
         (["frobnicate"], "No such command 'frobnicate'"),
         (["optimizers", "adamm"], "did you mean 'adam'?"),
-        (["recommend", "sales.csv", "--target", "y"], "sales.csv is no spec file; data are given as --data sales.csv"),
+        (["recommend", "sales.csv", "--target", "y", "--data", "b.csv"], "--data: give sales.csv or --data, not both"),
         (["studies", "list", "--server", "ftp://x"], "is no address"),
         (["studies", "show", "nope"], "there is no study 'nope'"),
     ],

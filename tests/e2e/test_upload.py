@@ -34,6 +34,11 @@ def test_a_table_and_weights_of_this_folder_train_on_a_server(tmp_path: Path) ->
         again = whichopt(here, "replay", answer["study"], "--json", "--server", stack.url, env=mine)
         assert again.returncode == 0, again.stderr
         assert json.loads(again.stdout)["reproduced"]
+        # A table needs no more than its name and what to predict.
+        plain = [str(here / "t.csv"), "--target", "kind", "--steps", "40", "--budget", "2 trials"]
+        table = whichopt(here, "recommend", *plain, "--json", "--server", stack.url, "--key", stack.key)
+        assert table.returncode == 0, table.stderr
+        assert json.loads(table.stdout)["recommended"]["optimizer"]
         # The same bytes lie there once; the weights are read where the study trains.
         refused = whichopt(here, "recommend", "fine.yaml", "--json", "--server", stack.url, env=mine)
         assert refused.returncode == 3, refused.stderr
