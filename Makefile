@@ -13,7 +13,7 @@ EVIDENCE_OPTIONS ?=
 ASK_OPTIONS ?=
 
 .PHONY: help setup run serve test test-slow lint fmt bench-step bench-engine bench-engine-gpu bench-study bench-evidence \
-	bench-search bench-start bench-own bench-ask bench-listeners gpu-check wheel-optim clean
+	bench-search bench-start bench-own bench-ask bench-service bench-listeners gpu-check wheel-optim clean
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -76,6 +76,9 @@ bench-evidence: setup ## do intervals cover, are claims true (about 30 minutes, 
 
 bench-ask: setup ## ask, report and tell of 32 clients at once, beside Optuna's gRPC proxy and OSS Vizier (about 10 minutes)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.ask_tell $(ASK_OPTIONS)
+
+bench-service: setup ## mixed load, too much of it, units, uploads and news, each beside its goal (about 20 minutes)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.service $(SERVICE_OPTIONS)
 
 bench-listeners: setup ## what a thousand event streams cost while nothing happens (about a minute)
 	@$(BIN)/python -m benchmarks.listeners
