@@ -15,7 +15,7 @@ from benchmarks.service.load import LOOP, quantile
 from service.client import Client
 
 LISTENERS, EVENTS = 200, 20
-UPLOAD_BYTES, SUBMISSIONS = 512 << 20, 10
+UPLOAD_BYTES, SUBMISSIONS = 512 << 20, 20
 SMALL = {
     "model": {"kind": "catalogue", "name": "linear"}, "dataset": {"kind": "builtin", "name": "iris"},
     "training": {"steps": 20}, "budget": {"trials": 8},
@@ -107,12 +107,14 @@ def uploaded(client: Client, pid: int, folder: Path, size: int = UPLOAD_BYTES) -
 def submitted(client: Client, times: int = SUBMISSIONS) -> dict[str, Any]:
     """Seconds from handing in a small study to its first unit being trained, where the worker has nothing else to do."""
     found = []
-    for i in range(times):
+    # A worker that has trained before: the first one imports what it trains with.
+    for i in range(-1, times):
         begun = time.perf_counter()
-        study = client.create_study({**SMALL, "seed": i})["id"]
+        study = client.create_study({**SMALL, "seed": i + 1})["id"]
         while client.get_study(study)["status"] in ("checking", "queued"):
             time.sleep(0.02)
-        found.append(1000 * (time.perf_counter() - begun))
+        if i >= 0:
+            found.append(1000 * (time.perf_counter() - begun))
         while client.get_study(study)["status"] == "running":
             time.sleep(0.1)
     return {"studies": times, "p50_ms": quantile(found, 0.5), "p95_ms": quantile(found, 0.95)}
