@@ -7,8 +7,9 @@ class Net(LightningModule):
 
 for trial in study.trials():
     trainer = Trainer(max_steps=trial.steps, callbacks=[TrialCallback(trial)])
-    trainer.fit(net, ...)
-    trial.tell(trainer.callback_metrics["val_loss"].item())
+    trainer.fit(net, batches, held_out)
+    [metrics] = trainer.validate(net, held_out)  # after the last step, which is rarely the end of an epoch
+    trial.tell(metrics["val_loss"])
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ class Reporting(Protocol):
 
 
 class TrialCallback(Callback):
-    """Reports the loss of every training batch, and stops the training where the trial shall not go on.
+    """Reports the loss of every training batch, and stops the training where the trial shall not go on. Validated is what
+    ``optimizer.eval()`` puts into the weights.
 
     ``metric``: a name among the logged metrics, such as ``val_accuracy``, to report as the metric after each validation.
     """
@@ -42,9 +44,25 @@ class TrialCallback(Callback):
         if loss is not None and not self.trial.report(trainer.global_step, loss=float(loss)):
             trainer.should_stop = True
 
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put the weights that count in place."""
+        for optimizer in _own(trainer):
+            optimizer.eval()
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Report the metric."""
+        """Report the metric, and go on from the trained weights."""
+        for optimizer in _own(trainer):
+            optimizer.train()
         if self.metric is None or trainer.sanity_checking or self.metric not in trainer.callback_metrics:
             return
         if not self.trial.report(trainer.global_step, value=float(trainer.callback_metrics[self.metric])):
             trainer.should_stop = True
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave the weights that count in place."""
+        for optimizer in _own(trainer):
+            optimizer.eval()
+
+
+def _own(trainer: Trainer) -> list[Any]:
+    return [optimizer for optimizer in trainer.optimizers if hasattr(optimizer, "eval")]

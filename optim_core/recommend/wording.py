@@ -387,19 +387,15 @@ def standing_sentence(metric: str, called: str, default: float, best: float, opt
     )
 
 
-def forecast_sentence(
-    trainings: float, needed_s: float | None, needed_trials: int | None, *, enough: bool, price: str | None = None
-) -> str:
-    """What the budget buys, said before training. ``price``: the same where it was counted."""
-    buys = price or f"the budget buys about {_round(trainings)} full trainings"
+def forecast_sentence(trainings: float, needed_s: float | None, needed_trials: int | None, *, enough: bool) -> str:
+    """What the budget buys, said before training."""
+    buys = f"the budget buys about {_round(trainings)} full trainings"
     if needed_trials is not None:
         needs = f"about {needed_trials:,} trials"
     else:
         needs = f"about {duration(needed_s or 0.0)} on this machine"
     if enough:
         return f"{buys}; a verdict needs {needs}"
-    if price is not None:
-        return f"{buys}. Too few for a verdict, which needs {needs}"
     return f"{buys}: too few for a verdict, which needs {needs}"
 
 

@@ -12,14 +12,13 @@ from optim_core.recommend.history import known_probe, probe_unit
 from optim_core.search import rungs
 from optim_core.search.budget import MOST_RESERVED, comparing_s, lanes, reserve_steps, step_seconds
 from optim_core.search.confirm import looks_runs
-from optim_core.search.portfolio import AROUND, GRID
-from optim_core.spec.price import price
+from optim_core.spec.price import needed_trials, price
 from optim_core.spec.recommendation import Decide
 from optim_core.spec.trial import ProbeReport, StudyView
 
 # Full-length trials of AdamW and of each of the better rivals that a verdict rests on.
 FULL_TRIALS = 3
-# What was counted is the least; edges, divergence and waiting cost more.
+# What was counted is the least; divergence and waiting cost more.
 SLACK = 1.25
 
 
@@ -58,7 +57,7 @@ def forecast(view: StudyView) -> Forecast | None:
     if needed is None and asked is None:
         return None
     by_count = budget.trials is not None and budget.train_steps is None and not math.isfinite(budget.shortest_s)
-    trials = needed_trials(view)
+    trials = needed_trials(spec)
     trainings, enough = [], budget.trials is None or budget.trials >= trials
     if needed is not None:
         each_s = probe.full_horizon * step_seconds(view, probe, lanes(view))
@@ -72,10 +71,8 @@ def forecast(view: StudyView) -> Forecast | None:
     if budget.trials is not None:
         trainings.append(float(budget.trials))
     bought, counted = min(trainings), trials if by_count else None
-    sentence = wording.forecast_sentence(
-        bought, needed, counted, enough=enough, price=None if asked is None else asked.sentence
-    )
-    return Forecast(bought, needed, counted, enough, sentence)
+    said = wording.forecast_sentence(bought, needed, counted, enough=enough) if asked is None else asked.sentence
+    return Forecast(bought, needed, counted, enough, said)
 
 
 def _needed_s(view: StudyView, probe: ProbeReport) -> float | None:
@@ -89,12 +86,6 @@ def _needed_s(view: StudyView, probe: ProbeReport) -> float | None:
     return max(needed, comparing_s(view.spec, probe)) if known else needed
 
 
-def needed_trials(view: StudyView) -> int:
-    """Search trials that bracket every optimizer's learning rate."""
-    rivals = len(view.spec.search.included()) - 1
-    return len(GRID) + (len(AROUND) + 1) * rivals
-
-
 def needed_steps(view: StudyView, probe: ProbeReport) -> float:
     """Trial-steps of a search that brackets every rate, of screening, and of the first look of a confirmation."""
     full = probe.full_horizon
@@ -102,7 +93,7 @@ def needed_steps(view: StudyView, probe: ProbeReport) -> float:
     # The shortest ladder that still lets rates be bracketed one rung below the full horizon.
     ladder = rungs.horizons(full, 1.0, rivals + 1)
     low = ladder[-2] if len(ladder) > 1 else full
-    search = needed_trials(view) * low + (FULL_TRIALS * min(rivals + 1, 4) * full if len(ladder) > 1 else 0)
+    search = needed_trials(view.spec) * low + (FULL_TRIALS * min(rivals + 1, 4) * full if len(ladder) > 1 else 0)
     # The reserve holds two looks; one is enough to decide most.
     runs = looks_runs(view.spec, probe)
     kept = reserve_steps(view.spec, probe, rivals, 0) * runs[0] / sum(runs)

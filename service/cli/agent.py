@@ -30,6 +30,8 @@ from optim_core.spec.names import did_you_mean
 from optim_core.spec.problem import StudySpec
 from optim_core.spec.schedules import SCHEDULES
 from optim_core.spec.space import default_configuration
+from service.cli import agent_ends
+from service.cli.agent_ends import end_marked, guarded
 from service.cli.errors import CommandError, Terminated, say
 
 if TYPE_CHECKING:
@@ -147,10 +149,14 @@ def work(study: Study, command: Sequence[str], client_id: str | None) -> None:
     """
     if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
         signal.signal(signal.SIGHUP, _hung_up)
-    with study, tempfile.TemporaryDirectory(prefix="whichopt-") as folder:
+    with study, tempfile.TemporaryDirectory(prefix="whichopt-") as folder, guarded(_result(Path(folder))):
         for trial in study.trials(client_id):
             with _Script(trial, command, Path(folder)) as script:
                 script.run()
+
+
+def _result(folder: Path) -> str:
+    return str(folder / "result.json")
 
 
 def _hung_up(number: int, frame: object) -> None:
@@ -162,7 +168,7 @@ class _Script:
 
     def __init__(self, trial: Trial, command: Sequence[str], folder: Path) -> None:
         self.trial = trial
-        self.config, self.result = folder / "config.json", folder / "result.json"
+        self.config, self.result = folder / "config.json", Path(_result(folder))
         self.result.unlink(missing_ok=True)
         self.config.write_text(json.dumps(trial.document))
         values = values_of(trial, str(self.config))
@@ -170,7 +176,7 @@ class _Script:
         self.broken: str | None = None
         self.unmarked: str | None = None
         environment = {f"WHICHOPT_{name.upper()}": value for name, value in values.items()}
-        environment["WHICHOPT_RESULT"] = str(self.result)
+        environment[agent_ends.MARK] = str(self.result)
         try:
             self.process = subprocess.Popen(  # noqa: S603 - the person's own command
                 filled(command, values), stdout=subprocess.PIPE, text=True, errors="replace",
@@ -218,7 +224,7 @@ class _Script:
                 if found is None:
                     # Standard output of this command carries the answer.
                     sys.stderr.write(line)
-                    if line.lstrip().startswith("{") and '"value"' in line:
+                    if "value" in line and (MARK in line or line.lstrip().startswith("{")):
                         self.unmarked = line.strip()[:200]
                 elif "step" in found:
                     self.trial.report(found["step"], found.get("loss"), found.get("value"))
@@ -251,6 +257,7 @@ class _Script:
             while time.monotonic() < until and self._alive(0):
                 time.sleep(LOOK_S / 10)
         self.process.wait()
+        end_marked(str(self.result))
         self.reader.join(AFTER_S)
 
     def _alive(self, word: int) -> bool:

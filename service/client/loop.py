@@ -68,7 +68,7 @@ class Trial(Run):
         return self._reporter.stopped.is_set()
 
     def report(self, step: int, loss: float | None = None, value: float | None = None) -> bool:
-        """Say how it goes; False: stop here. Costs microseconds: points are sent together, by a thread.
+        """Say how it goes; False: stop here, or it has ended. Costs microseconds: points are sent together, by a thread.
 
         ``step``: optimizer steps taken, 0 to ``steps``; a point of another step is dropped, with a warning. ``loss``: of the
         batch or of the validation split, as you like to see it drawn; ``value``: the metric. A number that is not finite, or
@@ -84,7 +84,7 @@ class Trial(Run):
                 )  # fmt: skip
         elif self.told is None:
             self._reporter.add({name: x for name, x in point.items() if x is not None})
-        return not self.stopped
+        return self.told is None and not self.stopped
 
     def tell(self, value: float, *, loss: float | None = None, rows: Sequence[float] | None = None) -> bool:
         """End the trial with its metric on ``split``; one that is not finite, or beyond 1e30, counts as diverged. False: it was

@@ -54,7 +54,11 @@ class Run:
         return self.configuration["techniques"]
 
     def build(self, model: Any) -> tuple[Any, Any]:
-        """(optimizer, scheduler) for ``model``, as ``optim_core`` builds them for ``steps`` steps; techniques included."""
+        """(optimizer, scheduler) for ``model``, as ``optim_core`` builds them for ``steps`` steps; techniques included.
+
+        With the last step the model holds the weights that count: of methods that average, the averages. Before it, and where
+        steps were skipped (by a GradScaler), ``optimizer.eval()`` puts them there and ``optimizer.train()`` goes on.
+        """
         # By name: this client imports no torch, only its caller does.
         core = import_module("optim_core")
         row, techniques = core.find_optimizer(self.optimizer), dict(self.techniques)
@@ -63,6 +67,7 @@ class Run:
         whole = {h.name for h in row.hyperparameters if h.whole}
         given = {name: int(value) if name in whole else value for name, value in self.hyperparameters.items()}
         optimizer = core.build_optimizer(self.optimizer, model, **given, techniques=techniques)
+        _show_after(optimizer, self.steps)
         return optimizer, core.build_scheduler(optimizer, self.schedule, total_steps=self.steps)
 
     def checkpoint_path(self, folder: str | os.PathLike[str]) -> Path:
@@ -70,3 +75,25 @@ class Run:
         where a lost one stopped. A promoted trial trains anew over more steps, under another name.
         """
         return Path(folder) / f"{self.document['checkpoint']}.pt"
+
+
+def _show_after(optimizer: Any, steps: int) -> None:
+    """What is scored after ``steps`` steps are the weights of ``optimizer.eval()``, in loops that do not call it, too."""
+    shown = False
+
+    def go_on(*_: Any) -> None:
+        nonlocal shown
+        if shown:
+            shown = False
+            optimizer.train()
+
+    def look(*_: Any) -> None:
+        nonlocal shown
+        # The state's own count, which a checkpoint brings back.
+        own = next(iter(optimizer.state.values()), {})
+        if int(own.get("step", 0)) >= steps:
+            shown = True
+            optimizer.eval()
+
+    optimizer.register_step_pre_hook(go_on)
+    optimizer.register_step_post_hook(look)

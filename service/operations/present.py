@@ -68,7 +68,12 @@ def metric_of(spec: StudySpec) -> tuple[str | None, str | None]:
 def price_of(spec: StudySpec) -> dict[str, Any] | None:
     """What a loop's study will ask for, before any planner has seen it; None where that cannot be counted."""
     asked = price(spec)
-    return None if asked is None else {"trainings": float(asked.trials), "enough": True, "sentence": asked.sentence}
+    if asked is None:
+        return None
+    return {
+        "trainings": float(asked.trials), "needed_s": None, "needed_trials": asked.needed, "enough": asked.enough,
+        "sentence": asked.sentence,
+    }  # fmt: skip
 
 
 def study_summary(study: Study, times: tuple[float, float] | None) -> StudySummary:

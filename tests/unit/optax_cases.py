@@ -25,15 +25,16 @@ def example() -> Any:
     return module
 
 
+@pytest.mark.parametrize("warmup", [0.0, 0.4])
 @pytest.mark.parametrize("name", ["adamw", "lion", "sgd"])
-def test_optax_takes_the_steps_of_the_configuration(example: Any, name: str) -> None:
+def test_optax_takes_the_steps_of_the_configuration(example: Any, name: str, warmup: float) -> None:
     import jax.numpy as jnp
     import optax
 
     steps, lr = 10, 0.01
     row = optim_core.find_optimizer(name)
     hyperparameters = {**row.defaults(), "lr": lr, "weight_decay": 0.1}
-    schedule = {"name": "cosine", "warmup_fraction": 0.0, "end_factor": 0.1}
+    schedule = {"name": "cosine", "warmup_fraction": warmup, "end_factor": 0.1}
     configuration = {"optimizer": name, "hyperparameters": hyperparameters, "schedule": schedule, "techniques": {}}
     weight = torch.nn.Parameter(torch.tensor([[1.0, -2.0], [0.5, 3.0]]))
     whole = {h.name for h in row.hyperparameters if h.whole}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -238,6 +239,41 @@ def test_what_a_command_starts_ends_with_it(sqlite: Database, tmp_path: Path, en
             states = {"itself": "failed", "stopped": "diverged", "interrupted": "running"}
             wait_until(lambda: client.trial(study.id, trial.number)["state"] == states[ending], "its state")
             del trials
+
+
+# Its child is in a session of its own, and both outlive a SIGTERM.
+STRAY = """
+import signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+subprocess.Popen(["sleep", sys.argv[1]], start_new_session=True)
+print(f"\\n{{'value': {sys.argv[2]}}}", flush=True)
+time.sleep(0 if sys.argv[2] == "1" else float(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_what_left_its_session_ends_too_and_so_does_all_with_an_agent_that_is_killed(
+    sqlite: Database, tmp_path: Path, killed: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    word = f"{3600 + os.getpid()}.{7 + killed}"
+    (tmp_path / "stray.py").write_text(STRAY)
+    command = [sys.executable, str(tmp_path / "stray.py"), word, "0" if killed else "1"]
+    with loop_server(sqlite, tmp_path) as client:
+        study = client.study({**SPEC, "budget": {"trials": 2}})
+        if not killed:
+            work(study, command, "agent")
+            # What was printed of a dict is quoted.
+            assert "{'value': 1}" in capfd.readouterr().err
+        else:
+            code = (
+                "import sys; from service.cli.agent import work; from service.client import Client; "
+                "work(Client(sys.argv[1]).study(sys.argv[2]), sys.argv[3:], 'agent')"
+            )
+            agent = subprocess.Popen([sys.executable, "-c", code, client.base_url, study.id, *command])
+            wait_until(lambda: running(f"sleep\0{word}"), "the script's child", 60)
+            agent.kill()
+            agent.wait()
+        wait_until(lambda: not running(word), "the end of all that it started")
 
 
 def test_a_line_without_the_mark_is_quoted_and_the_first_failure_is_the_studys(

@@ -239,6 +239,47 @@ def test_the_built_optimizer_is_the_one_that_was_asked_for(sqlite: Database, tmp
         trial.tell(1.0)
 
 
+def test_after_the_last_step_the_weights_that_count_are_in_place(sqlite: Database, tmp_path: Path) -> None:
+    import torch
+
+    wanted = {"search": {"optimizers": ["adamw"], "techniques": {"ema": [0.9]}, "schedules": ["cosine"]}}
+    with loop_server(sqlite, tmp_path, **FAR) as client, client.study({**SPEC, **wanted}) as study:
+        trial = next(study.trials("a"))
+
+        def steps(model: Any, built: Any, count: int) -> None:
+            for _ in range(count):
+                model(torch.ones(1, 3)).sum().backward()
+                built[0].step()
+                built[1].step()
+
+        models = [torch.nn.Linear(3, 1) for _ in range(3)]
+        for model in models[1:]:
+            model.load_state_dict(models[0].state_dict())
+        plain, whole, resumed = (trial.build(model) for model in models)
+        plain[0].register_step_post_hook(lambda optimizer, *_: optimizer.train())
+        steps(models[0], plain, trial.steps)
+        plain[0].eval()
+        steps(models[1], whole, trial.steps - 1)
+        before = models[1].weight.detach().clone()
+        whole[0].eval()
+        # In the middle the trained weights are there, as of any optimizer.
+        assert not torch.equal(models[1].weight, before)
+        whole[0].train()
+        steps(models[1], whole, 1)
+        torch.testing.assert_close(models[1].weight, models[0].weight)
+        # A process that takes the last steps from a checkpoint; one that takes more of them than the run has.
+        steps(models[2], resumed, trial.steps - 2)
+        again = trial.build(models[2])
+        for mine, saved in zip(again, resumed, strict=True):
+            mine.load_state_dict(saved.state_dict())
+        steps(models[2], again, 2)
+        torch.testing.assert_close(models[2].weight, models[0].weight)
+        steps(models[2], again, 1)
+        assert not torch.equal(models[2].weight, models[0].weight)
+        trial.tell(1.0)
+        assert not trial.report(trial.steps, 1.0)
+
+
 def test_a_step_that_the_run_does_not_have_costs_that_point_alone(
     sqlite: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
