@@ -18,6 +18,7 @@ from optim_core.spec.states import UnitState
 from optim_core.spec.trial import StudyView, UnitResult, UnitSpec, UnitView
 from service.db.repositories.studies import uncovered
 from service.db.repositories.use import BUCKET_S, LEASE_S, WINDOW_S
+from service.operations.overtaking import LATEST, LEAST_S, SOON, is_slow, usual_s
 from service.operations.planning import PLANNED_WORKERS_S
 
 
@@ -79,6 +80,7 @@ class Study:
     began: dict[int, float] = field(default_factory=dict)
     attempts: dict[int, int] = field(default_factory=dict)
     keys: set[str] = field(default_factory=set)
+    done: dict[tuple[str, int], list[tuple[float, int]]] = field(default_factory=dict)
     trained_s: float = 0.0
 
     @property
@@ -236,10 +238,16 @@ class Cluster:
             self._plan(worker, study)
             return
         study = self._next_study()
-        if study is None:
+        slow = self._slow(study)
+        if slow is not None:
+            study, unit = slow.study, slow.unit
+            assert study is not None and unit is not None
+            self._lose(slow)
+            self._claim(worker, study, unit)
+        elif study is not None:
+            self._claim(worker, study, study.queue.pop(0))
+        else:
             self._idle[worker.index] = None
-            return
-        self._claim(worker, study)
 
     def _ring(self) -> None:
         """Idle workers look again soon: as many as there is something for."""
@@ -283,8 +291,65 @@ class Cluster:
             waiting, key=lambda s: (used.get(s.task.project, 0.0), -s.task.spec.priority, s.turn_at, s.id)
         )  # fmt: skip
 
-    def _claim(self, worker: Worker, study: Study) -> None:
-        index = study.queue.pop(0)
+    # -- slow workers ------------------------------------------------------------------------------------------------
+
+    def _usual(self, study: Study, index: int) -> float | None:
+        """As ``overtaking`` reads it from the latest units of the same kind and rung."""
+        spec = study.units[index].spec
+        like = study.done.get((spec.kind, spec.rung), [])
+        return usual_s(len(spec.trials), like[-LATEST:])
+
+    def _slow(self, study: Study | None) -> Worker | None:
+        """The worker that has held a unit (of this study) for longest of those that are much slower than others."""
+        since = self.now - LEAST_S
+        held = [
+            w
+            for w in self.workers
+            if w.unit is not None and w.leased < since and w.study is not None and w.study.active
+            and study in (None, w.study)
+        ]  # fmt: skip
+        for worker in sorted(held, key=lambda w: (w.leased, w.index)):
+            assert worker.study is not None and worker.unit is not None
+            usual = self._usual(worker.study, worker.unit)
+            whole, left = self._whole(worker.study, worker.unit), worker.study.left[worker.unit]
+            left -= max(0.0, self.now - worker.segment) / worker.device.slow
+            if worker.study.attempts[worker.unit] > 1 or usual is None:
+                continue
+            if is_slow(self.now - worker.leased, 1 - left / whole, usual):
+                return worker
+        return None
+
+    def _watch(self, worker: Worker) -> None:
+        """Once the worker could be called slow, somebody idle looks."""
+        assert worker.study is not None and worker.unit is not None
+        usual, life, leased = self._usual(worker.study, worker.unit), worker.life, worker.leased
+        if usual is None:
+            return
+
+        def look() -> None:
+            if worker.life == life and worker.leased == leased and worker.unit is not None and self._idle:
+                self._look(self.workers[next(iter(self._idle))])
+
+        self._at(self.now + max(LEAST_S, SOON * usual) + self.costs.poll_s, look)
+
+    def _lose(self, worker: Worker) -> None:
+        """The unit goes to another; what was trained since the last checkpoint is lost, as at a death."""
+        study, unit = worker.study, worker.unit
+        assert study is not None and unit is not None
+        ran = max(0.0, self.now - worker.segment)
+        self._train(worker, ran // self.rules.checkpoint_s * self.rules.checkpoint_s)
+        self._use(study, self.now - worker.leased)
+        worker.study = worker.unit = None
+        # What was to happen to this lease does not.
+        worker.life += 1
+        if math.isfinite(worker.device.mtbf_s):
+            life = worker.life
+            lives = stream(self.seed, "death", worker.index, life).expovariate(1 / worker.device.mtbf_s)
+            self._at(self.now + lives, lambda: self._die(worker, life))
+        # It learns so at its next write.
+        self._after(worker, self.rules.heartbeat_s / 2)
+
+    def _claim(self, worker: Worker, study: Study, index: int) -> None:
         study.units[index] = study.units[index].model_copy(update={"state": UnitState.LEASED})
         study.attempts[index] = study.attempts.get(index, 0) + 1
         worker.study, worker.unit, worker.leased = study, index, self.now
@@ -297,6 +362,7 @@ class Cluster:
         study.began[index] = self.now - spent
         study.left.setdefault(index, self._whole(study, index))
         self._segment(worker, self.costs.claim_s)
+        self._watch(worker)
 
     def _whole(self, study: Study, index: int) -> float:
         return study.task.model.seconds(study.units[index].spec)
@@ -322,7 +388,7 @@ class Cluster:
         assert worker.study is not None and worker.unit is not None
         self._span(worker, worker.segment, worker.segment + seconds)
         worker.study.left[worker.unit] -= seconds / worker.device.slow
-        if seconds >= self.rules.checkpoint_s and CHECKPOINTS_COUNT:
+        if seconds >= self.rules.checkpoint_s:
             worker.study.attempts[worker.unit] = 1
 
     def _span(self, worker: Worker, begin: float, end: float) -> None:
@@ -387,6 +453,7 @@ class Cluster:
         unit = study.units[index].spec
         result: UnitResult = study.task.answer(unit, self.now - study.began[index])
         study.units[index] = UnitView(spec=unit, state=UnitState.DONE, result=result)
+        study.done.setdefault((unit.kind, unit.rung), []).append((result.seconds, len(unit.trials)))
         worker.study = worker.unit = None
         self._account(study, index)
         self._use(study, self.now - worker.leased)
@@ -455,10 +522,6 @@ class Cluster:
         if self.renew is not None:
             self._create(self.renew(study))
             self._ring()
-
-
-# Whether a checkpoint forgets earlier attempts, as ``queue.save_checkpoint`` does.
-CHECKPOINTS_COUNT = False
 
 
 def efficiency(cluster: Cluster) -> float:

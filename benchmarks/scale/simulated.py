@@ -111,13 +111,16 @@ def joining(seed: int = 0) -> dict[str, Any]:
 def slow_worker() -> dict[str, Any]:
     """What one worker that takes ten times as long costs a study, and workers of speeds between one and three."""
     even = _wall([Device()] * WORKERS)
-    one = _wall([Device(slow=10.0)] + [Device()] * (WORKERS - 1))
+    # The first one gets the probe and the first generation, which nobody else's time can be compared with.
+    walls = [_wall([Device(slow=10.0 if i == place else 1.0) for i in range(WORKERS)]) for place in (0, 1, 21, 42, 63)]
+    one = max(walls)
     rng = stream("speeds")
     speeds = [3 ** rng.random() for _ in range(WORKERS)]
     mixed = Cluster([Device(slow=s) for s in speeds], [task(**TRIALS)]).run()
     ideal = even * WORKERS / sum(1 / s for s in speeds)
     return {
-        "even_s": round(even, 1), "one_slow_s": round(one, 1), "cost": round(one / even - 1, 4),
+        "even_s": round(even, 1), "one_slow_s": [round(w, 1) for w in walls], "cost": round(one / even - 1, 4),
+        "median_cost": round(statistics.median(walls) / even - 1, 4),
         "mixed_busy": round(efficiency(mixed), 4), "mixed_s": round(_ended(mixed), 1), "mixed_ideal_s": round(ideal, 1),
     }  # fmt: skip
 
