@@ -148,12 +148,12 @@ def _process(
 
     no_training.install(Model(full_s=asked.full_s, best_width=asked.best_width, largest=4 * asked.best_width))
     no_training.CHUNK_S = asked.chunk_s
+    import optuna  # noqa: F401
+
     from optim_core.search import suggest as _  # noqa: F401 - read before the clock starts
     from service.dispatch.null import NullDispatcher
     from service.settings import Settings
     from workers.loop import Loop
-
-    import optuna  # noqa: F401
 
     logging.disable(logging.WARNING)
     times: dict[str, list[float]] = {"claim": [], "commit": [], "plan": []}

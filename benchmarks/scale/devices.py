@@ -18,8 +18,8 @@ CURVE_POINTS = 4
 
 @dataclass(frozen=True)
 class Model:
-    """A model on a device: ``full_s`` seconds for a full training of a pack of up to ``best_width`` trials, longer in proportion
-    where it is wider, up to ``largest``.
+    """A model on a device: ``full_s`` seconds for a full training of a pack of up to ``best_width`` trials, longer in
+    proportion where it is wider, up to ``largest``.
     """
 
     full_s: float = 120.0

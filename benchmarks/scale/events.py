@@ -18,13 +18,13 @@ from optim_core.spec.states import UnitState
 from optim_core.spec.trial import StudyView, UnitResult, UnitSpec, UnitView
 from service.db.repositories.studies import uncovered
 from service.db.repositories.use import BUCKET_S, LEASE_S, WINDOW_S
-from service.operations.overtaking import LATEST, LEAST_S, SOON, is_slow, usual_s
+from service.operations.overtaking import LATEST, LEAST_S, SOON, alike, is_slow, usual_s
 from service.operations.planning import PLANNED_WORKERS_S
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Seconds that are no training. ``claim_s``: from a free worker to the first step of a unit; ``plan_s`` and ``new_trial_s``:
+    """Seconds that are no training. ``claim_s``: from a free worker to the first step of a unit; ``plan_s``, ``new_trial_s``:
     of a plan, as measured by ``plans``; ``poll_s``: until an idle worker looks again; ``save_s``: of a checkpoint at a quantum.
     """
 
@@ -80,7 +80,7 @@ class Study:
     began: dict[int, float] = field(default_factory=dict)
     attempts: dict[int, int] = field(default_factory=dict)
     keys: set[str] = field(default_factory=set)
-    done: dict[tuple[str, int], list[tuple[float, int]]] = field(default_factory=dict)
+    done: dict[object, list[tuple[float, int]]] = field(default_factory=dict)
     trained_s: float = 0.0
 
     @property
@@ -135,7 +135,13 @@ class Cluster:
         self, devices: list[Device], tasks: list[Task], *, costs: Costs | None = None, rules: Rules | None = None,
         until: float = math.inf, renew: Callable[[Study], Task] | None = None, seed: int = 0,
     ) -> None:  # fmt: skip
-        self.costs, self.rules, self.until, self.renew, self.seed = costs or Costs(), rules or Rules(), until, renew, seed
+        self.costs, self.rules, self.until, self.renew, self.seed = (
+            costs or Costs(),
+            rules or Rules(),
+            until,
+            renew,
+            seed,
+        )
         self.now = 0.0
         self.workers = [Worker(i, device) for i, device in enumerate(devices)]
         self.studies: list[Study] = []
@@ -241,7 +247,8 @@ class Cluster:
         slow = self._slow(study)
         if slow is not None:
             study, unit = slow.study, slow.unit
-            assert study is not None and unit is not None
+            assert study is not None
+            assert unit is not None
             self._lose(slow)
             self._claim(worker, study, unit)
         elif study is not None:
@@ -261,9 +268,7 @@ class Cluster:
     # -- the queue ---------------------------------------------------------------------------------------------------
 
     def _active(self) -> list[Study]:
-        return sorted(
-            (s for s in self.studies if s.active), key=lambda s: (-s.task.spec.priority, s.created, s.id)
-        )
+        return sorted((s for s in self.studies if s.active), key=lambda s: (-s.task.spec.priority, s.created, s.id))
 
     def _use(self, study: Study, seconds: float) -> None:
         slices = self._used.setdefault(study.task.project, {})
@@ -296,7 +301,7 @@ class Cluster:
     def _usual(self, study: Study, index: int) -> float | None:
         """As ``overtaking`` reads it from the latest units of the same kind and rung."""
         spec = study.units[index].spec
-        like = study.done.get((spec.kind, spec.rung), [])
+        like = study.done.get(alike(spec.kind, spec.rung), [])
         return usual_s(len(spec.trials), like[-LATEST:])
 
     def _slow(self, study: Study | None) -> Worker | None:
@@ -309,7 +314,8 @@ class Cluster:
             and study in (None, w.study)
         ]  # fmt: skip
         for worker in sorted(held, key=lambda w: (w.leased, w.index)):
-            assert worker.study is not None and worker.unit is not None
+            assert worker.study is not None
+            assert worker.unit is not None
             usual = self._usual(worker.study, worker.unit)
             whole, left = self._whole(worker.study, worker.unit), worker.study.left[worker.unit]
             left -= max(0.0, self.now - worker.segment) / worker.device.slow
@@ -321,7 +327,8 @@ class Cluster:
 
     def _watch(self, worker: Worker) -> None:
         """Once the worker could be called slow, somebody idle looks."""
-        assert worker.study is not None and worker.unit is not None
+        assert worker.study is not None
+        assert worker.unit is not None
         usual, life, leased = self._usual(worker.study, worker.unit), worker.life, worker.leased
         if usual is None:
             return
@@ -335,7 +342,8 @@ class Cluster:
     def _lose(self, worker: Worker) -> None:
         """The unit goes to another; what was trained since the last checkpoint is lost, as at a death."""
         study, unit = worker.study, worker.unit
-        assert study is not None and unit is not None
+        assert study is not None
+        assert unit is not None
         ran = max(0.0, self.now - worker.segment)
         self._train(worker, ran // self.rules.checkpoint_s * self.rules.checkpoint_s)
         self._use(study, self.now - worker.leased)
@@ -371,7 +379,8 @@ class Cluster:
 
     def _segment(self, worker: Worker, pause_s: float) -> None:
         """Train to the end of the unit or of the turn, whichever comes first; before that, ``pause_s``."""
-        assert worker.study is not None and worker.unit is not None
+        assert worker.study is not None
+        assert worker.unit is not None
         worker.segment = self.now + pause_s
         if worker.first_work is None:
             worker.first_work = worker.segment
@@ -385,7 +394,8 @@ class Cluster:
 
     def _train(self, worker: Worker, seconds: float) -> None:
         """So many seconds of training since the segment began count."""
-        assert worker.study is not None and worker.unit is not None
+        assert worker.study is not None
+        assert worker.unit is not None
         self._span(worker, worker.segment, worker.segment + seconds)
         worker.study.left[worker.unit] -= seconds / worker.device.slow
         if seconds >= self.rules.checkpoint_s:
@@ -453,7 +463,7 @@ class Cluster:
         unit = study.units[index].spec
         result: UnitResult = study.task.answer(unit, self.now - study.began[index])
         study.units[index] = UnitView(spec=unit, state=UnitState.DONE, result=result)
-        study.done.setdefault((unit.kind, unit.rung), []).append((result.seconds, len(unit.trials)))
+        study.done.setdefault(alike(unit.kind, unit.rung), []).append((result.seconds, len(unit.trials)))
         worker.study = worker.unit = None
         self._account(study, index)
         self._use(study, self.now - worker.leased)

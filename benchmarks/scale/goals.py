@@ -14,7 +14,7 @@ SLOW, LOST_S, FLAT, PAGE_MS = 0.15, 120.0, 2.0, 300.0
 
 @dataclass(frozen=True)
 class Row:
-    """``found`` and ``goal`` in the same unit; ``how``: where it was measured."""
+    """``found`` and ``goal`` in the same unit; ``how``: where it was measured; ``why``: said where it is missed."""
 
     what: str
     how: str
@@ -22,6 +22,7 @@ class Row:
     goal: float
     sense: Literal["at least", "at most"]
     unit: str = ""
+    why: str = ""
 
     @property
     def met(self) -> bool:
@@ -52,8 +53,8 @@ def rows(parts: Mapping[str, Any]) -> list[Row]:
     if "one_study" in parts:
         one = parts["one_study"]
         found += [
-            Row("one study of 30 full trainings' time on 64 workers: busy", simulated, one["hour"]["busy"], BUSY_ONE, "at least",
-                "%"),
+            Row("one study in the time of 30 full trainings, 64 workers: busy", simulated, one["hour"]["busy"], BUSY_ONE,
+                "at least", "%"),
             Row("one study of 10,000 trials on 64 workers: busy", simulated, one["trials"]["busy"], BUSY_ONE, "at least", "%"),
         ]  # fmt: skip
     if "many_studies" in parts:
@@ -68,7 +69,9 @@ def rows(parts: Mapping[str, Any]) -> list[Row]:
         )  # fmt: skip
     if "slow_worker" in parts:
         slow = parts["slow_worker"]
-        found.append(Row("one worker of 64 ten times slower: longer study", simulated, slow["cost"], SLOW, "at most", "%"))
+        found.append(
+            Row("one worker of 64 ten times slower: longer study", simulated, slow["cost"], SLOW, "at most", "%")
+        )
     if "deaths" in parts:
         died = parts["deaths"]
         found += [
@@ -81,7 +84,9 @@ def rows(parts: Mapping[str, Any]) -> list[Row]:
         what = f"a plan's cost of a new trial at {marks[-1]['trials']:,} trials over that at {MARKS[1]:,}"
         found.append(Row(what, "one core", round(flat, 2), FLAT, "at most", "times"))
     if "cluster_one" in parts:
-        found.append(Row("one study on 64 workers: busy", real, parts["cluster_one"]["busy"], BUSY_ONE, "at least", "%"))
+        found.append(
+            Row("one study on 64 workers: busy", real, parts["cluster_one"]["busy"], BUSY_ONE, "at least", "%")
+        )
     if "cluster_many" in parts:
         many = parts["cluster_many"]
         found += [

@@ -42,7 +42,13 @@ def _plots(parts: Mapping[str, Any]) -> dict[str, str]:
     if "widths" in parts:
         points = [(row["workers"], row["busy"]) for row in parts["widths"]]
         found["workers"] = chart(
-            "One study of an hour", "workers", "busy", {"busy": points}, goal=goals.BUSY_ONE, logarithmic=True, top=1.0
+            "One study of half an hour",
+            "workers",
+            "busy",
+            {"busy": points},
+            goal=goals.BUSY_ONE,
+            logarithmic=True,
+            top=1.0,
         )
     if "plans" in parts:
         marks = parts["plans"]["by_trials"]
@@ -87,14 +93,17 @@ def _page(document: Mapping[str, Any], parts: Mapping[str, Any], name: str) -> s
     ]
     titles = {
         "one-study": "One study on 64 workers over time",
-        "workers": "One study of an hour on more and more workers (packs of four)",
+        "workers": "One study of half an hour on more and more workers (packs of four)",
         "plans": "What a new trial costs a planner",
         "one-study-postgresql": "One study, PostgreSQL, over time",
     }
     for key in _plots(parts):
         lines += [f"![{titles[key]}]({PLOTS}/{key}.svg)", ""]
     lines += _tables(parts)
-    lines += ["## What is missed, and why", "", *(f"- {line}" for line in document.get("notes", [])), ""]
+    missed = [row for row in goals.rows(parts) if not row.met]
+    if missed:
+        lines += ["## What is missed, and why", ""]
+        lines += [f"- {row.what} ({row.how}): {row.figure}, goal {row.wanted}. {row.why}".rstrip() for row in missed]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -110,8 +119,8 @@ def _tables(parts: Mapping[str, Any]) -> list[str]:
             f"- Speeds between one and three: {slow['mixed_s']:.0f} s where even sharing would take "
             f"{slow['mixed_ideal_s']:.0f} s.",
             f"- Deaths every {died['mtbf_s']:.0f} s of each worker: {died['deaths_in_a_unit']} in a unit, in "
-            f"{died['studies']} studies of which {len(died['failures'])} failed; {died['mean_lost_s']} s of training lost each on "
-            f"average. The studies took {_list(died['walls_s'])} s.",
+            f"{died['studies']} studies of which {len(died['failures'])} failed; {died['mean_lost_s']} s of training lost each "
+            f"on average. The studies took {_list(died['walls_s'])} s.",
             f"- {came['joined']} workers that joined trained after {came['median_s']} s (median), "
             f"{came['longest_s']} s (longest).",
             "",
@@ -130,7 +139,8 @@ def _tables(parts: Mapping[str, Any]) -> list[str]:
             "| asked | first | p50 | p95 | bytes |",
             "|---|---|---|---|---|",
             *(
-                f"| {name} | {row['first_ms']:,.0f} ms | {row['p50_ms']:,.0f} ms | {row['p95_ms']:,.0f} ms | {row['bytes']:,} |"
+                f"| {name} | {row['first_ms']:,.0f} ms | {row['p50_ms']:,.0f} ms | {row['p95_ms']:,.0f} ms | "
+                f"{row['bytes']:,} |"
                 for name, row in sizes["requests"].items()
             ),
             "",
@@ -150,13 +160,14 @@ def _calls(parts: Mapping[str, Any]) -> list[str]:
             row = run[call]
             if row["n"] > 1:
                 lines.append(
-                    f"| {name}, {run['full_training_s']:.0f} s a full training | {call} | {row['n']} | {row['p50_ms']:,.1f} ms | "
-                    f"{row['p99_ms']:,.1f} ms | {load} |"
+                    f"| {name}, {run['full_training_s']:.0f} s a full training | {call} | {row['n']} | "
+                    f"{row['p50_ms']:,.1f} ms | {row['p99_ms']:,.1f} ms | {load} |"
                 )
     for run in parts.get("closed_loop", []):
         lines.append(
             f"| no training, {run['clients']} threads in a closed loop: {run['claims_per_s']} claims/s | claim | "
-            f"{run['claim']['n']} | {run['claim']['p50_ms']:,.1f} ms | {run['claim']['p99_ms']:,.1f} ms | {run['load_average']} |"
+            f"{run['claim']['n']} | {run['claim']['p50_ms']:,.1f} ms | {run['claim']['p99_ms']:,.1f} ms | "
+            f"{run['load_average']} |"
         )
     return lines
 

@@ -1,4 +1,4 @@
-"""Pages and lists over a million trials: how long a server takes for them. Rows are made in the database, nothing is trained."""
+"""Pages and lists over a million trials: how long a server takes for them. Rows are made in the database."""
 
 from __future__ import annotations
 

@@ -43,9 +43,8 @@ def chart(
         parts.append(f'<text x="{across:.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{tick:,.5g}</text>')
     middle = (LEFT + WIDTH - RIGHT) / 2
     parts.append(f'<text x="{middle:.0f}" y="{HEIGHT - 12}" text-anchor="middle">{_escaped(x)}</text>')
-    parts.append(
-        f'<text x="16" y="{HEIGHT / 2:.0f}" text-anchor="middle" transform="rotate(-90 16 {HEIGHT / 2:.0f})">{_escaped(y)}</text>'
-    )
+    half = f"{HEIGHT / 2:.0f}"
+    parts.append(f'<text x="16" y="{half}" text-anchor="middle" transform="rotate(-90 16 {half})">{_escaped(y)}</text>')
     if goal is not None:
         at = place(10**low if logarithmic else low, goal)[1]
         parts.append(

@@ -1,7 +1,8 @@
 """A free worker goes on with the unit of a much slower one, from its last checkpoint, before it begins another of that study.
 
-The next generation but one waits for the last unit of a generation, whoever trains it. Whoever held it learns at its next write that the fence has risen, as after a lease that ran out. A unit is overtaken once;
-again only after another checkpoint, so that it comes further each time, however slow everything has become.
+The next generation but one waits for the last unit of a generation, whoever trains it. Whoever held it learns at its next
+write that the fence has risen, as after a lease that ran out. A unit is overtaken once; again only after another checkpoint,
+so that it comes further each time, however slow everything has become.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
+from optim_core.spec.trial import UnitKind
 from service.db.repositories import StudyRepository, UnitRepository
 
 # A worker is slower than others where a unit will take so many times as long as theirs did.
@@ -21,8 +23,10 @@ SLOWER = 3.0
 # What a unit has come to is looked at after this share of the usual time, and not before so many seconds: reading data and
 # starting come first.
 SOON, LEAST_S = 1 / 3, 20.0
-# The usual time is that of the latest units of the same kind and rung. One is enough: the first generations have no more.
+# The usual time is that of the latest units that are alike. One is enough: the first generations have no more.
 LATEST = 8
+# What trains fresh seeds over the full horizon.
+FRESH: tuple[UnitKind, ...] = ("screen", "confirm")
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,11 @@ class Slow:
     study_id: str
     token: int
     leased_at: float
+
+
+def alike(kind: UnitKind, rung: int) -> tuple[tuple[UnitKind, ...], int | None]:
+    """(kinds, rung) of the units that take as long as one of this kind and rung; None: of any rung."""
+    return (FRESH, None) if kind in FRESH else ((kind,), rung)
 
 
 def usual_s(trials: int, ended: Sequence[tuple[float, int]]) -> float | None:
@@ -54,9 +63,9 @@ def slow_unit(session: Session, worker_id: str, study_id: str | None) -> Slow | 
     """The unit (of this study) that another worker has held for longest of those that are slow; takes no lock."""
     units = UnitRepository(session)
     now = StudyRepository(session).now()
-    known: dict[tuple[str, str, int], list[tuple[float, int]]] = {}
+    known: dict[Any, list[tuple[float, int]]] = {}
     for row in units.long_leased(now - LEAST_S, worker_id, study_id):
-        like, held_s, share = (row.study_id, row.kind, row.rung), now - row.leased_at, row.step / row.horizon
+        like, held_s, share = (row.study_id, *alike(row.kind, row.rung)), now - row.leased_at, row.step / row.horizon
         if like not in known:
             known[like] = [_taken(one) for one in units.latest_done(*like, LATEST)]
         # However wide it is: most units need not be read for this.

@@ -65,8 +65,8 @@ class SweepReport:
 def claim_unit(db: Database, worker_id: str, lease_s: float, study_id: str | None = None) -> Claim | None:
     """Take the first unit of the study whose turn it is (or of this one); None when nothing is to do.
 
-    Its project had the fewest device seconds in the last hour; of its studies priority decides, then who waits longest. The unit
-    of a much slower worker comes first; where nothing waits, that of any study.
+    Its project had the fewest device seconds in the last hour; of its studies priority decides, then who waits longest. In it
+    the unit of a much slower worker comes first; where nothing waits, that of any study.
     """
     while True:
         with db.read() as session:

@@ -112,7 +112,9 @@ class StudyRepository:
         at it.
         """
         wanted = Study.state.in_(ACTIVE)
-        query = select(Study.id, and_(WANTS_PLAN, _FREE)).where(wanted).order_by(Study.priority.desc(), Study.created_at)
+        query = (
+            select(Study.id, and_(WANTS_PLAN, _FREE)).where(wanted).order_by(Study.priority.desc(), Study.created_at)
+        )
         if study_id is not None:
             query = query.where(Study.id == study_id)
         return [(one, bool(waiting)) for one, waiting in self.session.execute(query)]

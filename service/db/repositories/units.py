@@ -133,7 +133,7 @@ class UnitRepository:
         return self.session.execute(statement).scalar_one_or_none()
 
     def long_leased(self, since: float, worker_id: str, study_id: str | None) -> Sequence[Row[Any]]:
-        """Units of engines that other workers lease since then or longer, in their first attempt since the last checkpoint."""
+        """Units of engines that other workers lease since then or longer, in the first attempt since their checkpoint."""
         columns = (Unit.id, Unit.study_id, Unit.kind, Unit.rung, Unit.horizon, Unit.step, Unit.fence, Unit.leased_at)
         query = (
             select(*columns)
@@ -150,11 +150,12 @@ class UnitRepository:
         )
         return self.session.execute(query if study_id is None else query.where(Unit.study_id == study_id)).all()
 
-    def latest_done(self, study_id: str, kind: str, rung: int, count: int) -> Sequence[Row[Any]]:
-        """Spec and times of the units of a kind and rung that were queued last of those that are done."""
+    def latest_done(self, study_id: str, kinds: Sequence[str], rung: int | None, count: int) -> Sequence[Row[Any]]:
+        """Spec and times of the units of these kinds (and this rung) that were queued last of those that are done."""
         query = select(Unit.spec, Unit.claimed_at, Unit.finished_at).where(
-            Unit.study_id == study_id, Unit.state == UnitState.DONE, Unit.kind == kind, Unit.rung == rung
+            Unit.study_id == study_id, Unit.state == UnitState.DONE, Unit.kind.in_(kinds)
         )
+        query = query if rung is None else query.where(Unit.rung == rung)
         return self.session.execute(query.order_by(Unit.id.desc()).limit(count)).all()
 
     def held(self, unit_id: int, token: int, **values: Any) -> bool:
