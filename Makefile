@@ -11,9 +11,10 @@ RACE_STAMP := $(RACE)/.whichopt-race-setup
 RACE_OPTIONS ?=
 EVIDENCE_OPTIONS ?=
 ASK_OPTIONS ?=
+SCALE_OPTIONS ?=
 
 .PHONY: help setup run serve test test-slow lint fmt bench-step bench-engine bench-engine-gpu bench-study bench-evidence \
-	bench-search bench-start bench-own bench-ask bench-service bench-listeners gpu-check wheel-optim clean
+	bench-search bench-start bench-own bench-ask bench-service bench-listeners bench-scale gpu-check wheel-optim clean
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -82,6 +83,9 @@ bench-service: setup ## mixed load, too much of it, units, uploads and news, eac
 
 bench-listeners: setup ## what a thousand event streams cost while nothing happens (about a minute)
 	@$(BIN)/python -m benchmarks.listeners
+
+bench-scale: setup ## what 64 to 1,000 workers and a million trials cost, without training; draws docs/scale.md (about 40 minutes)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.scale $(or $(SCALE_OPTIONS),--sizes --out auto)
 
 $(RACE_STAMP): benchmarks/race/requirements.txt
 	@test -x $(RACE)/bin/python || $(PYTHON) -m venv $(RACE)

@@ -14,8 +14,11 @@ def expected_best(values: Values, n: int) -> float:
     """Expected best (largest) of ``n`` draws without replacement from the sample (Tang et al. 2020, arXiv 2004.13705)."""
     ordered = np.sort(values)
     total = len(ordered)
-    weights = [math.comb(i, n - 1) / math.comb(total, n) if i >= n - 1 else 0.0 for i in range(total)]
-    return float(np.dot(weights, ordered))
+    # The i-th smallest (from 0) is the best of comb(i, n - 1) of all comb(total, n) draws. Each of these shares follows from
+    # the one above it; the numbers themselves have thousands of digits.
+    above = np.arange(total - 1, n - 1, -1)
+    shares = n / total * np.cumprod(np.concatenate([[1.0], (above - n + 1) / above]))
+    return float(np.dot(shares[::-1], ordered[n - 1 :]))
 
 
 def best_band(values: Values, n: int, alpha: float = 0.05) -> tuple[float, float]:

@@ -29,6 +29,8 @@ from service.operations.errors import study_not_found
 
 # A worker that was not heard of for so long is not counted on: two heartbeats and a bit.
 PLANNED_WORKERS_S = 40.0
+# A planner that was not done after so long is not waited for: its worker may have died.
+PLAN_LEASE_S = 15.0
 
 
 def study_view(db: Database, study_id: str) -> StudyView:
@@ -108,7 +110,7 @@ def study_spec(db: Database, study_id: str) -> StudySpec | None:
 def active_studies(db: Database, study_id: str | None = None) -> dict[str, bool]:
     """Active studies (or this one, if it is), oldest first, and whether each waits for a planner.
 
-    It does with news that no planner has seen, or with nothing left to run.
+    It does with news that no planner has seen, or with nothing left to run; not while one is at it.
     """
     with db.read() as session:
         return dict(StudyRepository(session).active(study_id))
@@ -162,6 +164,7 @@ class Advance:
                 study = None
             if study is not None:
                 study.plan_revision += 1
+                study.check_until = None
                 study.planned_seq = max(study.planned_seq, self.result_seq)
                 study.standing, study.forecast = self.standing or study.standing, self.forecast or study.forecast
                 self.revision = study.plan_revision
@@ -170,16 +173,33 @@ class Advance:
 
 @contextmanager
 def advance_lock(db: Database, study_id: str) -> Iterator[Advance | None]:
-    """A turn to plan; None when the study is gone or does not run. No lock is held while the caller plans."""
-    with db.read() as session:
-        study = StudyRepository(session).get(study_id)
-        if study is None or study.state not in ACTIVE:
-            turn = None
-        else:
-            turn = Advance(db, _view(session, study), study.plan_revision, study.result_seq)
+    """A turn to plan; None when the study is gone or does not run, or another worker is at it. No lock is held while the
+    caller plans.
+    """
+    turn = None
+    if _alone(db, study_id) or _begin(db, study_id):
+        with db.read() as session:
+            study = StudyRepository(session).get(study_id)
+            if study is not None and study.state in ACTIVE:
+                turn = Advance(db, _view(session, study), study.plan_revision, study.result_seq)
     yield turn
     if turn is not None and not turn.decided:
         turn.wait()
+
+
+def _alone(db: Database, study_id: str) -> bool:
+    """Whether no second worker could plan the study at the same time: then nothing has to be written first."""
+    with db.read() as session:
+        study = StudyRepository(session).get(study_id)
+        if study is None:
+            return True
+        return _workers(session, study, StudySpec.model_validate_json(canonical_json(study.spec))) == 1
+
+
+def _begin(db: Database, study_id: str) -> bool:
+    """All workers of a cluster see news at the same moment. One plans, which takes seconds; the others go on training."""
+    with db.write() as session:
+        return StudyRepository(session).begin_plan(study_id, PLAN_LEASE_S)
 
 
 def apply_plan(db: Database, study_id: str, units: list[UnitSpec], note: str) -> int:

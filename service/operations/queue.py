@@ -21,7 +21,7 @@ from service.db.base import db_epoch
 from service.db.models import Study, Unit
 from service.db.repositories import CurveRepository, StudyRepository, TrialRepository, UnitRepository, UseRepository
 from service.db.repositories.studies import ACTIVE
-from service.operations import present, results, told_results
+from service.operations import overtaking, present, results, told_results
 from service.operations.views import QueueStats, WorkerView
 from service.text import storable
 
@@ -63,15 +63,18 @@ class SweepReport:
 
 
 def claim_unit(db: Database, worker_id: str, lease_s: float, study_id: str | None = None) -> Claim | None:
-    """Take the first unit of the study whose turn it is (or of this one); None when nothing waits.
+    """Take the first unit of the study whose turn it is (or of this one); None when nothing is to do.
 
-    Its project had the fewest device seconds in the last hour; of its studies priority decides, then who waits longest.
+    Its project had the fewest device seconds in the last hour; of its studies priority decides, then who waits longest. In it
+    the unit of a much slower worker comes first; where nothing waits, that of any study.
     """
     while True:
         with db.read() as session:
             candidate = UnitRepository(session).study_with_work(study_id)
-        if candidate is None:
-            return None
+            slow = overtaking.slow_unit(session, worker_id, candidate or study_id)
+        claim = None if slow is None else _overtake(db, slow, worker_id, lease_s)
+        if claim is not None or candidate is None:
+            return claim
         claim = _claim_in(db, candidate, worker_id, lease_s)
         if claim is not None:
             return claim
@@ -88,15 +91,42 @@ def _claim_in(db: Database, study_id: str, worker_id: str, lease_s: float) -> Cl
         if unit is None:
             return None
         units.see_worker(worker_id, None, studies.now())
-        return Claim(
-            unit_id=unit.id,
-            study_id=study_id,
-            spec=StudySpec.model_validate_json(canonical_json(study.spec)),
-            unit=UnitSpec.model_validate_json(canonical_json(unit.spec)),
-            token=unit.fence,
-            attempt=unit.attempts,
-            checkpoint=CurveRepository(session).checkpoint(unit.id),
-        )
+        return _claim_of(session, study, unit)
+
+
+def _overtake(db: Database, slow: overtaking.Slow, worker_id: str, lease_s: float) -> Claim | None:
+    """Go on with what a much slower worker holds; None where it no longer does."""
+    with db.write() as session:
+        studies, units = StudyRepository(session), UnitRepository(session)
+        study = studies.lock(slow.study_id)
+        if study is None or study.state not in ACTIVE:
+            return None
+        now = studies.now()
+        unit = units.take_over(slow.unit_id, slow.token, worker_id, lease_s, now)
+        if unit is None:
+            return None
+        studies.add_event(study, "unit.started", _started(unit, worker_id), now)
+        units.see_worker(worker_id, None, now)
+        claim = _claim_of(session, study, unit)
+        UseRepository(session).add(study, slow.leased_at, now)
+        return claim
+
+
+def _claim_of(session: Session, study: Study, unit: Unit) -> Claim:
+    return Claim(
+        unit_id=unit.id,
+        study_id=study.id,
+        spec=StudySpec.model_validate_json(canonical_json(study.spec)),
+        unit=UnitSpec.model_validate_json(canonical_json(unit.spec)),
+        token=unit.fence,
+        attempt=unit.attempts,
+        checkpoint=CurveRepository(session).checkpoint(unit.id),
+    )
+
+
+def _started(unit: Unit, worker_id: str) -> dict[str, Any]:
+    told = {"unit": unit.key, "kind": unit.kind, "rung": unit.rung, "horizon": unit.horizon}
+    return {**told, "trials": len(results.numbers_of(unit)), "worker": worker_id, "attempt": unit.attempts}
 
 
 def take(session: Session, study: Study, worker_id: str, lease_s: float) -> Unit | None:
@@ -113,8 +143,7 @@ def take(session: Session, study: Study, worker_id: str, lease_s: float) -> Unit
     if study.state == StudyState.QUEUED:
         studies.move(study, StudyState.RUNNING, started_at=study.started_at or now)
         studies.add_event(study, "study.state", {"state": study.state}, now)
-    data = {"unit": unit.key, "kind": unit.kind, "rung": unit.rung, "horizon": unit.horizon, "trials": len(numbers)}
-    studies.add_event(study, "unit.started", {**data, "worker": worker_id, "attempt": unit.attempts}, now)
+    studies.add_event(study, "unit.started", _started(unit, worker_id), now)
     return unit
 
 
@@ -157,10 +186,14 @@ def report_progress(db: Database, unit_id: int, token: int, points: list[tuple[i
 
 
 def save_checkpoint(db: Database, unit_id: int, token: int, data: bytes) -> bool:
-    """Keep the unit's state for whoever runs it next. False when the lease is lost."""
+    """Keep the unit's state for whoever runs it next. False when the lease is lost.
+
+    Earlier attempts are forgotten: the unit has come further. Where workers die often, each of them otherwise brought a long
+    unit nearer to its last attempt.
+    """
     with db.write() as session:
         # The write to the unit's row holds off a commit or another claim until we are done.
-        if not UnitRepository(session).held(unit_id, token, **_spent()):
+        if not UnitRepository(session).held(unit_id, token, attempts=1, **_spent()):
             return False
         CurveRepository(session).save_checkpoint(unit_id, data, StudyRepository(session).now())
         return True

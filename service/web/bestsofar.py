@@ -14,7 +14,7 @@ from service.db import Database
 from service.operations.events import events_after
 from service.operations.views import Event
 
-BATCH = 500
+BATCH = 5000
 REMEMBERED_STUDIES = 64
 # What these train is no search: the best of it, with other seeds and on other rows.
 FRESH_STAGES = ("screen", "confirm")

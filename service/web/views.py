@@ -165,8 +165,12 @@ def league_so_far(optimizers: Sequence[str], finishes: Sequence[Finish], directi
     """The league while the study runs: best searched value of each optimizer, nothing confirmed yet."""
     best_of, sign = (max, -1.0) if direction == "maximize" else (min, 1.0)
     lines = []
-    for name in optimizers:
-        own = [f for f in finishes if f.optimizer == name]
+    # Read once for all: a long study has a hundred thousand.
+    finished: dict[str, list[Finish]] = {name: [] for name in optimizers}
+    for finish in finishes:
+        if finish.optimizer in finished:
+            finished[finish.optimizer].append(finish)
+    for name, own in finished.items():
         values = [f.metric for f in own if f.metric is not None]
         trials = {f.number for f in own}
         diverged = {f.number for f in own if f.metric is None}

@@ -19,8 +19,9 @@ class Study(Base):
     gained so far, ``forecast``: what the budget buys, as documents of the planner. ``finishing``: an answer is wanted soon.
     ``external``: clients of a person's own loop ask for its units, and no engine worker may claim them. ``turn_at``: when it
     was made or last gave way to others; of one project's studies with work, workers take those of the highest ``priority``, and
-    of them the one with the lowest. While it is ``checking``, whoever reads its data has until ``check_until``;
-    ``error_details``: what they found wrong, field by field. ``deadline``: when it has to have its answer, epoch seconds.
+    of them the one with the lowest. While it is ``checking``, whoever reads its data has until ``check_until``,
+    and while it is active whoever plans; ``error_details``: what was found wrong with its data, field by field. ``deadline``:
+    when it has to have its answer, epoch seconds.
     ``covered_until``: the end of the last run that ``elapsed_s`` counts.
     """
 

@@ -23,6 +23,9 @@ _open_unit = select(Unit.id).where(Unit.study_id == Study.id, Unit.state.in_([Un
 # With facts that no planner has seen, or with nothing left to run.
 WANTS_PLAN = or_(Study.result_seq > Study.planned_seq, ~_open_unit.exists())
 
+# Nobody reads its data, or plans.
+_FREE = or_(Study.check_until.is_(None), Study.check_until < db_epoch())
+
 
 def uncovered(until: float | None, began: float | None, now: float) -> float:
     """Seconds by which a union of runs that ends at ``until`` grows, the oldest run that went on since then having begun at
@@ -105,12 +108,26 @@ class StudyRepository:
         return self.session.scalars(query).all()
 
     def active(self, study_id: str | None = None) -> Sequence[tuple[str, bool]]:
-        """Active studies (or this one, if it is), by priority and age, and whether each waits for a planner."""
+        """Active studies (or this one, if it is), by priority and age, and whether each waits for a planner; not while one is
+        at it.
+        """
         wanted = Study.state.in_(ACTIVE)
-        query = select(Study.id, WANTS_PLAN).where(wanted).order_by(Study.priority.desc(), Study.created_at)
+        query = (
+            select(Study.id, and_(WANTS_PLAN, _FREE)).where(wanted).order_by(Study.priority.desc(), Study.created_at)
+        )
         if study_id is not None:
             query = query.where(Study.id == study_id)
         return [(one, bool(waiting)) for one, waiting in self.session.execute(query)]
+
+    def begin_plan(self, study_id: str, lease_s: float) -> bool:
+        """Keep a study for one planner; False while another is at it."""
+        changed = self.session.execute(
+            update(Study)
+            .where(Study.id == study_id, Study.state.in_(ACTIVE), _FREE)
+            .values(check_until=db_epoch() + lease_s)
+            .execution_options(synchronize_session=False)
+        )
+        return changed.rowcount == 1  # type: ignore[attr-defined]
 
     def any_to_check(self, study_id: str | None) -> bool:
         """Whether a study (or this one) waits for somebody to check its data; takes no lock."""
@@ -136,8 +153,7 @@ class StudyRepository:
 
     @staticmethod
     def _to_check(study_id: str | None) -> Select[Study]:
-        free = or_(Study.check_until.is_(None), Study.check_until < db_epoch())
-        query = select(Study).where(Study.state == StudyState.CHECKING, free).order_by(Study.created_at).limit(1)
+        query = select(Study).where(Study.state == StudyState.CHECKING, _FREE).order_by(Study.created_at).limit(1)
         return query if study_id is None else query.where(Study.id == study_id)
 
     def late(self) -> Sequence[str]:

@@ -113,6 +113,51 @@ class UnitRepository:
         )
         return self.session.execute(statement).scalar_one_or_none()
 
+    def take_over(self, unit_id: int, token: int, worker_id: str, lease_s: float, now: float) -> Unit | None:
+        """Lease to another worker what is leased under ``token``, with a new fence; None when it no longer is."""
+        statement = (
+            update(Unit)
+            .where(Unit.id == unit_id, Unit.fence == token, Unit.state == UnitState.LEASED)
+            .values(
+                worker_id=worker_id,
+                fence=Unit.fence + 1,
+                attempts=Unit.attempts + 1,
+                claimed_at=now - Unit.spent_s,
+                leased_at=now,
+                lease_until=now + lease_s,
+                step=0,
+            )
+            .returning(Unit)
+            .execution_options(synchronize_session=False, populate_existing=True)
+        )
+        return self.session.execute(statement).scalar_one_or_none()
+
+    def long_leased(self, since: float, worker_id: str, study_id: str | None) -> Sequence[Any]:
+        """Units of engines that other workers lease since then or longer, in the first attempt since their checkpoint."""
+        columns = (Unit.id, Unit.study_id, Unit.kind, Unit.rung, Unit.horizon, Unit.step, Unit.fence, Unit.leased_at)
+        query = (
+            select(*columns)
+            .join(Study, Study.id == Unit.study_id)
+            .where(
+                Unit.state == UnitState.LEASED,
+                Unit.leased_at < since,
+                Unit.attempts == 1,
+                Unit.worker_id != worker_id,
+                Study.state.in_(ACTIVE),
+                Study.external.is_(False),
+            )
+            .order_by(Unit.leased_at)
+        )
+        return self.session.execute(query if study_id is None else query.where(Unit.study_id == study_id)).all()
+
+    def latest_done(self, study_id: str, kinds: Sequence[str], rung: int | None, count: int) -> Sequence[Any]:
+        """Spec and times of the units of these kinds (and this rung) that were queued last of those that are done."""
+        query = select(Unit.spec, Unit.claimed_at, Unit.finished_at).where(
+            Unit.study_id == study_id, Unit.state == UnitState.DONE, Unit.kind.in_(kinds)
+        )
+        query = query if rung is None else query.where(Unit.rung == rung)
+        return self.session.execute(query.order_by(Unit.id.desc()).limit(count)).all()
+
     def held(self, unit_id: int, token: int, **values: Any) -> bool:
         """Write ``values`` to a unit that is leased under ``token``; False, and nothing written, when it is not."""
         changed = self.session.execute(

@@ -1,0 +1,104 @@
+"""The goals, and what was found for each: one list for the terminal, the stored document and the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from benchmarks.scale.plans import MARKS
+
+BUSY_ONE, BUSY_MANY, JAIN, JOIN_S, CLAIM_MS = 0.85, 0.95, 0.95, 120.0, 50.0
+SLOW, LOST_S, FLAT, PAGE_MS = 0.15, 120.0, 2.0, 300.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """``found`` and ``goal`` in the same unit; ``how``: where it was measured; ``why``: said where it is missed."""
+
+    what: str
+    how: str
+    found: float
+    goal: float
+    sense: Literal["at least", "at most"]
+    unit: str = ""
+    why: str = ""
+
+    @property
+    def met(self) -> bool:
+        return self.found >= self.goal if self.sense == "at least" else self.found <= self.goal
+
+    @property
+    def figure(self) -> str:
+        """For people."""
+        return _shown(self.found, self.unit)
+
+    @property
+    def wanted(self) -> str:
+        """For people."""
+        return f"{self.sense} {_shown(self.goal, self.unit)}"
+
+
+def _shown(value: float, unit: str) -> str:
+    if unit == "%":
+        return f"{100 * value:.1f} %"
+    text = f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    return f"{text} {unit}".strip()
+
+
+def rows(parts: Mapping[str, Any]) -> list[Row]:
+    """Of the parts that were measured."""
+    found: list[Row] = []
+    simulated, real = "simulated", "PostgreSQL"
+    if "one_study" in parts:
+        one = parts["one_study"]
+        found += [
+            Row("one study in the time of 30 full trainings, 64 workers: busy", simulated, one["hour"]["busy"], BUSY_ONE,
+                "at least", "%"),
+            Row("one study of 10,000 trials on 64 workers: busy", simulated, one["trials"]["busy"], BUSY_ONE, "at least", "%"),
+        ]  # fmt: skip
+    if "many_studies" in parts:
+        many = parts["many_studies"]
+        found += [
+            Row("100 studies on 256 workers: busy", simulated, many["busy"], BUSY_MANY, "at least", "%"),
+            Row("100 studies of 10 projects: Jain's index", simulated, many["jain"], JAIN, "at least"),
+        ]
+    if "joining" in parts:
+        found.append(
+            Row("a worker that joins trains after, longest", simulated, parts["joining"]["longest_s"], JOIN_S, "at most", "s")
+        )  # fmt: skip
+    if "slow_worker" in parts:
+        slow = parts["slow_worker"]
+        found.append(
+            Row("one worker of 64 ten times slower: longer study", simulated, slow["cost"], SLOW, "at most", "%")
+        )
+    if "deaths" in parts:
+        died = parts["deaths"]
+        found += [
+            Row("a worker's death: training lost, longest", simulated, died["longest_lost_s"], LOST_S, "at most", "s"),
+            Row("studies that failed by deaths", simulated, len(died["failures"]), 0, "at most"),
+        ]
+    if "plans" in parts:
+        marks = parts["plans"]["by_trials"]
+        flat = marks[-1]["turn_ms"] / marks[1]["turn_ms"]
+        what = f"a plan's cost of a new trial at {marks[-1]['trials']:,} trials over that at {MARKS[1]:,}"
+        found.append(Row(what, "one core", round(flat, 2), FLAT, "at most", "times"))
+    if "cluster_one" in parts:
+        found.append(
+            Row("one study on 64 workers: busy", real, parts["cluster_one"]["busy"], BUSY_ONE, "at least", "%")
+        )
+    if "cluster_many" in parts:
+        many = parts["cluster_many"]
+        found += [
+            Row("100 studies on 256 workers: busy", real, many["busy"], BUSY_MANY, "at least", "%"),
+            Row("100 studies of 10 projects: Jain's index", real, many["jain"], JAIN, "at least"),
+            Row("256 workers: a claim, p99", real, many["claim"]["p99_ms"], CLAIM_MS, "at most", "ms"),
+            Row("a worker that joins trains after, longest", real, max(many["joining"]["waits_s"]), JOIN_S, "at most", "s"),
+        ]  # fmt: skip
+    if "sizes" in parts:
+        asked = parts["sizes"]["requests"]
+        name = max(asked, key=lambda one: asked[one]["p95_ms"])
+        million = parts["sizes"]["rows"]["trial"]
+        what = f"{million:,} trials: the slowest page or list ({name}), p95"
+        found.append(Row(what, real, asked[name]["p95_ms"], PAGE_MS, "at most", "ms"))
+    return found
