@@ -54,6 +54,8 @@ class Loop:
         self.study_id: str | None = None
         # One unit at a time in a process, whoever asks: the loop's thread or a Celery task.
         self.busy = threading.Lock()
+        # Whether the last unit was lost, mostly to a faster worker.
+        self.overtaken = False
         # Whether this process may hold a unit.
         self.holds = False
         self.ahead = Ahead(database, settings)
@@ -82,9 +84,10 @@ class Loop:
         try:
             ended = run_one(
                 self.database, self.settings, self.worker, study_id=self.study_id, stop=self.stop,
-                abandon=self.abandon, turn=self.own_turn,
+                abandon=self.abandon, turn=self.own_turn, last=self.overtaken,
             )  # fmt: skip
             if ended is not None:
+                self.overtaken = ended[0] is Outcome.LOST
                 self.ahead.trained(ended[1])
                 self._look_round(*ended)
         finally:

@@ -85,19 +85,19 @@ class UnitRepository:
         waits = select(Unit.id).where(Unit.study_id == Study.id, Unit.state == UnitState.QUEUED)
         return select(Study.id).where(Study.state.in_(ACTIVE), Study.external.is_(False), waits.exists())
 
-    def claim(self, study_id: str, worker_id: str, lease_s: float, now: float) -> Unit | None:
-        """Lease the study's oldest queued unit in one statement, with a new fence; None when none is queued."""
-        oldest = (
+    def claim(self, study_id: str, worker_id: str, lease_s: float, now: float, *, last: bool = False) -> Unit | None:
+        """Lease the study's oldest queued unit (or its ``last``) in one statement, with a new fence; None when none is queued."""
+        first = (
             select(Unit.id)
             .where(Unit.study_id == study_id, Unit.state == UnitState.QUEUED)
-            .order_by(Unit.id)
+            .order_by(Unit.id.desc() if last else Unit.id)
             .limit(1)
             .with_for_update(skip_locked=True)
             .scalar_subquery()
         )
         statement = (
             update(Unit)
-            .where(Unit.id == oldest, Unit.state == UnitState.QUEUED)
+            .where(Unit.id == first, Unit.state == UnitState.QUEUED)
             .values(
                 state=UnitState.LEASED.value,
                 worker_id=worker_id,
