@@ -64,8 +64,8 @@ def run_one(
     """Claim a unit, train it, commit the result under the lease's fence. None when nothing is queued.
 
     ``worker``: this worker's name. ``stop``: asked between chunks; True releases the unit with a checkpoint and burns no
-    attempt. ``turn``: when it is over and another study waits, the same is done. ``last``: see ``queue.claim_unit``. ``abandon``: called with a thread that does
-    not come back, once the unit is given up.
+    attempt. ``turn``: when it is over and another study waits, the same is done. ``abandon``: called with a thread that does
+    not come back, once the unit is given up. ``last``: see ``queue.claim_unit``.
     Returns how it ended and the study. Raises DatabaseUnavailable when there is no claim to be had now.
     """
     claim = queue.claim_unit(database, worker, settings.lease_s, study_id=study_id, last=last)

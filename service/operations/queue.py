@@ -68,7 +68,8 @@ def claim_unit(
     """Take the first unit of the study whose turn it is (or of this one); None when nothing is to do.
 
     Its project had the fewest device seconds in the last hour; of its studies priority decides, then who waits longest. In it
-    the unit of a much slower worker comes first; where nothing waits, that of any study.
+    the unit of a much slower worker comes first; where nothing waits, that of any study. ``last``: take the study's last unit,
+    not its first, since the caller has just been overtaken: the last is the one that is waited for least.
     """
     while True:
         with db.read() as session:
@@ -132,8 +133,8 @@ def _started(unit: Unit, worker_id: str) -> dict[str, Any]:
 
 
 def take(session: Session, study: Study, worker_id: str, lease_s: float, *, last: bool = False) -> Unit | None:
-    """Lease the active study's oldest queued unit (or its ``last``), its row being locked: under a new fence, its trials running. None when
-    nothing waits.
+    """Lease the active study's oldest queued unit (or its ``last``), its row being locked: under a new fence, its trials
+    running. None when nothing waits.
     """
     studies = StudyRepository(session)
     now = studies.now()

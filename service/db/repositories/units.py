@@ -86,7 +86,7 @@ class UnitRepository:
         return select(Study.id).where(Study.state.in_(ACTIVE), Study.external.is_(False), waits.exists())
 
     def claim(self, study_id: str, worker_id: str, lease_s: float, now: float, *, last: bool = False) -> Unit | None:
-        """Lease the study's oldest queued unit (or its ``last``) in one statement, with a new fence; None when none is queued."""
+        """Lease the study's oldest queued unit (or its ``last``) in one statement, with a new fence; None when none waits."""
         first = (
             select(Unit.id)
             .where(Unit.study_id == study_id, Unit.state == UnitState.QUEUED)
