@@ -114,7 +114,8 @@ def _tables(parts: Mapping[str, Any]) -> list[str]:
         lines += [
             "## Workers that are slow, die or join (simulated)",
             "",
-            f"- One of 64 workers ten times slower, in {len(slow['one_slow_s'])} places: the study takes {_list(slow['one_slow_s'])} s, "
+            f"- One of 64 workers ten times slower, in {len(slow['one_slow_s'])} places: the study takes "
+            f"{_list(slow['one_slow_s'])} s, "
             f"{slow['even_s']:.0f} s without; median {100 * slow['median_cost']:.1f} % longer.",
             f"- Speeds between one and three: {slow['mixed_s']:.0f} s where even sharing would take "
             f"{slow['mixed_ideal_s']:.0f} s.",

@@ -63,18 +63,20 @@ class SweepReport:
 
 
 def claim_unit(
-    db: Database, worker_id: str, lease_s: float, study_id: str | None = None, *, last: bool = False
-) -> Claim | None:
+    db: Database, worker_id: str, lease_s: float, study_id: str | None = None, *, last: bool = False,
+    overtake: bool = True,
+) -> Claim | None:  # fmt: skip
     """Take the first unit of the study whose turn it is (or of this one); None when nothing is to do.
 
     Its project had the fewest device seconds in the last hour; of its studies priority decides, then who waits longest. In it
     the unit of a much slower worker comes first; where nothing waits, that of any study. ``last``: take the study's last unit,
-    not its first, since the caller has just been overtaken: the last is the one that is waited for least.
+    not its first, since the caller has just been overtaken: the last is the one that is waited for least. ``overtake``: whether
+    to look for slow workers.
     """
     while True:
         with db.read() as session:
             candidate = UnitRepository(session).study_with_work(study_id)
-            slow = overtaking.slow_unit(session, worker_id, candidate or study_id)
+            slow = overtaking.slow_unit(session, worker_id, candidate or study_id) if overtake else None
         claim = None if slow is None else _overtake(db, slow, worker_id, lease_s)
         if claim is not None or candidate is None:
             return claim

@@ -148,7 +148,8 @@ class UnitRepository:
             )
             .order_by(Unit.leased_at)
         )
-        return self.session.execute(query if study_id is None else query.where(Unit.study_id == study_id)).all()
+        found: Any = self.session.execute(query if study_id is None else query.where(Unit.study_id == study_id)).all()
+        return found
 
     def latest_done(self, study_id: str, kinds: Sequence[str], rung: int | None, count: int) -> Sequence[Row[Any]]:
         """Spec and times of the units of these kinds (and this rung) that were queued last of those that are done."""
@@ -156,7 +157,8 @@ class UnitRepository:
             Unit.study_id == study_id, Unit.state == UnitState.DONE, Unit.kind.in_(kinds)
         )
         query = query if rung is None else query.where(Unit.rung == rung)
-        return self.session.execute(query.order_by(Unit.id.desc()).limit(count)).all()
+        found: Any = self.session.execute(query.order_by(Unit.id.desc()).limit(count)).all()
+        return found
 
     def held(self, unit_id: int, token: int, **values: Any) -> bool:
         """Write ``values`` to a unit that is leased under ``token``; False, and nothing written, when it is not."""
