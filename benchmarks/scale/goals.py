@@ -65,7 +65,7 @@ class Row:
 
 def _shown(value: float, unit: str) -> str:
     if unit == "%":
-        return f"{100 * value:.1f} %"
+        return f"{100 * value:.2f} %"
     text = f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
     return f"{text} {unit}".strip()
 
