@@ -27,6 +27,8 @@ log = logging.getLogger("whichopt.worker")
 
 SHORTEST_WAIT_S = 0.05
 LONGEST_OUTAGE_WAIT_S = 5.0
+# An idle worker looks for work several times a second, for slower workers than itself every so many seconds.
+OVERTAKE_S = 5.0
 
 
 class Loop:
@@ -54,6 +56,9 @@ class Loop:
         self.study_id: str | None = None
         # One unit at a time in a process, whoever asks: the loop's thread or a Celery task.
         self.busy = threading.Lock()
+        # Whether the last unit was lost, mostly to a faster worker.
+        self.overtaken = False
+        self._overtake_at = time.monotonic() + OVERTAKE_S
         # Whether this process may hold a unit.
         self.holds = False
         self.ahead = Ahead(database, settings)
@@ -79,12 +84,17 @@ class Loop:
         if not self.trains or self.stop() or not self.busy.acquire(blocking=False):
             return False
         self.holds = True
+        overtake = time.monotonic() >= self._overtake_at
+        if overtake:
+            self._overtake_at = time.monotonic() + OVERTAKE_S
         try:
             ended = run_one(
                 self.database, self.settings, self.worker, study_id=self.study_id, stop=self.stop,
-                abandon=self.abandon, turn=self.own_turn,
+                abandon=self.abandon, turn=self.own_turn, last=self.overtaken,
+                overtake=overtake,
             )  # fmt: skip
             if ended is not None:
+                self.overtaken = ended[0] is Outcome.LOST
                 self.ahead.trained(ended[1])
                 self._look_round(*ended)
         finally:

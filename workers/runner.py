@@ -59,15 +59,17 @@ def run_one(
     stop: Callable[[], bool] = never,
     abandon: Callable[[int], None] = end_thread,
     turn: Turn | None = None,
+    last: bool = False,
+    overtake: bool = True,
 ) -> tuple[Outcome, str] | None:
     """Claim a unit, train it, commit the result under the lease's fence. None when nothing is queued.
 
     ``worker``: this worker's name. ``stop``: asked between chunks; True releases the unit with a checkpoint and burns no
     attempt. ``turn``: when it is over and another study waits, the same is done. ``abandon``: called with a thread that does
-    not come back, once the unit is given up.
+    not come back, once the unit is given up. ``last``, ``overtake``: see ``queue.claim_unit``.
     Returns how it ended and the study. Raises DatabaseUnavailable when there is no claim to be had now.
     """
-    claim = queue.claim_unit(database, worker, settings.lease_s, study_id=study_id)
+    claim = queue.claim_unit(database, worker, settings.lease_s, study_id=study_id, last=last, overtake=overtake)
     if claim is None:
         return None
     turn = turn or Turn(settings.quantum_s)

@@ -111,9 +111,11 @@ def _summary(
     if asked.joins:
         waits = [first[f"late{i:02}"] - created - at for i, at in enumerate(asked.joins) if f"late{i:02}" in first]
         summed["joining"] = {"joined": len(asked.joins), "worked": len(waits), "waits_s": [round(w, 2) for w in waits]}
+    half = (created + ended) / 2
     for name in ("claim", "commit", "plan"):
-        times = sorted(ms for one in found for ms in one[name])
-        summed[name] = milliseconds(times)
+        summed[name] = milliseconds([ms for one in found for _, ms in one[name]])
+        # At first all workers ask at once for what a hundred studies have not planned yet.
+        summed[f"{name}_later"] = milliseconds([ms for one in found for at, ms in one[name] if at > half])
     summed["busy_by_time"] = _by_time(spans, asked.workers, created, ended)
     return summed
 
@@ -156,7 +158,7 @@ def _process(
     from workers.loop import Loop
 
     logging.disable(logging.WARNING)
-    times: dict[str, list[float]] = {"claim": [], "commit": [], "plan": []}
+    times: dict[str, list[tuple[float, float]]] = {"claim": [], "commit": [], "plan": []}
     _time_everything(times)
     database = Database(url)
     settings = Settings(database_url=url, quantum_s=asked.quantum_s, poll_s=POLL_S)
@@ -185,19 +187,19 @@ def _process(
     os._exit(0)
 
 
-def _time_everything(times: dict[str, list[float]]) -> None:
+def _time_everything(times: dict[str, list[tuple[float, float]]]) -> None:
     """Note how long claims that found a unit, commits and turns of planners take, the wait for a processor included."""
     from service.operations import queue
     from workers import advance
 
-    def timed(owner: Any, name: str, kept: list[float]) -> None:
+    def timed(owner: Any, name: str, kept: list[tuple[float, float]]) -> None:
         call = getattr(owner, name)
 
         def measured(*given: Any, **named: Any) -> Any:
             begun = time.perf_counter()
             answer = call(*given, **named)
             if answer is not None:
-                kept.append(1000 * (time.perf_counter() - begun))
+                kept.append((time.time(), 1000 * (time.perf_counter() - begun)))
             return answer
 
         setattr(owner, name, measured)

@@ -112,6 +112,7 @@ class Worker:
     turn_until: float = 0.0
     turn_study: str = ""
     planned: Study | None = None
+    overtaken: bool = False
 
 
 @dataclass(frozen=True)
@@ -252,7 +253,7 @@ class Cluster:
             self._lose(slow)
             self._claim(worker, study, unit)
         elif study is not None:
-            self._claim(worker, study, study.queue.pop(0))
+            self._claim(worker, study, study.queue.pop(-1 if worker.overtaken else 0))
         else:
             self._idle[worker.index] = None
 
@@ -348,6 +349,7 @@ class Cluster:
         self._train(worker, ran // self.rules.checkpoint_s * self.rules.checkpoint_s)
         self._use(study, self.now - worker.leased)
         worker.study = worker.unit = None
+        worker.overtaken = True
         # What was to happen to this lease does not.
         worker.life += 1
         if math.isfinite(worker.device.mtbf_s):
@@ -465,6 +467,7 @@ class Cluster:
         study.units[index] = UnitView(spec=unit, state=UnitState.DONE, result=result)
         study.done.setdefault(alike(unit.kind, unit.rung), []).append((result.seconds, len(unit.trials)))
         worker.study = worker.unit = None
+        worker.overtaken = False
         self._account(study, index)
         self._use(study, self.now - worker.leased)
         study.news = True

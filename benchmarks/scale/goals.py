@@ -11,6 +11,30 @@ from benchmarks.scale.plans import MARKS
 BUSY_ONE, BUSY_MANY, JAIN, JOIN_S, CLAIM_MS = 0.85, 0.95, 0.95, 120.0, 50.0
 SLOW, LOST_S, FLAT, PAGE_MS = 0.15, 120.0, 2.0, 300.0
 
+# Why goals are missed.
+ENDS = (
+    "A full training is a twelfth of what the search takes. Before it the first two generations, which know nothing yet, have "
+    "three units; after it come screening (12 units) and two looks (10 units each), which wait for each other: four times a "
+    "full training with a sixth of the workers or less. The longer the search, the less this counts"
+)
+SLOWLY = (
+    "A slow worker is known as such only after a third of the usual time, and nobody knows what is usual before a unit of the "
+    "same kind has ended: the probe, the first generation and screening wait for it. Without overtaking the study took 5.2 "
+    "times longer where it got the first generation"
+)
+EVENTS = (
+    "A study's page reads all ends of its trials from its events, once in each process, and looks at all of them again at "
+    "each request"
+)
+
+
+def _loaded(run: Mapping[str, Any]) -> str:
+    load = " to ".join(str(one) for one in run["load_average"])
+    return (
+        f"All workers' own time is spent on two cores, at a load average of {load} with other work beside: an ended unit's "
+        "worker waits for a processor before each statement and each plan. The simulation has a processor for each worker"
+    )
+
 
 @dataclass(frozen=True)
 class Row:
@@ -41,7 +65,7 @@ class Row:
 
 def _shown(value: float, unit: str) -> str:
     if unit == "%":
-        return f"{100 * value:.1f} %"
+        return f"{100 * value:.2f} %"
     text = f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
     return f"{text} {unit}".strip()
 
@@ -55,7 +79,8 @@ def rows(parts: Mapping[str, Any]) -> list[Row]:
         found += [
             Row("one study in the time of 30 full trainings, 64 workers: busy", simulated, one["hour"]["busy"], BUSY_ONE,
                 "at least", "%"),
-            Row("one study of 10,000 trials on 64 workers: busy", simulated, one["trials"]["busy"], BUSY_ONE, "at least", "%"),
+            Row("one study of 10,000 trials on 64 workers: busy", simulated, one["trials"]["busy"], BUSY_ONE, "at least", "%",
+                ENDS),
         ]  # fmt: skip
     if "many_studies" in parts:
         many = parts["many_studies"]
@@ -69,9 +94,18 @@ def rows(parts: Mapping[str, Any]) -> list[Row]:
         )  # fmt: skip
     if "slow_worker" in parts:
         slow = parts["slow_worker"]
-        found.append(
-            Row("one worker of 64 ten times slower: longer study", simulated, slow["cost"], SLOW, "at most", "%")
-        )
+        found += [
+            Row(
+                "one worker of 64 ten times slower: longer study",
+                simulated,
+                slow["median_cost"],
+                SLOW,
+                "at most",
+                "%",
+                SLOWLY,
+            ),
+            Row("the same where it gets the probe", simulated, slow["cost"], SLOW, "at most", "%", SLOWLY),
+        ]
     if "deaths" in parts:
         died = parts["deaths"]
         found += [
@@ -89,16 +123,22 @@ def rows(parts: Mapping[str, Any]) -> list[Row]:
         )
     if "cluster_many" in parts:
         many = parts["cluster_many"]
+        why = _loaded(many)
+        came = f"{many['joining']['worked']} of {many['joining']['joined']} workers that joined trained after, longest"
         found += [
-            Row("100 studies on 256 workers: busy", real, many["busy"], BUSY_MANY, "at least", "%"),
-            Row("100 studies of 10 projects: Jain's index", real, many["jain"], JAIN, "at least"),
-            Row("256 workers: a claim, p99", real, many["claim"]["p99_ms"], CLAIM_MS, "at most", "ms"),
-            Row("a worker that joins trains after, longest", real, max(many["joining"]["waits_s"]), JOIN_S, "at most", "s"),
+            Row("100 studies on 256 workers: busy", real, many["busy"], BUSY_MANY, "at least", "%", why),
+            Row("100 studies of 10 projects: Jain's index", real, many["jain"], JAIN, "at least", "", why),
+            Row("256 workers: a claim, p99", real, many["claim"]["p99_ms"], CLAIM_MS, "at most", "ms", why),
+            Row(came, real, max(many["joining"]["waits_s"]), JOIN_S, "at most", "s"),
         ]  # fmt: skip
+    later = parts.get("cluster_many", {}).get("claim_later", {})
+    if "p99_ms" in later:
+        what = "the same in the second half, when units wait"
+        found.append(Row(what, real, later["p99_ms"], CLAIM_MS, "at most", "ms", _loaded(parts["cluster_many"])))
     if "sizes" in parts:
         asked = parts["sizes"]["requests"]
         name = max(asked, key=lambda one: asked[one]["p95_ms"])
         million = parts["sizes"]["rows"]["trial"]
         what = f"{million:,} trials: the slowest page or list ({name}), p95"
-        found.append(Row(what, real, asked[name]["p95_ms"], PAGE_MS, "at most", "ms"))
+        found.append(Row(what, real, asked[name]["p95_ms"], PAGE_MS, "at most", "ms", EVENTS))
     return found

@@ -103,7 +103,7 @@ def _page(document: Mapping[str, Any], parts: Mapping[str, Any], name: str) -> s
     missed = [row for row in goals.rows(parts) if not row.met]
     if missed:
         lines += ["## What is missed, and why", ""]
-        lines += [f"- {row.what} ({row.how}): {row.figure}, goal {row.wanted}. {row.why}".rstrip() for row in missed]
+        lines += [f"- {row.what} ({row.how}): {row.figure}, goal {row.wanted}. {row.why}." for row in missed]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -114,7 +114,8 @@ def _tables(parts: Mapping[str, Any]) -> list[str]:
         lines += [
             "## Workers that are slow, die or join (simulated)",
             "",
-            f"- One of 64 workers ten times slower, in five places: the study takes {_list(slow['one_slow_s'])} s, "
+            f"- One of 64 workers ten times slower, in {len(slow['one_slow_s'])} places: the study takes "
+            f"{_list(slow['one_slow_s'])} s, "
             f"{slow['even_s']:.0f} s without; median {100 * slow['median_cost']:.1f} % longer.",
             f"- Speeds between one and three: {slow['mixed_s']:.0f} s where even sharing would take "
             f"{slow['mixed_ideal_s']:.0f} s.",
@@ -156,8 +157,10 @@ def _calls(parts: Mapping[str, Any]) -> list[str]:
             continue
         run = parts[key]
         load = " → ".join(str(one) for one in run["load_average"])
-        for call in ("claim", "commit", "plan"):
-            row = run[call]
+        calls = [(call, call) for call in ("claim", "commit", "plan")]
+        calls += [(f"{call}_later", f"{call}, second half") for call, _ in calls if f"{call}_later" in run]
+        for stored, call in calls:
+            row = run[stored]
             if row["n"] > 1:
                 lines.append(
                     f"| {name}, {run['full_training_s']:.0f} s a full training | {call} | {row['n']} | "

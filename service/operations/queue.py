@@ -62,32 +62,37 @@ class SweepReport:
     workers: int
 
 
-def claim_unit(db: Database, worker_id: str, lease_s: float, study_id: str | None = None) -> Claim | None:
+def claim_unit(
+    db: Database, worker_id: str, lease_s: float, study_id: str | None = None, *, last: bool = False,
+    overtake: bool = True,
+) -> Claim | None:  # fmt: skip
     """Take the first unit of the study whose turn it is (or of this one); None when nothing is to do.
 
     Its project had the fewest device seconds in the last hour; of its studies priority decides, then who waits longest. In it
-    the unit of a much slower worker comes first; where nothing waits, that of any study.
+    the unit of a much slower worker comes first; where nothing waits, that of any study. ``last``: take the study's last unit,
+    not its first, since the caller has just been overtaken: the last is the one that is waited for least. ``overtake``: whether
+    to look for slow workers.
     """
     while True:
         with db.read() as session:
             candidate = UnitRepository(session).study_with_work(study_id)
-            slow = overtaking.slow_unit(session, worker_id, candidate or study_id)
+            slow = overtaking.slow_unit(session, worker_id, candidate or study_id) if overtake else None
         claim = None if slow is None else _overtake(db, slow, worker_id, lease_s)
         if claim is not None or candidate is None:
             return claim
-        claim = _claim_in(db, candidate, worker_id, lease_s)
+        claim = _claim_in(db, candidate, worker_id, lease_s, last=last)
         if claim is not None:
             return claim
         # Somebody else took the last unit of that study: look again.
 
 
-def _claim_in(db: Database, study_id: str, worker_id: str, lease_s: float) -> Claim | None:
+def _claim_in(db: Database, study_id: str, worker_id: str, lease_s: float, *, last: bool) -> Claim | None:
     with db.write() as session:
         studies, units = StudyRepository(session), UnitRepository(session)
         study = studies.lock(study_id)
         if study is None or study.state not in ACTIVE:
             return None
-        unit = take(session, study, worker_id, lease_s)
+        unit = take(session, study, worker_id, lease_s, last=last)
         if unit is None:
             return None
         units.see_worker(worker_id, None, studies.now())
@@ -129,13 +134,13 @@ def _started(unit: Unit, worker_id: str) -> dict[str, Any]:
     return {**told, "trials": len(results.numbers_of(unit)), "worker": worker_id, "attempt": unit.attempts}
 
 
-def take(session: Session, study: Study, worker_id: str, lease_s: float) -> Unit | None:
-    """Lease the active study's oldest queued unit, its row being locked: under a new fence, its trials running. None when
-    nothing waits.
+def take(session: Session, study: Study, worker_id: str, lease_s: float, *, last: bool = False) -> Unit | None:
+    """Lease the active study's oldest queued unit (or its ``last``), its row being locked: under a new fence, its trials
+    running. None when nothing waits.
     """
     studies = StudyRepository(session)
     now = studies.now()
-    unit = UnitRepository(session).claim(study.id, worker_id, lease_s, now)
+    unit = UnitRepository(session).claim(study.id, worker_id, lease_s, now, last=last)
     if unit is None:
         return None
     numbers = results.numbers_of(unit)

@@ -121,6 +121,15 @@ def test_it_comes_before_other_units_of_its_study(database: Database) -> None:
     assert [one and one.unit.key for one in claims] == ["u4", "next", None]
 
 
+def test_whoever_was_overtaken_takes_what_is_waited_for_least(database: Database) -> None:
+    study_id = study_with_units(database, [make_unit(f"u{i}", [i]) for i in range(3)])
+    slow = queue.claim_unit(database, "slow", 60.0, study_id, last=True)
+    other = queue.claim_unit(database, "other", 60.0, study_id)
+    assert slow is not None
+    assert other is not None
+    assert (slow.unit.key, other.unit.key) == ("u2", "u0")
+
+
 def test_of_two_that_overtake_at_once_one_does(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     with_history(database)
     held = queue.claim_unit(database, "holder", 600.0)

@@ -85,19 +85,19 @@ class UnitRepository:
         waits = select(Unit.id).where(Unit.study_id == Study.id, Unit.state == UnitState.QUEUED)
         return select(Study.id).where(Study.state.in_(ACTIVE), Study.external.is_(False), waits.exists())
 
-    def claim(self, study_id: str, worker_id: str, lease_s: float, now: float) -> Unit | None:
-        """Lease the study's oldest queued unit in one statement, with a new fence; None when none is queued."""
-        oldest = (
+    def claim(self, study_id: str, worker_id: str, lease_s: float, now: float, *, last: bool = False) -> Unit | None:
+        """Lease the study's oldest queued unit (or its ``last``) in one statement, with a new fence; None when none waits."""
+        first = (
             select(Unit.id)
             .where(Unit.study_id == study_id, Unit.state == UnitState.QUEUED)
-            .order_by(Unit.id)
+            .order_by(Unit.id.desc() if last else Unit.id)
             .limit(1)
             .with_for_update(skip_locked=True)
             .scalar_subquery()
         )
         statement = (
             update(Unit)
-            .where(Unit.id == oldest, Unit.state == UnitState.QUEUED)
+            .where(Unit.id == first, Unit.state == UnitState.QUEUED)
             .values(
                 state=UnitState.LEASED.value,
                 worker_id=worker_id,
@@ -148,7 +148,8 @@ class UnitRepository:
             )
             .order_by(Unit.leased_at)
         )
-        return self.session.execute(query if study_id is None else query.where(Unit.study_id == study_id)).all()
+        found: Any = self.session.execute(query if study_id is None else query.where(Unit.study_id == study_id)).all()
+        return found
 
     def latest_done(self, study_id: str, kinds: Sequence[str], rung: int | None, count: int) -> Sequence[Any]:
         """Spec and times of the units of these kinds (and this rung) that were queued last of those that are done."""
@@ -156,7 +157,8 @@ class UnitRepository:
             Unit.study_id == study_id, Unit.state == UnitState.DONE, Unit.kind.in_(kinds)
         )
         query = query if rung is None else query.where(Unit.rung == rung)
-        return self.session.execute(query.order_by(Unit.id.desc()).limit(count)).all()
+        found: Any = self.session.execute(query.order_by(Unit.id.desc()).limit(count)).all()
+        return found
 
     def held(self, unit_id: int, token: int, **values: Any) -> bool:
         """Write ``values`` to a unit that is leased under ``token``; False, and nothing written, when it is not."""
