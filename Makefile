@@ -12,7 +12,7 @@ RACE_OPTIONS ?=
 EVIDENCE_OPTIONS ?=
 ASK_OPTIONS ?=
 
-.PHONY: help setup run serve test test-slow lint fmt bench-step bench-engine bench-engine-gpu bench-study bench-evidence \
+.PHONY: help setup run serve test test-slow sweep-pg lint fmt bench-step bench-engine bench-engine-gpu bench-study bench-evidence \
 	bench-search bench-start bench-own bench-ask bench-listeners gpu-check wheel-optim clean
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -42,6 +42,9 @@ test: setup ## the whole suite: lint, types, architecture, every test
 
 test-slow: setup ## the long proofs
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_THREADS) --dist loadgroup -m slow
+
+sweep-pg: setup ## a process ended before and after each of its commits, on PostgreSQL (about 15 minutes)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.reliability.sweep --database postgres
 
 lint: setup ## ruff, pyright, import contracts
 	@$(BIN)/ruff check .
