@@ -9,6 +9,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -190,13 +191,9 @@ def _h4(history: History) -> Iterator[str]:
 
 def _h5(history: History) -> Iterator[str]:
     """States change as the tables say, events say how, and what has ended looks so."""
-    trials: dict[str, list[Row]] = defaultdict(list)
-    for trial in history.trials:
-        trials[trial["study_id"]].append(trial)
     for study in history.studies:
-        told = _of(history, study)
-        states = [StudyState(event["data"]["state"]) for event in told if event["type"] == "study.state"]
-        for before, after in zip(states, states[1:], strict=False):
+        states = [StudyState(e["data"]["state"]) for e in _of(history, study) if e["type"] == "study.state"]
+        for before, after in pairwise(states):
             if after not in STUDY_TRANSITIONS[before]:
                 yield f"{study['id']} went from {before} to {after}"
         if not states or states[-1] != study["state"]:
@@ -205,21 +202,22 @@ def _h5(history: History) -> Iterator[str]:
             yield f"{study['id']} is {study['state']} and has finished_at {study['finished_at']}"
         if (study["id"] in history.answers) != (study["state"] == StudyState.COMPLETED):
             yield f"{study['id']} is {study['state']}, and has an answer or not"
-        ends = Counter(row["study_id"] for row in history.deliveries)[study["id"]]
-        hooks = len({row["webhook_id"] for row in history.deliveries})
-        if ends > hooks * sum(state in STUDY_ENDED for state in states):
-            yield f"{ends} deliveries tell of the end of {study['id']}"
-        for unit in _units(history, study):
-            if (unit["result"] is not None) != (unit["state"] == UnitState.DONE):
-                yield f"{unit['key']} is {unit['state']}, and has a result or not"
-            if (unit["lease_until"] is not None) != (unit["state"] == UnitState.LEASED):
-                yield f"{unit['key']} is {unit['state']} and leased until {unit['lease_until']}"
-        if study["state"] == StudyState.COMPLETED:
-            yield from (
-                f"trial {trial['number']} is {trial['state']} in a completed study"
-                for trial in trials[study["id"]]
-                if trial["state"] not in TRIAL_ENDED
-            )
+        ends = sum(state in STUDY_ENDED for state in states)
+        for hook, told in Counter(r["webhook_id"] for r in history.deliveries if r["study_id"] == study["id"]).items():
+            if told != ends:
+                yield f"{study['id']} ended {ends} times, and {hook} is told of {told}"
+        yield from _looks(history, study)
+
+
+def _looks(history: History, study: Row) -> Iterator[str]:
+    for unit in _units(history, study):
+        if (unit["result"] is not None) != (unit["state"] == UnitState.DONE):
+            yield f"{unit['key']} is {unit['state']}, and has a result or not"
+        if (unit["lease_until"] is not None) != (unit["state"] == UnitState.LEASED):
+            yield f"{unit['key']} is {unit['state']} and leased until {unit['lease_until']}"
+    for trial in history.trials if study["state"] == StudyState.COMPLETED else ():
+        if trial["study_id"] == study["id"] and trial["state"] not in TRIAL_ENDED:
+            yield f"trial {trial['number']} is {trial['state']} in a completed study"
 
 
 def _h6(history: History) -> Iterator[str]:
@@ -264,7 +262,7 @@ def _h9(history: History) -> Iterator[str]:
     for study in history.studies:
         units = [unit for unit in _units(history, study) if unit["state"] == UnitState.DONE]
         trials = [trial for trial in history.trials if trial["study_id"] == study["id"]]
-        steps = sum(unit["result"]["train_steps"] for unit in units)
+        steps = sum((unit["result"] or {}).get("train_steps", 0) for unit in units)
         device_s = sum(unit["finished_at"] - unit["claimed_at"] for unit in units)
         measured = [trial for trial in trials if trial["objective"] is not None]
         for what, counted, found in (

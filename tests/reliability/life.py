@@ -11,6 +11,7 @@ import math
 import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -53,7 +54,7 @@ def settings_of(url: str, folder: Path) -> Settings:
 
 
 def prepare() -> None:
-    """Make what depends on time happen at set places, once in a process before any fork: then every run has the same commits."""
+    """Make what depends on time happen at set places, once in a process before any fork: runs have the same commits then."""
     rungs.SHORTEST_RUNG = 4  # two rungs in sixteen steps
     sweep.housekeep_meanwhile = housekeeping.housekeep
     on_chunk = runner._Work.on_chunk
@@ -117,10 +118,8 @@ def _ask(database: Database, settings: Settings, calls: Path) -> str:
 
 def _pause_and_resume(database: Database, study_id: str) -> None:
     for step in (studies.pause_study, studies.resume_study):
-        try:
+        with suppress(Conflict):
             step(database, study_id)
-        except Conflict:
-            pass
 
 
 def calls_of(path: Path) -> list[Call]:
