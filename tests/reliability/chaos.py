@@ -1,0 +1,197 @@
+"""Strikes a running cluster every few seconds while clients ask for studies, and checks the history that it leaves.
+
+    python -m tests.reliability.chaos --minutes 3 --out report.json
+
+Prints a report as one JSON document; exit status 1 when a rule was broken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import random
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from service.db import Database
+from tests.e2e.cli_support import answer_of, tiny_spec, whichopt, write_spec
+from tests.reliability import history
+from tests.reliability.clients import Clients
+from tests.reliability.cluster import Cluster
+from tests.reliability.strikes import STRIKES
+
+EVERY_S = (2.0, 6.0)
+# When nothing is struck any more, every study ends. A busy machine may take long to train them.
+SETTLE_S = 1200.0
+SPECS = {label: tiny_spec(training={"steps": 200}, seed=seed) for label, seed in (("one", 1), ("two", 2))}
+
+
+@dataclass
+class Report:
+    """What was done, what came of it, and every rule that was broken."""
+
+    minutes: float
+    strikes: Counter[str] = field(default_factory=Counter)
+    skipped: Counter[str] = field(default_factory=Counter)
+    violations: list[str] = field(default_factory=list)
+    figures: dict[str, Any] = field(default_factory=dict)
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "minutes": self.minutes, "strikes": sum(self.strikes.values()), "by_strike": dict(sorted(self.strikes.items())),
+            "skipped": dict(self.skipped), **self.figures, "violations": self.violations,
+            "machine": {"cores": os.cpu_count(), "python": platform.python_version(), "load": os.getloadavg()},
+        }  # fmt: skip
+
+
+def undisturbed(folder: Path) -> dict[str, dict[str, Any]]:
+    """The answer to each spec where nothing goes wrong, from a command of its own."""
+    answers = {}
+    for label, spec in SPECS.items():
+        place = folder / f"alone-{label}"
+        place.mkdir()
+        answers[label] = answer_of(whichopt(place, "recommend", write_spec(place, spec), "--json"))
+    return answers
+
+
+def strike_on(cluster: Cluster, report: Report, draw: random.Random, until: float, say: Callable[[str], None]) -> None:
+    """Strike until it is time to stop: each kind once in a random order, then again in another."""
+    order: list[str] = []
+    while time.monotonic() < until:
+        time.sleep(draw.uniform(*EVERY_S))
+        order = order or draw.sample(list(STRIKES), len(STRIKES))
+        name = order.pop()
+        began = time.monotonic()
+        told = STRIKES[name](cluster, draw)
+        if told is not None and told.startswith("VIOLATION "):
+            report.violations.append(told.removeprefix("VIOLATION "))
+        elif told is not None:
+            report.skipped[name] += 1
+            continue
+        report.strikes[name] += 1
+        say(f"{name} ({time.monotonic() - began:.1f} s)")
+
+
+def watch_parts(cluster: Cluster, report: Report, stop: threading.Event) -> None:
+    """No part ends by itself, whatever is away."""
+    while not stop.wait(0.5):
+        for part in cluster.parts:
+            starts = part.starts
+            if not part.alive and not stop.wait(5.0) and not part.alive and part.starts == starts:
+                report.violations.append(f"R6: {part.name} ended by itself: {part.log.read_text()[-500:]}")
+                part.start()
+
+
+def settle(clients: Clients, say: Callable[[str], None]) -> float:
+    """Wait until every study has ended; the seconds that it took."""
+    began = time.monotonic()
+    clients.no_more.set()
+    while not clients.idle() and time.monotonic() - began < SETTLE_S:
+        time.sleep(0.5)
+    say(f"settled after {time.monotonic() - began:.1f} s, idle: {clients.idle()}")
+    return time.monotonic() - began
+
+
+def examine(database: Database, clients: Clients, answers: Mapping[str, dict[str, Any]], report: Report) -> None:
+    """Read everything once, apply the rules, and count."""
+    first = history.read(database, calls=clients.calls, streamed=clients.streamed)
+    expected = {study["name"]: answers[study["name"].rsplit(" ", 1)[1]] for study in first.studies}
+    found = history.read(database, calls=clients.calls, streamed=clients.streamed, undisturbed=expected)
+    report.violations += [*clients.wrong, *history.violations(found)]
+    events = [event for told in found.events.values() for event in told]
+    back = sorted(_taken_back(found))
+    report.figures |= {
+        "calls": dict(Counter(call.outcome for call in clients.calls)),
+        "answers": {f"{method} {status}": times for (method, status), times in sorted(clients.answers.items())},
+        "slowest_s": {method: round(seconds, 2) for method, seconds in clients.slowest.items()},
+        "studies": dict(Counter(study["state"] for study in found.studies)),
+        "resumed": clients.resumed,
+        "units": len(found.units),
+        "results": sum(event["type"] == "trial.done" for event in events),
+        "attempts": dict(sorted(Counter(str(unit["attempts"]) for unit in found.units).items())),
+        "requeued": dict(Counter(e["data"]["code"] for e in events if e["type"] == "unit.requeued")),
+        "claims": sum(unit["fence"] for unit in found.units),
+        "streamed_events": sum(len(ids) for ids in clients.streamed.values()),
+        "claimed_again_s": {
+            "count": len(back),
+            "median": round(back[len(back) // 2], 2) if back else None,
+            "p99": round(back[min(len(back) - 1, int(0.99 * len(back)))], 2) if back else None,
+        },
+    }
+
+
+def _taken_back(found: history.History) -> list[float]:
+    """Of each unit that was taken back, seconds until it was claimed again."""
+    waits = []
+    for told in found.events.values():
+        since: dict[str, float] = {}
+        for event in told:
+            if event["type"] == "unit.requeued":
+                since[event["data"]["unit"]] = event["at"]
+            elif event["type"] == "unit.started" and event["data"]["unit"] in since:
+                waits.append(event["at"] - since.pop(event["data"]["unit"]))
+    return waits
+
+
+def run(minutes: float, seed: int, count: int, keep: Path | None = None) -> Report:
+    """The whole run. ``keep``: where logs of the parts are copied."""
+    report, draw, began = Report(minutes), random.Random(seed), time.monotonic()
+
+    def say(text: str) -> None:
+        print(f"{time.monotonic() - began:7.1f} {text}", file=sys.stderr, flush=True)
+
+    with tempfile.TemporaryDirectory(prefix="whichopt-chaos-") as name:
+        folder = Path(name)
+        answers = undisturbed(folder)
+        say("the undisturbed answers are known")
+        with Cluster(folder) as cluster:
+            clients = Clients(cluster.address, cluster.key, SPECS, count)
+            stop = threading.Event()
+            watcher = threading.Thread(target=watch_parts, args=(cluster, report, stop), daemon=True)
+            watcher.start()
+            try:
+                strike_on(cluster, report, draw, time.monotonic() + 60 * minutes, say)
+                report.figures["settled_s"] = round(settle(clients, say), 1)
+            finally:
+                stop.set()
+                watcher.join()
+                clients.close()
+                if keep is not None:
+                    keep.mkdir(parents=True, exist_ok=True)
+                    for part in cluster.parts:
+                        shutil.copy(part.log, keep)
+            examine(cluster.database, clients, answers, report)
+            for part in cluster.parts:
+                if "Traceback (most recent call last)" in part.log.read_text(errors="replace"):
+                    report.figures.setdefault("tracebacks_in", []).append(part.name)
+    return report
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=3.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--clients", type=int, default=2)
+    parser.add_argument("--out", type=Path, help="store the report there, too")
+    parser.add_argument("--logs", type=Path, help="a folder for the logs of all parts")
+    arguments = parser.parse_args()
+    report = run(arguments.minutes, arguments.seed, arguments.clients, arguments.logs).document()
+    told = json.dumps(report, indent=1)
+    if arguments.out is not None:
+        arguments.out.write_text(told + "\n")
+    print(told)
+    return 1 if report["violations"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
