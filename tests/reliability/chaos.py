@@ -23,11 +23,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from service.db import Database
 from tests.e2e.cli_support import answer_of, tiny_spec, whichopt, write_spec
 from tests.reliability import history
 from tests.reliability.clients import Clients
-from tests.reliability.cluster import Cluster
+from tests.reliability.cluster import QUICK, REAL, Cluster, Pace
 from tests.reliability.strikes import STRIKES
 
 EVERY_S = (2.0, 6.0)
@@ -64,12 +63,16 @@ def undisturbed(folder: Path) -> dict[str, dict[str, Any]]:
     return answers
 
 
-def strike_on(cluster: Cluster, report: Report, draw: random.Random, until: float, say: Callable[[str], None]) -> None:
-    """Strike until it is time to stop: each kind once in a random order, then again in another."""
+def strike_on(
+    cluster: Cluster, report: Report, draw: random.Random, minutes: float, only: str, say: Callable[[str], None]
+) -> None:
+    """Strike until it is time to stop: each kind with ``only`` in its name once in a random order, then again in another."""
+    until = time.monotonic() + 60 * minutes
+    kinds = [name for name in STRIKES if only in name]
     order: list[str] = []
     while time.monotonic() < until:
         time.sleep(draw.uniform(*EVERY_S))
-        order = order or draw.sample(list(STRIKES), len(STRIKES))
+        order = order or draw.sample(kinds, len(kinds))
         name = order.pop()
         began = time.monotonic()
         told = STRIKES[name](cluster, draw)
@@ -102,14 +105,15 @@ def settle(clients: Clients, say: Callable[[str], None]) -> float:
     return time.monotonic() - began
 
 
-def examine(database: Database, clients: Clients, answers: Mapping[str, dict[str, Any]], report: Report) -> None:
+def examine(cluster: Cluster, clients: Clients, answers: Mapping[str, dict[str, Any]], report: Report) -> None:
     """Read everything once, apply the rules, and count."""
+    database = cluster.database
     first = history.read(database, calls=clients.calls, streamed=clients.streamed)
     expected = {study["name"]: answers[study["name"].rsplit(" ", 1)[1]] for study in first.studies}
     found = history.read(database, calls=clients.calls, streamed=clients.streamed, undisturbed=expected)
     report.violations += [*clients.wrong, *history.violations(found)]
     events = [event for told in found.events.values() for event in told]
-    back = sorted(_taken_back(found))
+    back = sorted(_claimed_again(found, cluster))
     report.figures |= {
         "calls": dict(Counter(call.outcome for call in clients.calls)),
         "answers": {f"{method} {status}": times for (method, status), times in sorted(clients.answers.items())},
@@ -130,20 +134,18 @@ def examine(database: Database, clients: Clients, answers: Mapping[str, dict[str
     }
 
 
-def _taken_back(found: history.History) -> list[float]:
-    """Of each unit that was taken back, seconds until it was claimed again."""
+def _claimed_again(found: history.History, cluster: Cluster) -> list[float]:
+    """Of each unit whose worker was killed, seconds until another held it. One that was committed at that moment has none."""
     waits = []
-    for told in found.events.values():
-        since: dict[str, float] = {}
-        for event in told:
-            if event["type"] == "unit.requeued":
-                since[event["data"]["unit"]] = event["at"]
-            elif event["type"] == "unit.started" and event["data"]["unit"] in since:
-                waits.append(event["at"] - since.pop(event["data"]["unit"]))
+    for study_id, key, at in cluster.lost:
+        claims = [e["at"] for e in found.events[study_id] if e["type"] == "unit.started" and e["data"]["unit"] == key]
+        waits += [min(later) - at] if (later := [claim for claim in claims if claim > at]) else []
     return waits
 
 
-def run(minutes: float, seed: int, count: int, keep: Path | None = None) -> Report:
+def run(
+    minutes: float, seed: int, count: int, keep: Path | None = None, *, only: str = "", pace: Pace = QUICK
+) -> Report:
     """The whole run. ``keep``: where logs of the parts are copied."""
     report, draw, began = Report(minutes), random.Random(seed), time.monotonic()
 
@@ -154,13 +156,13 @@ def run(minutes: float, seed: int, count: int, keep: Path | None = None) -> Repo
         folder = Path(name)
         answers = undisturbed(folder)
         say("the undisturbed answers are known")
-        with Cluster(folder) as cluster:
+        with Cluster(folder, pace=pace) as cluster:
             clients = Clients(cluster.address, cluster.key, SPECS, count)
             stop = threading.Event()
             watcher = threading.Thread(target=watch_parts, args=(cluster, report, stop), daemon=True)
             watcher.start()
             try:
-                strike_on(cluster, report, draw, time.monotonic() + 60 * minutes, say)
+                strike_on(cluster, report, draw, minutes, only, say)
                 report.figures["settled_s"] = round(settle(clients, say), 1)
             finally:
                 stop.set()
@@ -170,7 +172,7 @@ def run(minutes: float, seed: int, count: int, keep: Path | None = None) -> Repo
                     keep.mkdir(parents=True, exist_ok=True)
                     for part in cluster.parts:
                         shutil.copy(part.log, keep)
-            examine(cluster.database, clients, answers, report)
+            examine(cluster, clients, answers, report)
             for part in cluster.parts:
                 if "Traceback (most recent call last)" in part.log.read_text(errors="replace"):
                     report.figures.setdefault("tracebacks_in", []).append(part.name)
@@ -184,8 +186,13 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=2)
     parser.add_argument("--out", type=Path, help="store the report there, too")
     parser.add_argument("--logs", type=Path, help="a folder for the logs of all parts")
+    parser.add_argument("--only", default="", help="strikes with this in their name")
+    parser.add_argument("--real", action="store_true", help="with the leases of the service, not with short ones")
     arguments = parser.parse_args()
-    report = run(arguments.minutes, arguments.seed, arguments.clients, arguments.logs).document()
+    pace = REAL if arguments.real else QUICK
+    report = run(
+        arguments.minutes, arguments.seed, arguments.clients, arguments.logs, only=arguments.only, pace=pace
+    ).document()
     told = json.dumps(report, indent=1)
     if arguments.out is not None:
         arguments.out.write_text(told + "\n")

@@ -7,14 +7,28 @@ import signal
 import subprocess
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-from service.db import Database
+from sqlalchemy import select
+
+from optim_core.spec.states import UnitState
+from service.db import Database, DatabaseUnavailable
+from service.db.models import Unit
 from tests.e2e.cli_support import SCRIPT, environment
 from tests.servers import Postgres, Redis, free_port, wait_until
 
-# Short, so that recovery is seen in seconds.
-LEASE_S, HEARTBEAT_S, SWEEP_S = 4.0, 1.0, 1.0
+
+@dataclass(frozen=True)
+class Pace:
+    """Of a cluster, in seconds. Short, so that recovery is seen soon."""
+
+    lease_s: float = 4.0
+    heartbeat_s: float = 1.0
+    sweep_s: float = 1.0
+
+
+QUICK, REAL = Pace(), Pace(60.0, 15.0, 10.0)
 # A busy machine may take so long to start a process or to end one.
 START_S, STOP_S = 300.0, 30.0
 
@@ -71,23 +85,34 @@ class Part:
 
 
 class Cluster:
-    """Use as a context manager. ``address``: of the API; ``database``: a handle of the observer's own."""
+    """Use as a context manager. ``address``: of the API; ``database``: a handle of the observer's own. ``lost``: of each unit
+    whose worker was killed the study, the key, and when.
+    """
 
-    def __init__(self, folder: Path, workers: int = 2) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, workers: int = 2, pace: Pace = QUICK) -> None:
+        self.folder, self.pace = folder, pace
         self.postgres, self.redis = Postgres(), Redis()
         self.port = free_port()
         self.address = f"http://127.0.0.1:{self.port}"
         self.env = environment(
             folder, WHICHOPT_DATABASE_URL=self.postgres.url, WHICHOPT_BROKER_URL=self.redis.url,
-            WHICHOPT_PORT=str(self.port), WHICHOPT_LEASE_S=str(LEASE_S), WHICHOPT_HEARTBEAT_S=str(HEARTBEAT_S),
-            WHICHOPT_SWEEP_S=str(SWEEP_S), WHICHOPT_READS_PER_MINUTE="1000000",
+            WHICHOPT_PORT=str(self.port), WHICHOPT_LEASE_S=str(pace.lease_s), WHICHOPT_HEARTBEAT_S=str(pace.heartbeat_s),
+            WHICHOPT_SWEEP_S=str(pace.sweep_s), WHICHOPT_READS_PER_MINUTE="1000000",
             WHICHOPT_SUBMISSIONS_PER_MINUTE="1000000", PYTHONPATH=os.getcwd(),
         )  # fmt: skip
         self.api = Part(folder, self.env, "api", "serve", "--no-worker")
         self.control = Part(folder, self.env, "control", "worker", "--queue", "control")
         self.devices = [Part(folder, self.env, f"device-{n}", "worker", "--queue", "device") for n in range(workers)]
         self.database = Database(self.postgres.url)
+        self.lost: list[tuple[str, str, float]] = []
+
+    def held(self) -> list[Unit]:
+        """Units that somebody holds; none while the database is away."""
+        try:
+            with self.database.read() as session:
+                return list(session.scalars(select(Unit).where(Unit.state == UnitState.LEASED)))
+        except DatabaseUnavailable:
+            return []
 
     @property
     def parts(self) -> list[Part]:

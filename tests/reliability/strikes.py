@@ -11,13 +11,10 @@ from contextlib import suppress
 
 import psycopg
 import redis
-from sqlalchemy import select
 
-from optim_core.spec.states import UnitState
-from service.db import DatabaseUnavailable
 from service.db.models import Unit
 from service.dispatch.celery import CeleryDispatcher
-from tests.reliability.cluster import LEASE_S, STOP_S, Cluster, Part
+from tests.reliability.cluster import STOP_S, Cluster, Part
 
 Strike = Callable[[Cluster, random.Random], str | None]
 
@@ -26,21 +23,39 @@ def _device(cluster: Cluster, draw: random.Random) -> Part:
     return draw.choice(cluster.devices)
 
 
+def pid_of(unit: Unit) -> int:
+    """The process that holds it."""
+    return int(str(unit.worker_id).rsplit("-", 1)[1])
+
+
+def _lose(cluster: Cluster, units: list[Unit]) -> None:
+    cluster.lost += [(unit.study_id, unit.key, time.time()) for unit in units]
+
+
 def kill_worker(cluster: Cluster, draw: random.Random) -> None:
     part = _device(cluster, draw)
+    held = [unit for unit in cluster.held() if part.process is not None and _group(pid_of(unit)) == part.process.pid]
     part.kill()
+    _lose(cluster, held)
     part.start()
+
+
+def _group(pid: int) -> int:
+    with suppress(ProcessLookupError):
+        return os.getpgid(pid)
+    return 0
 
 
 def kill_child(cluster: Cluster, draw: random.Random) -> str | None:
     """Only the process of the pool that trains; Celery starts another."""
-    with suppress(DatabaseUnavailable), cluster.database.read() as session:
-        held = session.scalars(select(Unit.worker_id).where(Unit.state == UnitState.LEASED)).all()
-        if held:
-            with suppress(ProcessLookupError, ValueError):
-                os.kill(int(str(draw.choice(held)).rsplit("-", 1)[1]), signal.SIGKILL)
-            return None
-    return "nobody held a unit"
+    held = cluster.held()
+    if not held:
+        return "nobody held a unit"
+    unit = draw.choice(held)
+    with suppress(ProcessLookupError):
+        os.kill(pid_of(unit), signal.SIGKILL)
+        _lose(cluster, [unit])
+    return None
 
 
 def end_worker(cluster: Cluster, draw: random.Random) -> str | None:
@@ -53,7 +68,7 @@ def end_worker(cluster: Cluster, draw: random.Random) -> str | None:
 def freeze_worker(cluster: Cluster, draw: random.Random) -> None:
     part = _device(cluster, draw)
     part.signal_group(signal.SIGSTOP)
-    time.sleep(2 * LEASE_S)
+    time.sleep(2 * cluster.pace.lease_s)
     part.signal_group(signal.SIGCONT)
 
 
