@@ -18,6 +18,10 @@ import psycopg
 import redis
 
 
+# A busy machine may take so long to start one.
+START_S = 300.0
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -60,7 +64,7 @@ class Server:
 
     def start(self) -> None:
         """Start, and wait until it answers. What a killed one left of itself may have to end first."""
-        wait_until(self._running, self.name)
+        wait_until(self._running, self.name, START_S)
 
     def _running(self) -> bool:
         if self.process is None or self.process.poll() is not None:

@@ -75,11 +75,16 @@ def strike_on(
         order = order or draw.sample(kinds, len(kinds))
         name = order.pop()
         began = time.monotonic()
-        told = STRIKES[name](cluster, draw)
+        try:
+            told = STRIKES[name](cluster, draw)
+        except Exception as error:
+            # What another strike left behind was not there in time.
+            told = f"{type(error).__name__}: {error}"
         if told is not None and told.startswith("VIOLATION "):
             report.violations.append(told.removeprefix("VIOLATION "))
         elif told is not None:
             report.skipped[name] += 1
+            say(f"{name} was not possible: {told}")
             continue
         report.strikes[name] += 1
         say(f"{name} ({time.monotonic() - began:.1f} s)")
@@ -163,6 +168,8 @@ def run(
             watcher.start()
             try:
                 strike_on(cluster, report, draw, minutes, only, say)
+                cluster.postgres.start()
+                cluster.redis.start()
                 report.figures["settled_s"] = round(settle(clients, say), 1)
             finally:
                 stop.set()
