@@ -17,7 +17,6 @@ from typing import Any
 import psycopg
 import redis
 
-
 # A busy machine may take so long to start one.
 START_S = 300.0
 

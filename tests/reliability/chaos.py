@@ -29,7 +29,7 @@ from tests.reliability.clients import Clients
 from tests.reliability.cluster import QUICK, REAL, Cluster, Pace
 from tests.reliability.strikes import STRIKES
 
-EVERY_S = (2.0, 6.0)
+EVERY_S = 4.0
 # When nothing is struck any more, every study ends. A busy machine may take long to train them.
 SETTLE_S = 1200.0
 SPECS = {label: tiny_spec(training={"steps": 200}, seed=seed) for label, seed in (("one", 1), ("two", 2))}
@@ -64,14 +64,14 @@ def undisturbed(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def strike_on(
-    cluster: Cluster, report: Report, draw: random.Random, minutes: float, only: str, say: Callable[[str], None]
+    cluster: Cluster, report: Report, draw: random.Random, every_s: float, only: str, say: Callable[[str], None]
 ) -> None:
     """Strike until it is time to stop: each kind with ``only`` in its name once in a random order, then again in another."""
-    until = time.monotonic() + 60 * minutes
+    until = time.monotonic() + 60 * report.minutes
     kinds = [name for name in STRIKES if only in name]
     order: list[str] = []
     while time.monotonic() < until:
-        time.sleep(draw.uniform(*EVERY_S))
+        time.sleep(draw.uniform(every_s / 2, 1.5 * every_s))
         order = order or draw.sample(kinds, len(kinds))
         name = order.pop()
         began = time.monotonic()
@@ -149,7 +149,14 @@ def _claimed_again(found: history.History, cluster: Cluster) -> list[float]:
 
 
 def run(
-    minutes: float, seed: int, count: int, keep: Path | None = None, *, only: str = "", pace: Pace = QUICK
+    minutes: float,
+    seed: int,
+    count: int,
+    keep: Path | None = None,
+    *,
+    every_s: float = EVERY_S,
+    only: str = "",
+    pace: Pace = QUICK,
 ) -> Report:
     """The whole run. ``keep``: where logs of the parts are copied."""
     report, draw, began = Report(minutes), random.Random(seed), time.monotonic()
@@ -167,7 +174,7 @@ def run(
             watcher = threading.Thread(target=watch_parts, args=(cluster, report, stop), daemon=True)
             watcher.start()
             try:
-                strike_on(cluster, report, draw, minutes, only, say)
+                strike_on(cluster, report, draw, every_s, only, say)
                 cluster.postgres.start()
                 cluster.redis.start()
                 report.figures["settled_s"] = round(settle(clients, say), 1)
@@ -193,12 +200,19 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=2)
     parser.add_argument("--out", type=Path, help="store the report there, too")
     parser.add_argument("--logs", type=Path, help="a folder for the logs of all parts")
+    parser.add_argument("--every", type=float, default=EVERY_S, help="seconds from one strike to the next, on average")
     parser.add_argument("--only", default="", help="strikes with this in their name")
     parser.add_argument("--real", action="store_true", help="with the leases of the service, not with short ones")
     arguments = parser.parse_args()
     pace = REAL if arguments.real else QUICK
     report = run(
-        arguments.minutes, arguments.seed, arguments.clients, arguments.logs, only=arguments.only, pace=pace
+        arguments.minutes,
+        arguments.seed,
+        arguments.clients,
+        arguments.logs,
+        every_s=arguments.every,
+        only=arguments.only,
+        pace=pace,
     ).document()
     told = json.dumps(report, indent=1)
     if arguments.out is not None:
