@@ -14,15 +14,17 @@ from fastapi.testclient import TestClient
 from sqlalchemy import select
 
 from optim_core.spec.trial import UnitResult
-from service.db import Database
+from service.db import Database, DatabaseUnavailable
 from service.db.models import Event, Study
 from service.operations import planning, queue, studies
 from service.operations.queue import Claim
 from service.settings import Settings
 from tests.api.api_support import SPEC, check_problem, make_client
 from tests.db.support import make_result, make_spec, make_unit
-from tests.servers import Postgres
-from workers import training
+from tests.e2e.cli_support import client_of, environment
+from tests.e2e.test_cluster import process, reachable, wait_for
+from tests.servers import Postgres, free_port
+from workers import serving, training
 from workers.runner import Outcome, run_one
 
 HOUR_S = 3600.0
@@ -130,3 +132,32 @@ def test_leases_and_times_are_the_databases_whatever_a_workers_clock_says(
         found = session.scalars(select(Study)).one()
     assert all(began <= at <= ended for at in times), (began, times, ended)
     assert 0 <= found.device_s <= ended - began
+
+
+@pytest.mark.service
+@pytest.mark.timeout(900)
+def test_a_server_that_starts_while_postgresql_is_away_waits_for_it(server: Postgres, tmp_path: Path) -> None:
+    server.end(signal.SIGINT)
+    port = free_port()
+    env = environment(tmp_path, WHICHOPT_DATABASE_URL=server.url, WHICHOPT_PORT=str(port))
+    with process(tmp_path, env, "serve", "--no-worker") as served:
+
+        def noticed() -> bool:
+            logs = "".join(path.read_text() for path in tmp_path.glob("serve-*.log"))
+            return "the database cannot answer" in logs or served.poll() is not None
+
+        wait_for(noticed, "a server that waits", 300)
+        assert served.poll() is None
+        server.start()
+        with client_of(tmp_path, f"http://127.0.0.1:{port}") as client:
+            wait_for(lambda: served.poll() is not None or reachable(client), "the API", 300)
+            assert served.poll() is None
+            assert client.list_studies()["items"] == []
+
+
+def test_a_server_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "PATIENCE_S", 0.0)
+    database = Database(f"postgresql://nobody@127.0.0.1:{free_port()}/nothing")
+    with pytest.raises(DatabaseUnavailable):
+        serving.migrate_patiently(database)
+    database.dispose()
