@@ -12,9 +12,11 @@ RACE_OPTIONS ?=
 EVIDENCE_OPTIONS ?=
 ASK_OPTIONS ?=
 SCALE_OPTIONS ?=
+CHAOS_OPTIONS ?=
 
-.PHONY: help setup run serve test test-slow lint fmt bench-step bench-engine bench-engine-gpu bench-study bench-evidence \
-	bench-search bench-start bench-own bench-ask bench-service bench-listeners bench-scale gpu-check wheel-optim clean
+.PHONY: help setup run serve test test-slow sweep-pg chaos lint fmt bench-step bench-engine bench-engine-gpu bench-study \
+	bench-evidence bench-search bench-start bench-own bench-ask bench-service bench-listeners bench-scale gpu-check \
+	wheel-optim clean
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -43,6 +45,12 @@ test: setup ## the whole suite: lint, types, architecture, every test
 
 test-slow: setup ## the long proofs
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_THREADS) --dist loadgroup -m slow
+
+sweep-pg: setup ## a process ended before and after each of its commits, on PostgreSQL (about 15 minutes)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.reliability.sweep --database postgres
+
+chaos: setup ## a cluster under strikes for 3 minutes, or CHAOS_OPTIONS="--minutes 30 --out report.json"
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.reliability.chaos $(CHAOS_OPTIONS)
 
 lint: setup ## ruff, pyright, import contracts
 	@$(BIN)/ruff check .

@@ -5,26 +5,25 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import socket
-import subprocess
 import sys
-import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from unittest.mock import patch
 
 import psycopg
 import pytest
-import redis
 
 from service.db import Database, migrate
+from tests.servers import Postgres, Redis, free_port, wait_until
+
+__all__ = ["free_port", "wait_until"]
 
 _NAMES = count(1)
+One = TypeVar("One", Postgres, Redis)
 
 
 @pytest.fixture(autouse=True)
@@ -67,64 +66,25 @@ def _missing(what: str) -> None:
     pytest.skip(reason)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def wait_until(ready: Callable[[], bool], what: str, timeout_s: float = 30.0) -> None:
-    """Poll until ``ready``; its connection errors count as not yet."""
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        with suppress(psycopg.OperationalError, redis.ConnectionError, OSError):
-            if ready():
-                return
-        time.sleep(0.05)
-    raise AssertionError(f"{what} did not become ready within {timeout_s} s")
-
-
-def _postgres_binary(name: str) -> str | None:
-    packaged = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda p: int(p.parts[-3]))
-    return str(packaged[-1]) if packaged else shutil.which(name)
-
-
 @contextmanager
 def running_postgres() -> Iterator[str]:
     """A PostgreSQL cluster of our own on a free loopback port, durable as in production; yields its URL."""
-    initdb, server = _postgres_binary("initdb"), _postgres_binary("postgres")
-    if initdb is None or server is None:
-        _missing("PostgreSQL (initdb, postgres)")
-    # The server refuses to run as root, so root borrows the system user that the package made.
-    user = "postgres" if os.geteuid() == 0 else None
-    folder = Path(tempfile.mkdtemp(prefix="whichopt-pg-"))
-    if user is not None:
-        shutil.chown(folder, user, user)
-    port = free_port()
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder, "user": user, "group": user}
-    arguments = ["-D", "data", "-U", "whichopt", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
-    subprocess.run([str(initdb), *arguments], check=True, **quiet)  # type: ignore[call-overload]
-    options = {
-        "fsync": "on",
-        "listen_addresses": "127.0.0.1",
-        "unix_socket_directories": str(folder),
-        "max_connections": "200",
-        "shared_buffers": "64MB",
-    }
-    settings = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
-    process = subprocess.Popen([str(server), "-D", "data", "-p", str(port), *settings], **quiet)  # type: ignore[call-overload]
-    url = f"postgresql://whichopt@127.0.0.1:{port}/postgres"
+    with _running(Postgres) as server:
+        yield server.url
+
+
+@contextmanager
+def _running(kind: type[One]) -> Iterator[One]:
     try:
-        wait_until(lambda: psycopg.connect(url, connect_timeout=2).close() is None, "PostgreSQL")
-        yield url
+        server = kind()
+    except FileNotFoundError as error:
+        _missing(str(error))
+        raise
+    try:
+        server.start()
+        yield server
     finally:
-        process.send_signal(2)  # fast shutdown
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        shutil.rmtree(folder, ignore_errors=True)
+        server.close()
 
 
 @pytest.fixture(scope="session")
@@ -137,26 +97,8 @@ def postgres_url() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def redis_url() -> Iterator[str]:
     """URL of a Redis without persistence that lives as long as the session."""
-    server = shutil.which("redis-server")
-    if server is None:
-        _missing("redis-server")
-    port = free_port()
-    folder = tempfile.mkdtemp(prefix="whichopt-redis-")
-    command = [str(server), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    url = f"redis://127.0.0.1:{port}/0"
-
-    def answers() -> bool:
-        with redis.Redis.from_url(url) as client:
-            return bool(client.ping())
-
-    try:
-        wait_until(answers, "Redis")
-        yield url
-    finally:
-        process.terminate()
-        process.wait(10)
-        shutil.rmtree(folder, ignore_errors=True)
+    with _running(Redis) as server:
+        yield server.url
 
 
 def execute(maintenance_url: str, statement: str) -> None:

@@ -38,6 +38,8 @@ app.conf.update(
     worker_cancel_long_running_tasks_on_connection_loss=False,
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
+    # A Redis that is full refuses to note a message that it gave out: the worker waits as for one that is away.
+    broker_channel_error_retry=True,
     broker_transport_options={"socket_timeout": 5, "socket_connect_timeout": 2, "health_check_interval": 10},
     # In memory: a schedule of two lines needs no file.
     beat_scheduler="celery.beat:Scheduler",

@@ -8,8 +8,10 @@ import signal
 import socket
 import sys
 import threading
+import time
 from contextlib import ExitStack
 from functools import partial
+from typing import TYPE_CHECKING
 
 from service import local_key, logs, telemetry
 from service.cli.errors import BAD_INPUT, NOT_PERMITTED, CommandError, say
@@ -18,10 +20,32 @@ from service.settings import Settings
 from workers.listener import listen_on
 from workers.local import LocalPool, as_environment, work, worker_name
 
+if TYPE_CHECKING:
+    from service.db import Database
+
 log = logging.getLogger("whichopt.api")
 
+# A server that starts waits so long for its PostgreSQL.
+PATIENCE_S = 30.0
 # Of the interpreter, between threads.
 SWITCH_S = 0.0005
+
+
+def migrate_patiently(database: Database) -> None:
+    """Bring the schema to this code's version. A PostgreSQL that is away, as while it restarts, is waited for.
+
+    Raises DatabaseUnavailable when it stays away.
+    """
+    from service.db import DatabaseUnavailable
+
+    until = time.monotonic() + (PATIENCE_S if database.dialect == "postgresql" else 0.0)
+    while True:
+        try:
+            return database.migrate()
+        except DatabaseUnavailable:
+            if time.monotonic() > until:
+                raise
+            time.sleep(1.0)
 
 
 def check_keys(settings: Settings) -> None:
@@ -31,7 +55,7 @@ def check_keys(settings: Settings) -> None:
 
     database = Database(settings.url)
     try:
-        database.migrate()
+        migrate_patiently(database)
         if not any_key(database):
             raise CommandError(
                 f"refusing to listen on {settings.host}: no key exists that could let anybody in. Make one with: "
@@ -74,7 +98,7 @@ def serve(settings: Settings, workers: int) -> None:
         sys.setswitchinterval(SWITCH_S)
         database = Database(settings.url)
         stack.callback(database.dispose)
-        database.migrate()
+        migrate_patiently(database)
         pool.on_death = partial(queue.worker_died, database)
         dispatcher = CeleryDispatcher(settings.broker_url) if settings.broker_url else NullDispatcher()
         app = create_app(settings, database, dispatcher, own_key)

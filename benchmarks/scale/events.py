@@ -18,7 +18,7 @@ from optim_core.spec.states import UnitState
 from optim_core.spec.trial import StudyView, UnitResult, UnitSpec, UnitView
 from service.db.repositories.studies import uncovered
 from service.db.repositories.use import BUCKET_S, LEASE_S, WINDOW_S
-from service.operations.overtaking import LATEST, LEAST_S, SOON, alike, is_slow, usual_s
+from service.operations.overtaking import LATEST, LEAST_S, SOON, alike, is_slow, no_cheaper, usual_s
 from service.operations.planning import PLANNED_WORKERS_S
 
 
@@ -80,7 +80,7 @@ class Study:
     began: dict[int, float] = field(default_factory=dict)
     attempts: dict[int, int] = field(default_factory=dict)
     keys: set[str] = field(default_factory=set)
-    done: dict[object, list[tuple[float, int]]] = field(default_factory=dict)
+    done: dict[object, list[tuple[float, UnitSpec]]] = field(default_factory=dict)
     trained_s: float = 0.0
 
     @property
@@ -302,8 +302,11 @@ class Cluster:
     def _usual(self, study: Study, index: int) -> float | None:
         """As ``overtaking`` reads it from the latest units of the same kind and rung."""
         spec = study.units[index].spec
-        like = study.done.get(alike(spec.kind, spec.rung), [])
-        return usual_s(len(spec.trials), like[-LATEST:])
+        like = study.done.get(alike(spec.kind, spec.rung), [])[-LATEST:]
+        mine = _optimizers(spec)
+        return usual_s(
+            len(spec.trials), [(s, len(one.trials)) for s, one in like if no_cheaper(_optimizers(one), mine)]
+        )
 
     def _slow(self, study: Study | None) -> Worker | None:
         """The worker that has held a unit (of this study) for longest of those that are much slower than others."""
@@ -465,7 +468,7 @@ class Cluster:
         unit = study.units[index].spec
         result: UnitResult = study.task.answer(unit, self.now - study.began[index])
         study.units[index] = UnitView(spec=unit, state=UnitState.DONE, result=result)
-        study.done.setdefault(alike(unit.kind, unit.rung), []).append((result.seconds, len(unit.trials)))
+        study.done.setdefault(alike(unit.kind, unit.rung), []).append((result.seconds, unit))
         worker.study = worker.unit = None
         worker.overtaken = False
         self._account(study, index)
@@ -535,6 +538,10 @@ class Cluster:
         if self.renew is not None:
             self._create(self.renew(study))
             self._ring()
+
+
+def _optimizers(unit: UnitSpec) -> list[str]:
+    return [trial.configuration.optimizer for trial in unit.trials]
 
 
 def efficiency(cluster: Cluster) -> float:

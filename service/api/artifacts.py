@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from optim_core.spec.datasets import FileFormat
 from service.api.deps import Ctx, ServiceParts
 from service.api.takes import BINARY, gives, takes_bytes
-from service.api.upload import receive
+from service.api.upload import receive, told_when_full
 from service.operations import artifacts
 from service.operations.apart import look_into
 from service.operations.artifacts import Received
@@ -58,10 +58,11 @@ def _store(ctx: ServiceParts, received: Received) -> tuple[ArtifactView, bool]:
         with ctx.readers.turn(ctx.database.project_id):
             return look_into(*file)
 
-    try:
-        return artifacts.store(ctx.database, ctx.artifacts, received, look)
-    finally:
-        received.path.unlink(missing_ok=True)
+    with told_when_full():
+        try:
+            return artifacts.store(ctx.database, ctx.artifacts, received, look)
+        finally:
+            received.path.unlink(missing_ok=True)
 
 
 @router.get("")

@@ -8,6 +8,8 @@ import errno
 import hashlib
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fastapi import Request
@@ -24,6 +26,17 @@ _PIECE = 1 << 20
 _DIGEST = re.compile(r"(?:^|,)\s*sha-256=:([A-Za-z0-9+/=]{1,64}):\s*(?:,|$)", re.IGNORECASE)
 
 
+@contextmanager
+def told_when_full() -> Iterator[None]:
+    """Where the volume of uploads is full or takes no writes: ServiceError 507 ``storage_full``."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise
+        raise ServiceError(507, "storage_full", "there is no space left for uploads") from None
+
+
 async def receive(request: Request, folder: ArtifactFolder, limit: int, name: str, declared: str | None) -> Received:
     """The body in a file of the folder, which the caller removes. Raises ServiceError 413 ``body_too_large``, 415 for a form,
     422 ``empty_file`` and ``digest_mismatch`` (of ``Content-Digest``, RFC 9530), 507 ``storage_full``.
@@ -34,21 +47,18 @@ async def receive(request: Request, folder: ArtifactFolder, limit: int, name: st
     if length.isdigit() and int(length) > limit:
         raise too_large(limit)
     wanted = _declared(request.headers.get("content-digest"))
-    path = await run_in_threadpool(folder.coming)
-    try:
-        digest, size = await _write(request, path, limit)
-        if size == 0:
-            raise ServiceError(422, "empty_file", "the body is empty")
-        if wanted is not None and digest != wanted:
-            raise ServiceError(422, "digest_mismatch", "what arrived has not the SHA-256 that Content-Digest names")
-    except OSError as error:
-        path.unlink(missing_ok=True)
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    with told_when_full():
+        path = await run_in_threadpool(folder.coming)
+        try:
+            digest, size = await _write(request, path, limit)
+            if size == 0:
+                raise ServiceError(422, "empty_file", "the body is empty")
+            if wanted is not None and digest != wanted:
+                raise ServiceError(422, "digest_mismatch", "what arrived has not the SHA-256 that Content-Digest names")
+        except BaseException:
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
             raise
-        raise ServiceError(507, "storage_full", "there is no space left for uploads") from None
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
     return Received(path, digest.hex(), size, name, declared)
 
 

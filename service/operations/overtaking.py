@@ -54,13 +54,13 @@ def usual_s(trials: int, ended: Sequence[tuple[float, int]]) -> float | None:
     return statistics.median(seconds * max(1.0, trials / max(1, wide)) for seconds, wide in ended)
 
 
-def no_cheaper(trials: Sequence[dict[str, Any]], than: Sequence[dict[str, Any]]) -> bool:
-    """Whether the dearest step of a pack, as in a unit's document, costs as much as that of another pack, or more."""
-    return all(mine >= other for mine, other in zip(_dearest(trials), _dearest(than), strict=True))
+def no_cheaper(optimizers: Sequence[str], than: Sequence[str]) -> bool:
+    """Whether the dearest step of a pack of these optimizers costs as much as that of another pack, or more."""
+    return all(mine >= other for mine, other in zip(_dearest(optimizers), _dearest(than), strict=True))
 
 
-def _dearest(trials: Sequence[dict[str, Any]]) -> tuple[float, float]:
-    rows = [OPTIMIZERS[trial["configuration"]["optimizer"]] for trial in trials]
+def _dearest(optimizers: Sequence[str]) -> tuple[float, float]:
+    rows = [OPTIMIZERS[name] for name in optimizers]
     return max((row.gradients for row in rows), default=0.0), max((row.step_cost for row in rows), default=0.0)
 
 
@@ -87,11 +87,15 @@ def slow_unit(session: Session, worker_id: str, study_id: str | None) -> Slow | 
         unit = units.get(row.id)
         if unit is None:
             continue
-        trials = unit.spec["trials"]
-        usual = usual_s(len(trials), [_taken(one) for one in known[like] if no_cheaper(one.spec["trials"], trials)])
+        mine = _optimizers(unit.spec)
+        usual = usual_s(len(mine), [_taken(one) for one in known[like] if no_cheaper(_optimizers(one.spec), mine)])
         if usual is not None and is_slow(held_s, share, usual):
             return Slow(row.id, row.study_id, row.fence, row.leased_at)
     return None
+
+
+def _optimizers(spec: dict[str, Any]) -> list[str]:
+    return [trial["configuration"]["optimizer"] for trial in spec["trials"]]
 
 
 def _taken(row: Row[Any]) -> tuple[float, int]:

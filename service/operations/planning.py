@@ -289,6 +289,7 @@ def _finish(session: Session, study: Study, recommendation: Recommendation) -> b
     now = studies.now()
     if study.state == StudyState.QUEUED:  # resumed when only the answer was missing
         studies.move(study, StudyState.RUNNING, started_at=study.started_at or now)
+        studies.add_event(study, "study.state", {"state": study.state}, now)
     winner = recommendation.recommended.optimizer
     if not studies.move(study, StudyState.COMPLETED, finished_at=now, verdict=recommendation.verdict, winner=winner):
         return False

@@ -171,6 +171,12 @@ def test_a_damaged_or_foreign_checkpoint_means_start_again() -> None:
         assert load(data[:cut] + bytes([data[cut] ^ 1]) + data[cut + 1 :], "a") is None
 
 
+def test_a_checkpoint_of_another_pytorch_means_start_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = dump("a", {"x": torch.arange(3)})
+    monkeypatch.setattr(torch, "__version__", "1.0")
+    assert load(data, "a") is None
+
+
 def test_a_trial_does_not_depend_on_its_company() -> None:
     task = problem()
     alone = run_pack(task, unit([trial(7, "adamw", seed=3)])).trials[0]
