@@ -279,7 +279,9 @@ def main() -> None:
         if asked.only not in (None, name):
             continue
         try:
-            row: dict[str, Any] = run(asked.clients, asked.trials, asked.reports, asked.pace, asked.processes, asked.limit)
+            row: dict[str, Any] = run(
+                asked.clients, asked.trials, asked.reports, asked.pace, asked.processes, asked.limit
+            )
         except ImportError as error:
             row = {"service": name, "not_installed": str(error)}
         row["load_average"] = os.getloadavg()[0]
