@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from optim_core.spec.keys import canonical_json
 from optim_core.spec.states import STUDY_ENDED, STUDY_TRANSITIONS, StudyState, UnitState, allowed_sources
 from service.db.base import db_epoch
-from service.db.models import Delivery, Event, IdempotencyKey, StoredRecommendation, Study, Unit
+from service.db.models import Delivery, Event, IdempotencyKey, Project, StoredRecommendation, Study, Unit
 from service.db.ownership import owner
 from service.db.repositories.hooks import WAITING, HookRepository
 
@@ -144,6 +144,12 @@ class StudyRepository:
         """Active studies that are past their deadline."""
         query = select(Study.id).where(Study.state.in_(ACTIVE), Study.deadline < db_epoch()).order_by(Study.deadline)
         return self.session.scalars(query).all()
+
+    def under_device_quota(self) -> list[tuple[str, str]]:
+        """(id, project_id) of active studies with units to train whose projects have a quota of device seconds."""
+        query = select(Study.id, Study.project_id).join(Project, Project.id == Study.project_id)
+        query = query.where(Project.max_device_s.is_not(None), Study.state.in_(ACTIVE), _open_unit.exists())
+        return [(study_id, project_id) for study_id, project_id in self.session.execute(query)]
 
     def count_of_workers(self) -> int:
         """Studies that engine workers train, or will once their data were checked."""
