@@ -249,7 +249,9 @@ class Client:
         return self._call("GET", "/v1/projects")
 
     def set_quota(self, project: str, **quota: int | None) -> dict[str, Any]:
-        """Give a project its quotas; one that does not exist is made. Needs a key of the whole server."""
+        """Give a project quotas, None for no quota; others stay. One that does not exist is made. Needs a key of the whole
+        server.
+        """
         return self._call("PUT", f"/v1/projects/{quote(project, safe='')}", json=quota)
 
     def health(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import hmac
 import re
 import secrets
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 
 from sqlalchemy.orm import Session
 
@@ -198,12 +198,17 @@ def list_projects(db: Database, by: Caller = OWNER) -> list[ProjectView]:
         return [_project_view(repository, row) for row in repository.projects() if by.project in (None, row.id)]
 
 
-def set_quota(
-    db: Database, project: str, max_studies: int | None = None, max_device_s: int | None = None,
-    max_stored_bytes: int | None = None, by: Caller = OWNER,
-) -> ProjectView:  # fmt: skip
-    """Give a project, which is made where there is none, its quotas; None: none. ServiceError ``invalid_parameter``,
-    ``scope_missing``, NotFound ``project_not_found``.
+class Quotas(TypedDict, total=False):
+    """What a project may use at most; None: as much as it likes."""
+
+    max_studies: int | None
+    max_device_s: int | None
+    max_stored_bytes: int | None
+
+
+def set_quota(db: Database, project: str, by: Caller = OWNER, **quotas: Unpack[Quotas]) -> ProjectView:
+    """Give a project, which is made where there is none, these quotas; others that it has stay. ServiceError
+    ``invalid_parameter``, ``scope_missing``, NotFound ``project_not_found``.
     """
     _own(project, by)
     if by.project is not None:
@@ -211,7 +216,8 @@ def set_quota(
     with db.write() as session:
         repository = AccessRepository(session)
         row = _project(repository, project)
-        row.max_studies, row.max_device_s, row.max_stored_bytes = max_studies, max_device_s, max_stored_bytes
+        for name, most in quotas.items():
+            setattr(row, name, most)
         session.flush()
         return _project_view(repository, row)
 

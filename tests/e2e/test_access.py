@@ -61,7 +61,16 @@ def test_a_server_lets_in_its_own_account_and_whoever_has_a_key(tmp_path: Path) 
         listed = whichopt(tmp_path, "keys", "list")
         assert re.search(r"wo_[0-9a-f]{12}_….{4} +lab +key +write +valid +ci", listed.stdout), listed.stdout
         assert secret not in listed.stdout
-        assert whichopt(tmp_path, "projects", "quota", "lab", "--studies", "3").returncode == 0
+        first = whichopt(tmp_path, "projects", "quota", "lab", "--studies", "3")
+        assert first.stderr.strip() == (
+            "whichopt: the project lab may use 3 studies at a time, any number of device seconds, any number of bytes of files"
+        )
+        more = whichopt(tmp_path, "projects", "quota", "lba", "--device-seconds", "9000", "--studies", "none")
+        assert "the new project lba may use any number of studies at a time, 9,000 device seconds" in more.stderr
+        assert [whichopt(tmp_path, "projects", "quota", "lab", *a).returncode for a in ((), ("--studies", "x"))] == [
+            2,
+            2,
+        ]
         [lab] = [p for p in json.loads(whichopt(tmp_path, "projects", "list", "--json").stdout) if p["name"] == "lab"]
         assert lab["max_studies"] == 3
         assert whichopt(tmp_path, "keys", "revoke", secret.split("_")[1]).returncode == 0
