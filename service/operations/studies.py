@@ -24,6 +24,7 @@ from service.db.ownership import owner
 from service.db.repositories import (
     AccessRepository,
     CurveRepository,
+    HookRepository,
     StudyRepository,
     TrialRepository,
     UnitRepository,
@@ -286,6 +287,8 @@ def delete_study(db: Database, study_id: str) -> None:
         if study.state in (StudyState.CHECKING, StudyState.QUEUED, StudyState.RUNNING):
             raise Conflict("study_running", f"the study is {study.state}; cancel it first")
         AccessRepository(session).keep_spent(study)
+        if study.error_details:  # refused before anybody knew of it
+            HookRepository(session).drop_waiting(study.id)
         studies.delete(study)
 
 
