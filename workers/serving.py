@@ -89,8 +89,10 @@ def serve(settings: Settings, workers: int) -> None:
         if own_key is not None:
             announced.enter_context(local_key.announced(settings.data_dir, *bound))
         log.info("serving on %s with %s local worker(s)", url, workers)
-        if own_key is not None:
+        if own_key is not None and sys.stderr.isatty():
             say(f"open once, to sign your browser in: {url}/signin?ticket={app.state.door.new_ticket()}")
+        elif own_key is not None:  # what is kept in a file, or read by others, lets nobody in
+            log.info("to sign a browser in: %s/signin and the key in %s", url, settings.data_dir / "key")
 
         class Server(uvicorn.Server):
             async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
