@@ -61,6 +61,7 @@ def backup(url: str, path_of: PathOf, folder: Path) -> Verified:
         manifest["artifacts"], manifest["gone"] = _copy_files(url, path_of, manifest.pop("named"), coming / FILES)
         (coming / MANIFEST).write_text(json.dumps({"format": FORMAT, **manifest}, indent=1))
         for file in (*coming.rglob("*"), coming):
+            private.tighten(file)  # as pg_dump and SQLite make them the umask decides; nobody else could enter so far
             _flush(file)
         os.rename(coming, folder)
     except BaseException:

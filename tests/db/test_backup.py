@@ -81,6 +81,9 @@ def test_a_backup_taken_under_load_restores_elsewhere(database: Database, elsewh
             writer.join()
     assert made == found
     assert made.files == 1
+    written = [tmp_path / "backup", *(tmp_path / "backup").rglob("*")]
+    assert len(written) == 5
+    assert [one for one in written if one.stat().st_mode & 0o077] == []
     restored = ArtifactFolder(tmp_path / "elsewhere" / "artifacts")
     assert restore(tmp_path / "backup", elsewhere, restored.path) == made
     copy = Database(elsewhere)
