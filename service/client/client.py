@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 import time
 import uuid
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ import httpx2
 from tenacity import RetryCallState, Retrying, retry_if_exception, retry_if_result, wait_exponential_jitter
 
 from service import local_key
-from service.client.errors import PASSING, ApiError, Unreachable
+from service.client.errors import PASSING, ApiError, BadKey, Unreachable
 from service.client.loop import Study, body_of
 from service.client.patience import patiently
 
@@ -45,6 +46,8 @@ class Client:
 
     def __init__(self, base_url: str, key: str | None = None, *, transport: httpx2.BaseTransport | None = None) -> None:
         key = key or os.environ.get("WHICHOPT_KEY")
+        if key and not re.fullmatch("[!-~]+", key.strip()):
+            raise BadKey("this is no key: keys are made of letters, digits, _ and -")
         folder = None if key else _own_folder(base_url)
         own = None if folder is None else local_key.key_for(base_url, folder)
         self.base_url = base_url if own is None else own[1]

@@ -101,6 +101,16 @@ def test_a_terminal_is_shown_a_link_that_lets_one_browser_in(tmp_path: Path) -> 
         server.wait(TIMEOUT_S)
 
 
+def test_a_key_that_is_for_nobody_is_said_to_be(tmp_path: Path) -> None:
+    unused = whichopt(tmp_path, "studies", "list", "--key", "wo_x")
+    assert (unused.returncode, "--key: no server is named" in unused.stderr) == (2, True)
+    mine = whichopt(tmp_path, "studies", "list", env={"WHICHOPT_KEY": "wo_x"})
+    assert (mine.returncode, "this is your own database" in mine.stderr) == (0, True)
+    for how in ({"env": {"WHICHOPT_KEY": "ключ"}}, {"env": {"WHICHOPT_KEY": "a\nb"}}):
+        no_key = whichopt(tmp_path, "studies", "list", "--server", "http://127.0.0.1:9", **how)
+        assert (no_key.returncode, "WHICHOPT_KEY: this is no key" in no_key.stderr) == (2, True)
+
+
 def test_a_server_for_others_needs_a_key_first_and_has_none_of_its_own(tmp_path: Path) -> None:
     key = whichopt(tmp_path, "keys", "create").stdout.strip()
     with serving(tmp_path, "--host", "0.0.0.0") as (address, _):
