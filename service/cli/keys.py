@@ -44,7 +44,7 @@ def _add_keys(app: typer.Typer, open_local: OpenLocal) -> None:
             ),
         ] = "write",
         name: Annotated[str | None, typer.Option(help="What it is for, in lists.")] = None,
-        days: Annotated[float | None, typer.Option(min=0, help="Until it expires; without, never.")] = None,
+        days: Annotated[float | None, typer.Option(help="Until it expires; without, never.")] = None,
         as_json: AsJson = False,
         server: Server = None,
         key: Key = None,
