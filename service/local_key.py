@@ -1,11 +1,13 @@
 """The key of a server for the account that runs it, and how that account's clients find it, as they would find its files.
 
-``key`` in the data folder holds it, readable by its owner alone; ``serving/PORT`` names the process that listens there with
-it. A client sends the key to no other port of this machine, where another account may be listening for it.
+``key`` in the data folder holds it, readable by its owner alone; a process that listens at ADDRESS:PORT with it keeps the file
+``serving/ADDRESS:PORT`` locked, which ends with that process however it ends. A client sends the key nowhere else: at any other
+address of this machine another account may be listening for it.
 """
 
 from __future__ import annotations
 
+import fcntl
 import ipaddress
 import os
 import secrets
@@ -49,27 +51,54 @@ def _read(path: Path) -> str:
         return file.read().strip()
 
 
+def authority(host: str, port: int) -> str:
+    """Address and port as they stand in a URL."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 @contextmanager
-def announced(folder: Path, port: int) -> Iterator[None]:
-    """Say, until the block ends, that this process listens on ``port`` and takes the key in ``folder``."""
-    place = folder / "serving" / str(port)
-    private.folder(place.parent)
-    with open(place, "w", opener=private.opener) as out:
+def announced(folder: Path, host: str, port: int) -> Iterator[None]:
+    """Say, until the block ends, that this process listens on ``port`` of the address ``host`` with the key in ``folder``."""
+    place = folder / "serving" / authority(host, port)
+    fresh = private.folder(place.parent) / f".{secrets.token_hex(8)}"
+    with open(fresh, "x", opener=private.opener) as out:
+        fcntl.flock(out, fcntl.LOCK_EX)
         out.write(str(os.getpid()))
-    try:
-        yield
-    finally:
-        place.unlink(missing_ok=True)
+        out.flush()
+        # One that a killed server left is nobody's any more.
+        fresh.replace(place)
+        try:
+            yield
+        finally:
+            with suppress(FileNotFoundError):
+                if place.stat().st_ino == os.fstat(out.fileno()).st_ino:
+                    place.unlink()
 
 
-def key_for(url: str, folder: Path) -> str | None:
-    """The key in ``folder`` if a server that takes it listens at ``url``; else None."""
-    parts = urlsplit(url)
+def key_for(url: str, folder: Path) -> tuple[str, str] | None:
+    """The key in ``folder``, and the address to send it to, if a server that takes it listens at ``url``; else None.
+
+    ``localhost`` is several addresses: where it was meant the answer names the one at which that server listens.
+    """
     try:
-        if not is_loopback(parts.hostname or ""):
+        parts = urlsplit(url)
+        name, port = parts.hostname or "", parts.port or 80
+        hosts = ("127.0.0.1", "::1") if name == "localhost" else (str(ipaddress.ip_address(name)),)
+        host = next((one for one in hosts if is_loopback(one) and _serves(folder, authority(one, port))), None)
+        if host is None or parts.scheme != "http":
             return None
-        pid = int((folder / "serving" / str(parts.port or 80)).read_text())
-        os.kill(pid, 0)  # only asks whether it runs, and is ours
-        return _read(folder / "key")
+        return _read(folder / "key"), parts._replace(netloc=authority(host, port)).geturl()
     except (OSError, ValueError):
         return None
+
+
+def _serves(folder: Path, place: str) -> bool:
+    """Whether a living process of ours listens there: it alone keeps others from locking its file."""
+    try:
+        with open(folder / "serving" / place) as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False

@@ -30,7 +30,8 @@ logging.getLogger("whichopt").addHandler(logging.NullHandler())
 
 HIDDEN = "***"
 # Those that say at INFO what they do all day.
-CHATTY = ("alembic", "celery.app.trace", "celery.beat", "celery.worker.strategy", "httpx2", "httpcore2")
+CHATTY = ("alembic", "celery.app.trace", "celery.beat", "celery.worker.strategy", "httpx2", "httpcore2",
+           "multiprocessing")  # fmt: skip
 _NAMES = r"pass(?:word|wd|phrase)?|pwd|pgpassword|secret|token|ticket|api[_-]?key|access[_-]?key|(?:set-)?cookie"
 _USER_INFO = re.compile(r"""(\b[a-z][a-z0-9+.-]*://)[^\s"'<>]*@""", re.IGNORECASE)
 _BEARER = re.compile(r"\b(bearer|basic)\s+[\w.~+/=-]{6,}", re.IGNORECASE)
@@ -74,6 +75,8 @@ def configure(settings: Settings, stream: IO[str] | None = None, **always: str) 
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level)
     logging.captureWarnings(True)
+    # billiard's, which hands nothing on to the root.
+    logging.getLogger("multiprocessing").handlers[:] = [handler]
     for name in CHATTY:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
 
@@ -92,12 +95,13 @@ class Outage:
         self._lock = threading.Lock()
         self._since: float | None = None
 
-    def away(self, why: object) -> None:
-        """It is away: ``why`` is said the first time."""
+    def away(self, why: object) -> bool:
+        """It is away: ``why`` is said the first time; whether this is that."""
         with self._lock:
             begins, self._since = self._since is None, self._since or time.monotonic()
         if begins:
             self._log.warning("%s: %s", self._what, " ".join(str(why).split()), extra={"outage": "begins"})
+        return begins
 
     def back(self) -> None:
         """It is there."""
@@ -121,6 +125,8 @@ class _BrokerLines(logging.Filter):
         if not record.name.startswith(("celery.worker.consumer", "celery.beat", "kombu")):
             return True
         text = record.getMessage()
+        if record.name == "celery.beat" and text.startswith("Message Error"):
+            return False  # the broker is away, with a stack of calls: the worker beside it says so
         if "Connected to" in text:
             self._away = False
             return True

@@ -90,7 +90,34 @@ class Settings(BaseSettings):
     @field_validator("data_roots", mode="before")
     @classmethod
     def _split_roots(cls, value: object) -> object:
-        return [Path(part) for part in value.split(os.pathsep) if part] if isinstance(value, str) else value
+        if not isinstance(value, str):
+            return value
+        parts = [Path(part).expanduser() for part in value.split(os.pathsep) if part]
+        if not parts or not all(part.is_absolute() for part in parts):
+            raise ValueError(f"{value!r} names no folders; write whole paths, separated by {os.pathsep!r}")
+        return parts
+
+    @field_validator("database_url")
+    @classmethod
+    def _known_database(cls, value: str) -> str:
+        if value and not re.match(r"(sqlite(\+\w+)?:///.|postgres(ql)?(\+\w+)?://)", value):
+            raise ValueError(f"write sqlite:///FILE or postgresql://…, not {value.partition(':')[0]}:…")
+        return value
+
+    @field_validator("broker_url")
+    @classmethod
+    def _known_broker(cls, value: str | None) -> str | None:
+        if value and not re.match(r"(rediss?|redis\+socket|sentinel)://", value):
+            raise ValueError(f"write redis://…, not {value.partition(':')[0]}:…")
+        return value
+
+    @field_validator("webhook_hosts")
+    @classmethod
+    def _origins(cls, value: list[str]) -> list[str]:
+        for one in value:
+            if not re.fullmatch(r"https?://(\[[0-9A-Fa-f:]+\]|[\w.-]+)(:\d+)?/?", one, re.ASCII):
+                raise ValueError(f"{one!r} is no origin; write https://hooks.example.org or http://127.0.0.1:9000")
+        return value
 
     @field_validator("python_entrypoints", "allowed_hosts", "webhook_hosts", mode="before")
     @classmethod

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import ctypes
 import multiprocessing
+import warnings
 from typing import Any
 
 from celery import Celery, signals
+from celery.exceptions import CPendingDeprecationWarning
 
 from service import logs
 from service.settings import Settings
 
 settings = Settings()
+# Of what becomes of tasks where the broker goes away, which is decided below.
+warnings.simplefilter("ignore", CPendingDeprecationWarning)
 
 # Tasks do not train, they wake the thread that does: no limit here depends on how long a unit takes.
 PULL_LIMIT_S = settings.quantum_s + 60

@@ -30,6 +30,11 @@ def add_backup(app: typer.Typer, read_settings: Callable[[], Settings]) -> None:
         say(
             f"{done.rows:,} rows and {done.files:,} files are in {folder}; whichopt db verify {folder} restores them once"
         )
+        if done.lost:
+            names = ", ".join(done.lost[:3])
+            raise CommandError(
+                f"{len(done.lost):,} uploaded files had vanished ({names}): all else is in the backup", STUDY_FAILED
+            )
 
     @app.command()
     def restore(folder: Folder) -> None:

@@ -53,7 +53,7 @@ def read_settings(**given: object) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = "WHICHOPT_" + "_".join(str(part) for part in first["loc"][:1]).upper()
-        raise CommandError(f"{name}: {one_line(first['msg'])}") from None
+        raise CommandError(f"{name}: {one_line(first['msg'].removeprefix('Value error, '))}") from None
 
 
 @contextmanager
@@ -258,6 +258,10 @@ def explain(error: Exception) -> tuple[str, int]:
         return text, NOT_PERMITTED
     if isinstance(error, PermissionError):
         return text, NOT_PERMITTED
+    for name in ("WHICHOPT_DATA_DIR", "WHICHOPT_ARTIFACTS_DIR"):
+        folder = os.environ.get(name)
+        if isinstance(error, OSError) and folder and str(error.filename).startswith(os.path.abspath(folder)):
+            return f"{name}: {error.filename}: {error.strerror}", BAD_INPUT
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return f"the disk is full: {text}", BAD_INPUT
     return f"unexpected {type(error).__name__}: {text} (WHICHOPT_LOG_LEVEL=DEBUG shows where)", STUDY_FAILED

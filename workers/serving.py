@@ -106,15 +106,25 @@ def serve(settings: Settings, workers: int) -> None:
             log.warning("keys let others read files below %s, the working folder; see WHICHOPT_DATA_ROOTS", os.getcwd())
         pool.go()
         threading.Thread(target=_warm_up, daemon=True, name="warm-up").start()
-        host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        port = listener.getsockname()[1]
+        # The address that was bound: a name may lead a browser, or a client with our key, to somebody else's as well.
+        bound = listener.getsockname()[:2]
+        url = f"http://{local_key.authority(*bound)}"
+        announced = stack.enter_context(ExitStack())
         if own_key is not None:
-            stack.enter_context(local_key.announced(settings.data_dir, port))
-        log.info("serving on http://%s:%s with %s local worker(s)", host, port, workers)
-        if own_key is not None:
-            say(f"open once, to sign your browser in: http://{host}:{port}/signin?ticket={app.state.door.new_ticket()}")
+            announced.enter_context(local_key.announced(settings.data_dir, *bound))
+        log.info("serving on %s with %s local worker(s)", url, workers)
+        if own_key is not None and sys.stderr.isatty():
+            say(f"open once, to sign your browser in: {url}/signin?ticket={app.state.door.new_ticket()}")
+        elif own_key is not None:  # what is kept in a file, or read by others, lets nobody in
+            log.info("to sign a browser in: %s/signin and the key in %s", url, settings.data_dir / "key")
+
+        class Server(uvicorn.Server):
+            async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+                announced.close()  # requests may still end, and another account listen at our address meanwhile
+                await super().shutdown(sockets)
+
         try:
-            uvicorn.Server(server_config(app, settings.log_level.lower(), 5)).run(sockets=[listener])
+            Server(server_config(app, settings.log_level.lower(), 5)).run(sockets=[listener])
         except KeyboardInterrupt:
             log.info("stopped")
 

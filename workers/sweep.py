@@ -22,6 +22,9 @@ def sweep(database: Database, settings: Settings, dispatcher: Dispatcher) -> Non
     late = deadlines.end_late(database)
     if late:
         log.info("past their deadline: studies %s", late)
+    spent = deadlines.end_spent(database)
+    if spent:
+        log.info("without device seconds left: studies %s", spent)
     report = queue.sweep(database, settings.max_attempts)
     if report.requeued or report.failed:
         log.warning("taken back: units %s; given up: units %s", report.requeued, report.failed)

@@ -12,6 +12,7 @@ from typing import BinaryIO
 from optim_core.data.limits import MAX_FILE_BYTES
 from optim_core.data.text import show
 from optim_core.spec.errors import DataError
+from optim_core.spec.placed import FILE_NAMES
 
 _PIPED = re.compile(r"[0-9a-f]{64}(\.[a-z]+)+")
 POINTER = "/dataset/path"
@@ -49,7 +50,7 @@ def open_file(path: str, roots: Sequence[str] | None, pointer: str = POINTER) ->
     except _Refused as refused:
         code, message = "path_not_allowed", f"this path is not allowed: {refused}"
     except _Unusable as unusable:
-        code, message = unusable.args[0], f"{show(Path(path).name)} {unusable.args[1]}"
+        code, message = unusable.args[0], f"{show(shown_name(Path(path)))} {unusable.args[1]}"
     except (OSError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or "its name cannot be resolved"
         code, message = "file_missing", f"{show(path, 200)} cannot be read: {reason}"
@@ -57,8 +58,10 @@ def open_file(path: str, roots: Sequence[str] | None, pointer: str = POINTER) ->
 
 
 def shown_name(path: Path) -> str:
-    """What ``path`` is called in messages: ``stdin`` where it holds what came through a pipe, named by its content."""
-    return "stdin" if _PIPED.fullmatch(path.name) else path.name
+    """What ``path`` is called in messages: ``stdin`` where it holds what came through a pipe, named by its content; of an
+    uploaded file its own name.
+    """
+    return "stdin" if _PIPED.fullmatch(path.name) else FILE_NAMES.get().get(os.path.realpath(path), path.name)
 
 
 class _Refused(Exception):

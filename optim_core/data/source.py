@@ -145,7 +145,7 @@ def _from_frame(table: Table, dataset: FileDataset, report: list[str]) -> Source
         raise DataError(f"no column is left beside the target. {unused}", code="no_usable_feature", pointer="/dataset")
     if target not in names:
         if not _is_table(dataset, table.frame):
-            file = show(Path(dataset.path).name)
+            file = show(shown_name(Path(dataset.path)))
             message = f"there is no column {show(target)} in {file}; is it a table with names in its first line?"
             raise DataError(message, code="target_missing", pointer="/dataset/target")
         raise _missing(target, names, "target_missing", "/dataset/target", _elsewhere(table))

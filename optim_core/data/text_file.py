@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from optim_core.data.limits import MAX_SYMBOLS, MAX_TEXT_BYTES
-from optim_core.data.paths import POINTER, open_file
+from optim_core.data.paths import POINTER, open_file, shown_name
 from optim_core.data.python_docs import python_docs
 from optim_core.data.readers.formats import check_magic
 from optim_core.data.text import plural, show
@@ -42,9 +42,9 @@ def read_text(dataset: BuiltinDataset | FileDataset, roots: Sequence[str] | None
         name, raw = f"the bundled text {dataset.name}", python_docs()
     else:
         path, file = open_file(dataset.path, roots)
-        name = show(path.name)
+        name = show(shown_name(path))
         with file:
-            check_magic(file, path.name, "text")
+            check_magic(file, shown_name(path), "text")
             raw = file.read(MAX_TEXT_BYTES + 1)
     if len(raw) > MAX_TEXT_BYTES:
         message = f"{name} is longer than the {MAX_TEXT_BYTES:,} bytes that a text may have; give a part of it"

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 
 from optim_core.spec.artifacts import Artifact, StoredFile
 from optim_core.spec.problem import ArtifactDataset, FileDataset, StudySpec
+
+# Path of an uploaded file on this machine → what the person who uploaded it calls it, for messages.
+FILE_NAMES: ContextVar[Mapping[str, str]] = ContextVar("FILE_NAMES", default={})  # noqa: B039 - never changed
 
 
 def artifact_ids(spec: StudySpec) -> dict[str, str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator
+from typing import Annotated, Any
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from optim_core.spec.errors import escape
 from service.cookie import cookie_name
 from service.operations.access import Caller, Scope
 from service.operations.door import Counted, Door
@@ -37,8 +39,31 @@ class Admission:
                 403, "scope_missing", f"this needs the scope {needed}; the key has {caller.scope}{whose}"
             )
         door.count(caller, "reads" if safe else self._writes)
+        _check_names(request)
         request.state.caller = caller
         request.state.database = request.app.state.context.database.of(caller.project_id)
+
+
+def _check_names(request: Request) -> None:
+    """A filter that is misspelt must not list everything."""
+    if not request.query_params or not request.url.path.startswith("/v1/"):
+        return
+    known = set(_names(request.scope["route"].dependant))
+    unknown = [name for name in request.query_params if name not in known]
+    if unknown:
+        detail = (
+            f"there is no parameter of that name here, but {', '.join(sorted(known))}"
+            if known
+            else "none is taken here"
+        )
+        errors = [{"pointer": f"/{escape(name)}", "code": "invalid_parameter", "detail": detail} for name in unknown]
+        raise ServiceError(422, "invalid_parameter", f"{unknown[0][:80]}: {detail}", errors[:20])
+
+
+def _names(of: Any) -> Iterator[str]:
+    yield from (one.alias for one in of.query_params)
+    for part in of.dependencies:
+        yield from _names(part)
 
 
 def _caller(request: Request, door: Door, key: HTTPAuthorizationCredentials | None) -> Caller:

@@ -33,7 +33,9 @@ class NewKey(JsonBody):
 
 
 class Quota(JsonBody):
-    """Studies that have not ended, device seconds of all studies together, bytes of uploaded files; null: no quota."""
+    """Studies that have not ended, device seconds of all studies together, bytes of uploaded files; null: no quota. What is
+    left out stays as it is.
+    """
 
     max_studies: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     max_device_s: Annotated[int, Field(ge=0, lt=2**53)] | None = None
@@ -74,6 +76,6 @@ def list_projects(whole: Whole, by: Asking) -> list[ProjectView]:
 async def set_quota(
     request: Request, whole: Whole, by: Asking, name: Annotated[str, Path(pattern=PROJECT_NAME)]
 ) -> ProjectView:
-    """Give a project its quotas; one that does not exist is made. Needs an admin key of the whole server."""
+    """Give a project quotas; one that does not exist is made. Needs an admin key of the whole server."""
     body = await read_body(request, whole.settings.max_body_bytes, Quota)
-    return await run_in_threadpool(access.set_quota, whole.database, name, **body.model_dump(), by=by)
+    return await run_in_threadpool(access.set_quota, whole.database, name, by, **body.model_dump(exclude_unset=True))

@@ -8,6 +8,7 @@ import time
 import uuid
 from typing import Any
 
+from anyio import BrokenResourceError
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -42,13 +43,14 @@ class RequestLog:
         answer = _Answer(send, scope, request_id)
         # A link that signs in has its ticket in the query.
         telemetry.note(request_id=request_id, query=redact(scope["query_string"].decode("latin-1")))
-        started, came = time.monotonic(), _Coming(receive, headers)
+        started, came = time.monotonic(), _Coming(receive, headers, answer)
         with bound_contextvars(request_id=request_id):
             try:
                 await self._app(scope, came.receive, answer.send)
-            except ClientDisconnect:
-                pass  # in the middle of what it sent: nobody is left who could be answered
-            except Exception:
+            except Exception as error:
+                if came.cut and _of_leaving(error):
+                    self._note(scope, scope.get(REFUSED, 499), started)
+                    return
                 errors.exception("unhandled error in %s %s", scope["method"], scope["path"])
                 if answer.status is None:
                     # Said outside of ``Edge``, which adds the headers to all other answers.
@@ -75,15 +77,40 @@ class RequestLog:
         log.log(logging.WARNING if status >= 500 else logging.INFO, "request", extra=fields)
 
 
+def _of_leaving(error: Exception) -> bool:
+    """Whether an error says no more than that nobody is left who could be answered; FastAPI's streams end by groups of such."""
+    if isinstance(error, ExceptionGroup):
+        return all(isinstance(one, Exception) and _of_leaving(one) for one in error.exceptions)
+    return isinstance(error, ClientDisconnect | BrokenResourceError)
+
+
 def _study(scope: Scope) -> str | None:
     return scope.get("path_params", {}).get("study_id")
 
 
-class _Coming:
-    """What is received. ``cut``: the client left, or was left, before the end of its body: nobody hears what is answered."""
+class _Answer:
+    """What is sent, with the request's id. ``status``: None until it begins; ``whole``: it has come to its end."""
 
-    def __init__(self, receive: Receive, headers: dict[bytes, bytes]) -> None:
-        self._receive = receive
+    def __init__(self, send: Send, scope: Scope, request_id: str) -> None:
+        self._send, self._scope, self._request_id = send, scope, request_id
+        self.status: int | None = None
+        self.whole = False
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            telemetry.note(study=_study(self._scope))
+            message = {**message, "headers": [*message["headers"], (b"x-request-id", self._request_id.encode())]}
+        elif message["type"] == "http.response.body":
+            self.whole = not message.get("more_body", False)
+        await self._send(message)
+
+
+class _Coming:
+    """What is received. ``cut``: the client left, or was left, before the end of its body or of the answer."""
+
+    def __init__(self, receive: Receive, headers: dict[bytes, bytes], answer: _Answer) -> None:
+        self._receive, self._answer = receive, answer
         self._whole = headers.get(b"content-length", b"0") == b"0" and b"transfer-encoding" not in headers
         self.cut = False
 
@@ -91,21 +118,6 @@ class _Coming:
         message = await self._receive()
         if message["type"] == "http.request":
             self._whole = not message.get("more_body", False)
-        elif not self._whole:
+        elif not (self._whole and self._answer.whole):
             self.cut = True
         return message
-
-
-class _Answer:
-    """What is sent, with the request's id. ``status``: None until it begins."""
-
-    def __init__(self, send: Send, scope: Scope, request_id: str) -> None:
-        self._send, self._scope, self._request_id = send, scope, request_id
-        self.status: int | None = None
-
-    async def send(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
-            telemetry.note(study=_study(self._scope))
-            message = {**message, "headers": [*message["headers"], (b"x-request-id", self._request_id.encode())]}
-        await self._send(message)

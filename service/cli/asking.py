@@ -168,7 +168,7 @@ def _add_inspect(app: typer.Typer, look: Look) -> None:
                 "metric": metric, "task": task, "epochs": epochs, "steps": steps,
                 "batch_size": batch_size, "budget": budget, "seed": seed, "split": split,
             }  # fmt: skip
-            how, address = Reading(sep, decimal, encoding, na, header, sheet), server_address(server)
+            how, address = Reading(sep, decimal, encoding, na, header, sheet), server_address(server, key)
             if address is None and table_without_target(asked):
                 _preview(source, how, as_json)
                 return

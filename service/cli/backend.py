@@ -10,7 +10,16 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from service.cli.errors import BAD_INPUT, NOT_PERMITTED, STUDY_FAILED, UNREACHABLE, CommandError, field_errors, one_line
+from service.cli.errors import (
+    BAD_INPUT,
+    NOT_PERMITTED,
+    STUDY_FAILED,
+    UNREACHABLE,
+    CommandError,
+    field_errors,
+    one_line,
+    say,
+)
 
 if TYPE_CHECKING:
     from service.client import Client
@@ -65,11 +74,15 @@ class Backend:
         return rows[0]["id"]
 
 
-def server_address(option: str | None) -> str | None:
-    """The server to use, or None for the embedded stack. Raises CommandError for what is no http address."""
+def server_address(option: str | None, key: str | None = None) -> str | None:
+    """The server to use, or None for the embedded stack. Raises CommandError for what is no http address, and for a key that no
+    server is named for.
+    """
     address = option or os.environ.get("WHICHOPT_SERVER") or None
     if address is not None and not address.startswith(("http://", "https://")):
         raise CommandError(f"--server: {address!r} is no address; write http://HOST:PORT")
+    if address is None and key:
+        raise CommandError("--key: no server is named that it is for (--server or WHICHOPT_SERVER)")
     return address.rstrip("/") if address else None
 
 
@@ -78,11 +91,15 @@ def connect(
     open_local: OpenLocal, server: str | None, key: str | None = None, *, workers: bool = False
 ) -> Iterator[Backend]:
     """A backend for one command; errors of the API become CommandErrors with their exit code. ``key``: for that server."""
-    address = server_address(server)
+    address = server_address(server, key)
     if address is not None:
         with at_server(address, key=key) as client:
             yield Backend(client, address, None)
     else:
+        if os.environ.get("WHICHOPT_KEY"):
+            say(
+                "WHICHOPT_KEY is for a server, and none is named (--server or WHICHOPT_SERVER): this is your own database"
+            )
         with open_local(workers) as local, at_server(local.url, "the embedded server", local.key) as client:
             yield Backend(client, local.url, local)
 
@@ -92,11 +109,13 @@ def at_server(address: str, called: str = "", key: str | None = None) -> Iterato
     """A client; its errors become CommandErrors. ``called``: the server's name for people, else its address. ``key``: as of
     ``Client``.
     """
-    from service.client import ApiError, Client, Unreachable
+    from service.client import ApiError, BadKey, Client, Unreachable
 
     try:
         with Client(address, key) as client:
             yield client
+    except BadKey as error:
+        raise CommandError(f"{'--key' if key else 'WHICHOPT_KEY'}: {error}") from None
     except ApiError as error:
         raise CommandError(api_message(error), api_exit(error), error.errors) from error
     except Unreachable as error:

@@ -170,14 +170,17 @@ def _add_changing(app: typer.Typer, open_local: OpenLocal) -> None:
     def exclude(
         study: StudyId,
         trial: Annotated[int, typer.Argument(min=0, help="Number of the trial.")],
-        reason: Annotated[str, typer.Option(help="Why; it is shown wherever the trial is.")],
+        reason: Annotated[
+            str,
+            typer.Option(help="Why, shown wherever the trial is; a second takes the place of the first."),
+        ],
         require_verdict: RequireVerdict = False,
         verbose: Verbose = False,
         as_json: AsJson = False,
         server: Server = None,
         key: Key = None,
     ) -> None:
-        """Leave a trial out of every statistic; a finished study is answered anew and printed."""
+        """Leave a trial out of every statistic, for good; a finished study is answered anew and printed."""
         with connect(open_local, server, key, workers=True) as backend:
             study = backend.study_id(study)
             ended = backend.client.get_study(study)["status"] == "completed"

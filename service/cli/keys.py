@@ -14,6 +14,7 @@ from service.text import visible_document
 
 SCOPES = ("read", "write", "admin", "metrics")
 WHOLE = "(whole server)"
+QUOTAS = {"studies": "studies at a time", "device_s": "device seconds", "stored_bytes": "bytes of files"}
 
 
 def add_keys(app: typer.Typer, open_local: OpenLocal) -> None:
@@ -43,7 +44,7 @@ def _add_keys(app: typer.Typer, open_local: OpenLocal) -> None:
             ),
         ] = "write",
         name: Annotated[str | None, typer.Option(help="What it is for, in lists.")] = None,
-        days: Annotated[float | None, typer.Option(min=0, help="Until it expires; without, never.")] = None,
+        days: Annotated[float | None, typer.Option(help="Until it expires; without, never.")] = None,
         as_json: AsJson = False,
         server: Server = None,
         key: Key = None,
@@ -92,18 +93,35 @@ def _add_projects(app: typer.Typer, open_local: OpenLocal) -> None:
     @app.command()
     def quota(
         project: Annotated[str, typer.Argument(help="Name of the project; made where there is none.")],
-        studies: Annotated[int | None, typer.Option(min=0, help="Studies at a time; without, any number.")] = None,
-        device_seconds: Annotated[int | None, typer.Option(min=0, help="Of all its studies; without, any.")] = None,
-        stored_bytes: Annotated[int | None, typer.Option(min=0, help="Of its uploaded files; without, any.")] = None,
+        studies: Annotated[str | None, typer.Option(help="Studies at a time, or none: any number.")] = None,
+        device_seconds: Annotated[str | None, typer.Option(help="Of all its studies, or none.")] = None,
+        stored_bytes: Annotated[str | None, typer.Option(help="Of its uploaded files, or none.")] = None,
         server: Server = None,
         key: Key = None,
     ) -> None:
-        """Say what a project may use at most. Needs an admin key of the whole server."""
+        """Say what a project may use at most; what is not named stays. Needs an admin key of the whole server."""
+        given = {"studies": studies, "device_s": device_seconds, "stored_bytes": stored_bytes}
+        named = {f"max_{name}": _most(name, text) for name, text in given.items() if text is not None}
+        if not named:
+            raise CommandError("name at least one of --studies, --device-seconds and --stored-bytes")
         with connect(open_local, server, key) as backend:
-            backend.client.set_quota(
-                project, max_studies=studies, max_device_s=device_seconds, max_stored_bytes=stored_bytes
-            )
-        say(f"the quota of {project} is set")
+            known = {row["name"] for row in backend.client.projects()}
+            row = backend.client.set_quota(project, **named)
+        quotas = ", ".join(f"{_any(row[f'max_{name}'])} {words}" for name, words in QUOTAS.items())
+        say(f"the {'' if project in known else 'new '}project {project} may use {quotas}")
+
+
+def _most(name: str, text: str) -> int | None:
+    if text == "none":
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 16):
+        option = "--device-seconds" if name == "device_s" else f"--{name.replace('_', '-')}"
+        raise CommandError(f"{option}: {text!r} is no whole number, nor none")
+    return int(text)
+
+
+def _any(most: int | None) -> str:
+    return "any number of" if most is None else f"{most:,}"
 
 
 def _show(rows: list[dict[str, Any]], columns: tuple[str, ...], as_json: bool) -> None:

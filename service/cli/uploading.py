@@ -22,6 +22,7 @@ def uploaded(document: dict[str, Any], client: Client) -> dict[str, Any]:
     def put(path: str, fmt: str | None) -> dict[str, Any] | None:
         file = Path(path).expanduser()
         if not file.is_file():
+            say(f"there is no file {path} on this machine: the server looks for one of its own")
             return None
         size = file.stat().st_size
         say(f"uploading {path} ({size:,} bytes) to {client.base_url}")

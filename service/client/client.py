@@ -6,9 +6,11 @@ import base64
 import hashlib
 import json
 import os
+import re
 import time
 import uuid
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,7 +20,7 @@ import httpx2
 from tenacity import RetryCallState, Retrying, retry_if_exception, retry_if_result, wait_exponential_jitter
 
 from service import local_key
-from service.client.errors import PASSING, ApiError, Unreachable
+from service.client.errors import PASSING, ApiError, BadKey, Unreachable
 from service.client.loop import Study, body_of
 from service.client.patience import patiently
 
@@ -43,12 +45,17 @@ class Client:
     """
 
     def __init__(self, base_url: str, key: str | None = None, *, transport: httpx2.BaseTransport | None = None) -> None:
-        self.base_url = base_url
-        key = key or os.environ.get("WHICHOPT_KEY") or _own_key(base_url)
-        headers = {} if key is None else {"Authorization": f"Bearer {key.strip()}"}
+        key = key or os.environ.get("WHICHOPT_KEY")
+        if key and not re.fullmatch("[!-~]+", key.strip()):
+            raise BadKey("this is no key: keys are made of letters, digits, _ and -")
+        folder = None if key else _own_folder(base_url)
+        own = None if folder is None else local_key.key_for(base_url, folder)
+        self.base_url = base_url if own is None else own[1]
         self._http = httpx2.Client(
-            base_url=base_url, headers=headers, timeout=TIMEOUT_S, transport=transport, trust_env=False
-        )
+            base_url=self.base_url, headers={"Authorization": f"Bearer {key.strip()}"} if key else {},
+            auth=None if folder is None else partial(_let_in, self.base_url, folder), timeout=TIMEOUT_S,
+            transport=transport, trust_env=False,
+        )  # fmt: skip
 
     def __enter__(self) -> Client:
         return self
@@ -245,7 +252,9 @@ class Client:
         return self._call("GET", "/v1/projects")
 
     def set_quota(self, project: str, **quota: int | None) -> dict[str, Any]:
-        """Give a project its quotas; one that does not exist is made. Needs a key of the whole server."""
+        """Give a project quotas, None for no quota; others stay. One that does not exist is made. Needs a key of the whole
+        server.
+        """
         return self._call("PUT", f"/v1/projects/{quote(project, safe='')}", json=quota)
 
     def health(self) -> dict[str, Any]:
@@ -321,16 +330,25 @@ class Client:
             raise Unreachable("what answers there is not Whichopt") from error
 
 
-def _own_key(base_url: str) -> str | None:
+def _own_folder(base_url: str) -> Path | None:
+    """Where the key of a server at that address would lie."""
     if not local_key.is_loopback(urlsplit(base_url).hostname or ""):
         return None
     # They take a moment to import.
     from service.settings import Settings
 
     try:
-        return local_key.key_for(base_url, Settings().data_dir)
+        return Settings().data_dir
     except ValueError:  # a setting is wrong; whoever needs it says so
         return None
+
+
+def _let_in(base_url: str, folder: Path, request: httpx2.Request) -> httpx2.Request:
+    """Our server may have ended since the last request, and somebody else listen there."""
+    own = local_key.key_for(base_url, folder)
+    if own is not None and own[1] == base_url:
+        request.headers["Authorization"] = f"Bearer {own[0]}"
+    return request
 
 
 def _pause(state: RetryCallState) -> float:

@@ -22,3 +22,7 @@ class ApiError(PortableError):
 
 class Unreachable(Exception):
     """No usable answer: nothing listens there, it timed out, or something else than Whichopt answers."""
+
+
+class BadKey(ValueError):
+    """What was given as a key cannot be one, and is sent to nobody."""

@@ -37,11 +37,14 @@ class BackupError(Exception):
 
 @dataclass(frozen=True)
 class Verified:
-    """``rows`` of all tables and ``files`` that were compared; ``held``: deliveries that waited and are not sent."""
+    """``rows`` of all tables and ``files`` that were compared; ``held``: deliveries that waited and are not sent; ``lost``:
+    files that rows name and that are not there.
+    """
 
     rows: int
     files: int
     held: int = 0
+    lost: tuple[str, ...] = ()
 
 
 # (sha256, format) → where the file of an artifact lies.
@@ -58,15 +61,16 @@ def backup(url: str, path_of: PathOf, folder: Path) -> Verified:
     coming.mkdir(mode=0o700)
     try:
         manifest = (_backup_sqlite if parsed.get_backend_name() == "sqlite" else _backup_postgres)(parsed, coming)
-        manifest["artifacts"], manifest["gone"] = _copy_files(url, path_of, manifest.pop("named"), coming / FILES)
+        manifest["artifacts"], manifest["gone"], lost = _copy_files(url, path_of, manifest.pop("named"), coming / FILES)
         (coming / MANIFEST).write_text(json.dumps({"format": FORMAT, **manifest}, indent=1))
         for file in (*coming.rglob("*"), coming):
+            private.tighten(file)  # as pg_dump and SQLite make them the umask decides; nobody else could enter so far
             _flush(file)
         os.rename(coming, folder)
     except BaseException:
         shutil.rmtree(coming, ignore_errors=True)
         raise
-    return Verified(sum(manifest["rows"].values()), len(manifest["artifacts"]))
+    return Verified(sum(manifest["rows"].values()), len(manifest["artifacts"]), lost=lost)
 
 
 def restore(folder: Path, url: str, path_of: PathOf) -> Verified:
@@ -186,8 +190,10 @@ def _seen_by(connection: Connection) -> dict[str, Any]:
 
 def _copy_files(
     url: str, path_of: PathOf, named: list[tuple[str, str]], folder: Path
-) -> tuple[dict[str, int], list[str]]:
-    """(name in the backup → bytes, those whose rows were deleted meanwhile). Raises BackupError for one that is lost."""
+) -> tuple[dict[str, int], list[str], tuple[str, ...]]:
+    """(name in the backup → bytes, those that were not there, those of them that rows still name). Raises BackupError where
+    none of several is there: then this is not the machine where they lie.
+    """
     folder.mkdir()
     copied: dict[str, int] = {}
     missing: list[tuple[str, str]] = []
@@ -203,9 +209,9 @@ def _copy_files(
         copied[name] = (folder / name).stat().st_size
     still = {tuple(one) for one in _seen(url)["named"]} if missing else set()
     lost = [one for one in missing if one in still]
-    if lost:
+    if len(lost) > 1 and not copied:
         raise BackupError(f"{path_of(*lost[0])} is not there, and {len(lost) - 1} more: back up where the files lie")
-    return copied, [f"{sha256}.{fmt}" for sha256, fmt in missing]
+    return copied, [f"{sha}.{fmt}" for sha, fmt in missing], tuple(f"{sha}.{fmt}" for sha, fmt in lost)
 
 
 def _manifest(folder: Path) -> dict[str, Any]:

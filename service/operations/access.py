@@ -12,7 +12,7 @@ import hmac
 import re
 import secrets
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 
 from sqlalchemy.orm import Session
 
@@ -198,12 +198,17 @@ def list_projects(db: Database, by: Caller = OWNER) -> list[ProjectView]:
         return [_project_view(repository, row) for row in repository.projects() if by.project in (None, row.id)]
 
 
-def set_quota(
-    db: Database, project: str, max_studies: int | None = None, max_device_s: int | None = None,
-    max_stored_bytes: int | None = None, by: Caller = OWNER,
-) -> ProjectView:  # fmt: skip
-    """Give a project, which is made where there is none, its quotas; None: none. ServiceError ``invalid_parameter``,
-    ``scope_missing``, NotFound ``project_not_found``.
+class Quotas(TypedDict, total=False):
+    """What a project may use at most; None: as much as it likes."""
+
+    max_studies: int | None
+    max_device_s: int | None
+    max_stored_bytes: int | None
+
+
+def set_quota(db: Database, project: str, by: Caller = OWNER, **quotas: Unpack[Quotas]) -> ProjectView:
+    """Give a project, which is made where there is none, these quotas; others that it has stay. ServiceError
+    ``invalid_parameter``, ``scope_missing``, NotFound ``project_not_found``.
     """
     _own(project, by)
     if by.project is not None:
@@ -211,7 +216,8 @@ def set_quota(
     with db.write() as session:
         repository = AccessRepository(session)
         row = _project(repository, project)
-        row.max_studies, row.max_device_s, row.max_stored_bytes = max_studies, max_device_s, max_stored_bytes
+        for name, most in quotas.items():
+            setattr(row, name, most)
         session.flush()
         return _project_view(repository, row)
 
@@ -223,24 +229,38 @@ def _project(repository: AccessRepository, project: str) -> Project:
 
 
 def _project_view(repository: AccessRepository, row: Project) -> ProjectView:
-    studies, device_s = repository.use(row)
     return ProjectView(
-        name=row.id, studies=studies, max_studies=row.max_studies, device_s=device_s, max_device_s=row.max_device_s,
+        name=row.id, studies=repository.open_studies(row.id), max_studies=row.max_studies,
+        device_s=repository.device_s(row), max_device_s=row.max_device_s,
         stored_bytes=repository.stored_bytes(row.id), max_stored_bytes=row.max_stored_bytes,
     )  # fmt: skip
 
 
-def check_quota(session: Session, project_id: str) -> None:
-    """Refuse another study of a project that has used up its quota. ServiceError ``quota_exceeded``, with limit and use."""
+def check_quota(session: Session, project_id: str, more: int = 1) -> None:
+    """Refuse so many studies more of a project that has used up its quota. ServiceError ``quota_exceeded``."""
     repository = AccessRepository(session)
     project = repository.limits(project_id)
     if project is None:
         return
-    studies, device_s = repository.use(project)
-    if project.max_studies is not None and studies >= project.max_studies:
+    studies = repository.open_studies(project_id)
+    if project.max_studies is not None and studies + more > project.max_studies:
         raise _exceeded(f"{studies} of {project.max_studies} studies of the project {project_id} have not ended")
-    if project.max_device_s is not None and device_s >= project.max_device_s:
-        raise _exceeded(f"the project {project_id} used {device_s:.0f} of {project.max_device_s} device seconds")
+    used_up = _used_up(repository, project)
+    if used_up is not None:
+        raise _exceeded(used_up)
+
+
+def device_used_up(session: Session, project_id: str) -> str | None:
+    """A sentence where the project has no device seconds left: nothing of it is trained until it has more."""
+    repository = AccessRepository(session)
+    project = repository.limits(project_id, lock=False)
+    return None if project is None else _used_up(repository, project)
+
+
+def _used_up(repository: AccessRepository, project: Project) -> str | None:
+    if project.max_device_s is None or (device_s := repository.device_s(project)) < project.max_device_s:
+        return None
+    return f"the project {project.id} used {device_s:,.0f} of {project.max_device_s:,} device seconds"
 
 
 def check_stored(session: Session, project_id: str, size: int, lock: bool = True) -> None:

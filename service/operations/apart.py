@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from optim_core.spec.errors import DataError, SpecError
+from optim_core.spec.placed import FILE_NAMES
 from optim_core.spec.problem import StudySpec
 from service.operations.errors import ServiceError
 from service.operations.inspection import Inspection
@@ -32,7 +33,8 @@ def look_into(path: Path, name: str, fmt: str) -> str:
 
 def inspect(spec: StudySpec, roots: Sequence[str] | None) -> Inspection:
     """See ``inspection.inspect``; whose files were uploaded and are ``placed``."""
-    job = {"job": "inspect", "spec": spec.model_dump(mode="json"), "roots": None if roots is None else list(roots)}
+    job = {"job": "inspect", "spec": spec.model_dump(mode="json"), "roots": None if roots is None else list(roots),
+           "names": dict(FILE_NAMES.get())}  # fmt: skip
     return Inspection.model_validate(run(job))
 
 

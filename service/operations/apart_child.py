@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from optim_core.spec.errors import DataError, SpecError
+from optim_core.spec.placed import FILE_NAMES
 from optim_core.spec.validation import parse_spec
 from service.operations.errors import ServiceError
 from service.operations.no_network import leave_the_network
@@ -33,6 +34,7 @@ def main() -> None:
         if job["job"] == "content":
             result: Any = upload_check.content_of(Path(job["path"]), job["name"], job["format"])
         else:
+            FILE_NAMES.set(job["names"])
             result = inspection.inspect(parse_spec(job["spec"]), job["roots"]).model_dump(mode="json")
         told: dict[str, Any] = {"result": result}
     except ServiceError as error:

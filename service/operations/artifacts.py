@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -11,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from sqlalchemy.orm import Session
 
 from optim_core.spec.errors import DataError
-from optim_core.spec.placed import artifact_ids, placed
+from optim_core.spec.placed import FILE_NAMES, artifact_ids, placed
 from optim_core.spec.problem import StudySpec
 from service.db import Database
 from service.db.models import StoredArtifact
@@ -22,6 +24,8 @@ from service.operations.artifact_folder import ArtifactFolder
 from service.operations.errors import Conflict, NotFound, ServiceError
 from service.operations.upload_format import format_of
 from service.operations.views import ArtifactView, Page
+
+log = logging.getLogger("whichopt.artifacts")
 
 MOST_NAME = 255
 # Rows that one sweep removes, and how often it looks: the folder is listed for it.
@@ -71,7 +75,8 @@ def store(db: Database, folder: ArtifactFolder, received: Received, look: Look) 
         folder.keep(received.path, received.sha256, fmt)
         known = artifacts.known(received.sha256, fmt)
         if known is not None:
-            known.used_at = now
+            # It is called as it was called last: studies keep the name under which they were asked.
+            known.used_at, known.name = now, label
             return _view(known), False
         artifact = StoredArtifact(
             id=f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(10)}", sha256=received.sha256, format=fmt, name=label,
@@ -140,8 +145,10 @@ def spec_here(
             what = "weights" if pointer.endswith("/weights") else "data"
             raise DataError(f"{rows[key].name} is no file of {what}", code="unsupported_format", pointer=pointer)
         if not paths[key].is_file():
-            message = f"{rows[key].name} does not lie in {folder.root} on this machine, which has to share that folder"
+            log.error("the uploaded file %s is not in %s, which all machines have to share", key, folder.root)
+            message = f"{rows[key].name} was uploaded, and does not lie where it should be read; upload it again"
             raise DataError(message, code="artifact_elsewhere", pointer=pointer)
+    FILE_NAMES.set({os.path.realpath(path): rows[key].name for key, path in paths.items()})
     own = sorted({str(path.parent) for path in paths.values()})
     return placed(spec, lambda key: str(paths[key])), None if roots is None else [*roots, *own]
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 from sqlalchemy.orm import Session
 
 from optim_core.spec.base import clean_text
 from optim_core.spec.errors import SpecError
 from optim_core.spec.states import TRIAL_ENDED, StudyState
+from optim_core.spec.validation import TURNING
 from service.db import Database
 from service.db.models import Study, Trial
 from service.db.repositories import StudyRepository, TrialRepository
@@ -19,8 +22,8 @@ MOST_REASON = 500
 
 
 def exclude_trial(db: Database, study_id: str, number: int, reason: str) -> TrialView:
-    """Leave a trial out, for good; a second time changes nothing. A confirmation run takes the runs of all others with its seed
-    with it: configurations are compared on the same seeds.
+    """Leave a trial out, for good; a second time only the reason changes. A confirmation run takes the runs of all others with
+    its seed with it: configurations are compared on the same seeds.
 
     NotFound ``trial_not_found``; Conflict ``trial_not_ended`` before it has a result, ``nothing_left`` where no seed of the
     confirmation would remain, ``study_cancelled``; ServiceError ``invalid_reason``.
@@ -45,17 +48,20 @@ def exclude_trial(db: Database, study_id: str, number: int, reason: str) -> Tria
             studies.add_event(study, "trial.excluded", {"number": number, "reason": reason}, now)
             if study.state == StudyState.COMPLETED:
                 _ask_again(session, study, now)
+        elif trial.excluded != reason:
+            trial.excluded = reason
+            studies.add_event(study, "trial.excluded", {"number": number, "reason": reason}, studies.now())
         session.flush()
         return TrialView(**present.trial_fields(trial))
 
 
 def _check(reason: str) -> None:
     try:
-        fine = 0 < len(clean_text(reason).strip()) <= MOST_REASON
+        fine = 0 < len(clean_text(reason).strip()) <= MOST_REASON and not re.search(f"[{TURNING}]", reason)
     except SpecError:
         fine = False
     if not fine:
-        detail = f"say why, in 1 to {MOST_REASON} characters"
+        detail = f"say why, in 1 to {MOST_REASON} characters, none of which turns text round"
         error = {"pointer": "/reason", "code": "invalid_reason", "detail": detail}
         raise ServiceError(422, "invalid_reason", detail, [error])
 

@@ -121,10 +121,15 @@ def _csv(table: Callable[[], Iterator[Row]], columns: list[str]) -> Iterator[byt
     writer = csv.DictWriter(out, columns, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
     for row in table():
-        writer.writerow(row)
+        writer.writerow({name: _plain(value) for name, value in row.items()})
         if out.tell() > 1 << 16:
             yield _taken(out)
     yield _taken(out)
+
+
+def _plain(value: Any) -> Any:
+    """A text that a spreadsheet would work out, such as ``=HYPERLINK(…)``, as the text that it is."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
 def _taken(out: io.StringIO) -> bytes:

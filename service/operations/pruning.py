@@ -24,6 +24,6 @@ def prune(db: Database, keep_s: float, rows: int = ROWS, batches: int = BATCHES)
                 return gone
             if not (pruning.drop_points(study.id, rows) or pruning.drop_events(study.id, rows)):
                 gone.append(study.id)
-                AccessRepository(session).keep_spent(study.project_id, study.device_s)
+                AccessRepository(session).keep_spent(study)
                 studies.delete(study)
     return gone

@@ -21,7 +21,7 @@ from service.db.base import db_epoch
 from service.db.models import Study, Unit
 from service.db.repositories import CurveRepository, StudyRepository, TrialRepository, UnitRepository, UseRepository
 from service.db.repositories.studies import ACTIVE
-from service.operations import overtaking, present, results, told_results
+from service.operations import access, overtaking, present, results, told_results
 from service.operations.views import QueueStats, WorkerView
 from service.text import storable
 
@@ -136,10 +136,13 @@ def _started(unit: Unit, worker_id: str) -> dict[str, Any]:
 
 def take(session: Session, study: Study, worker_id: str, lease_s: float, *, last: bool = False) -> Unit | None:
     """Lease the active study's oldest queued unit (or its ``last``), its row being locked: under a new fence, its trials
-    running. None when nothing waits.
+    running. None when nothing waits, and where its project has no device seconds left: then the study fails.
     """
     studies = StudyRepository(session)
     now = studies.now()
+    if (used_up := access.device_used_up(session, study.project_id)) is not None:
+        results.fail(session, study, "quota_exceeded", used_up, now)
+        return None
     unit = UnitRepository(session).claim(study.id, worker_id, lease_s, now, last=last)
     if unit is None:
         return None

@@ -24,6 +24,7 @@ from service.db.ownership import owner
 from service.db.repositories import (
     AccessRepository,
     CurveRepository,
+    HookRepository,
     StudyRepository,
     TrialRepository,
     UnitRepository,
@@ -174,7 +175,7 @@ def cancel_study(db: Database, study_id: str) -> StudyDetail:
         if studies.move(study, StudyState.CANCELLED, finished_at=now):
             units = UnitRepository(session)
             began = [unit.leased_at for unit in units.leased(study_id)]
-            units.move_all(study_id, [UnitState.QUEUED, UnitState.LEASED], UnitState.CANCELLED, lease_until=None)
+            units.cancel_all(study_id)
             TrialRepository(session).cancel_open(study_id)
             studies.add_event(study, "study.state", {"state": study.state}, now)
             for leased_at in began:
@@ -204,13 +205,15 @@ def resume_study(db: Database, study_id: str) -> StudyDetail:
     """Go on with a paused or failed study where it stopped; failed units get all their attempts again.
 
     One that failed because of its data is checked again first. Conflict ``already_running`` for a study that is checked,
-    queued or running, ``study_ended`` for a cancelled or completed one.
+    queued or running, ``study_ended`` for a cancelled or completed one; ServiceError ``quota_exceeded``.
     """
     with db.write() as session:
         studies = StudyRepository(session)
         study = _found(studies.lock(study_id), study_id)
         if study.state in (StudyState.CHECKING, StudyState.QUEUED, StudyState.RUNNING):
             raise Conflict("already_running", f"the study is {study.state}")
+        if study.state in (StudyState.PAUSED, StudyState.FAILED):
+            access.check_quota(session, study.project_id, more=int(study.state == StudyState.FAILED))
         afresh = {
             "finished_at": None,
             "error_code": None,
@@ -283,7 +286,9 @@ def delete_study(db: Database, study_id: str) -> None:
         study = _found(studies.lock(study_id), study_id)
         if study.state in (StudyState.CHECKING, StudyState.QUEUED, StudyState.RUNNING):
             raise Conflict("study_running", f"the study is {study.state}; cancel it first")
-        AccessRepository(session).keep_spent(study.project_id, study.device_s)
+        AccessRepository(session).keep_spent(study)
+        if study.error_details:  # refused before anybody knew of it
+            HookRepository(session).drop_waiting(study.id)
         studies.delete(study)
 
 

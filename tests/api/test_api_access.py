@@ -371,7 +371,10 @@ def test_a_project_has_its_quota_of_studies_and_of_device_seconds(database: Data
     first = made[0].json()["id"]
     client.post(f"/v1/studies/{first}/cancel", headers=key)
     assert client.post("/v1/studies", json=SPEC, headers=key).status_code == 202
-    client.put("/v1/projects/lab", json={"max_device_s": 100})
+    # What is not named stays.
+    assert client.put("/v1/projects/lab", json={}).json()["max_studies"] == 2
+    kept = client.put("/v1/projects/lab", json={"max_studies": None}).json()
+    assert (kept["max_studies"], kept["max_device_s"]) == (None, 100)
     with database.write() as session:
         session.execute(text("UPDATE study SET device_s = 99.5 WHERE id = :id"), {"id": first})
     assert client.post("/v1/studies", json=SPEC, headers=key).status_code == 202

@@ -69,6 +69,22 @@ def test_an_upload_lies_under_its_hash_and_is_kept_once(client: TestClient, tmp_
     assert client.get(f"/v1/artifacts/{first['id']}").json()["id"] == first["id"]
 
 
+def test_a_file_is_called_as_it_was_uploaded_last(client: TestClient, tmp_path: Path) -> None:
+    upload(client, name="old_2018.csv")
+    own = upload(client, name="new_2027.csv")
+    assert (own["name"], client.get(f"/v1/artifacts/{own['id']}").json()["name"]) == ("new_2027.csv", "new_2027.csv")
+    told = client.post("/v1/inspect", json=spec_of(own["id"])).text
+    assert "new_2027.csv" in told
+    assert "data.csv" not in told
+    broken = upload(client, TABLE + b"1,2,3,4\n", name="broken.csv")
+    problem = check_problem(client.post("/v1/inspect", json=spec_of(broken["id"])), 422, "malformed_table")
+    assert problem["detail"].startswith("'broken.csv', line 62")
+    # Where it should lie is nobody's business.
+    (tmp_path / "data" / "artifacts" / own["sha256"] / "data.csv").unlink()
+    problem = check_problem(client.post("/v1/inspect", json=spec_of(own["id"])), 422, "artifact_elsewhere")
+    assert (str(tmp_path) in str(problem), "new_2027.csv" in problem["detail"]) == (False, True)
+
+
 def test_more_cells_than_a_table_may_have_are_refused_at_the_upload(sqlite_client: TestClient, tmp_path: Path) -> None:
     # Of CSV too; a line that ends is a cell at least.
     packed = gzip.compress(b"\n" * 100_000_001, 1)

@@ -21,14 +21,16 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 
+from optim_core.spec.problem import StudySpec
 from service.api import protocol
 from service.db import Database
+from service.db.repositories import StudyRepository
 from service.logs import Outage
-from service.operations import access
+from service.operations import access, studies
 from service.operations.door import Door
 from service.operations.errors import ServiceError
 from service.settings import Settings
-from tests.api.api_support import make_client, studies_n
+from tests.api.api_support import SPEC, make_client, studies_n
 from tests.api.bad_inputs import a_server
 from tests.conftest import finish_threads
 from tests.own_key import AS_OWNER, OWN_KEY
@@ -290,6 +292,27 @@ def test_every_body_that_is_cut_is_one_line_and_no_error(
             (line,) = until(lambda: lines(caplog))
             assert (line["path"], line["status"], line["levelname"]) == (path, status, "INFO")
             assert [one for one in caplog.records if one.levelno > logging.INFO] == []
+
+
+def test_a_stream_that_is_left_in_the_middle_is_one_line_and_no_error(
+    url: str, database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    study = studies.create_study(database, StudySpec.model_validate_json(json.dumps(SPEC))).id
+    studies.cancel_study(database, study)
+    with database.write() as session:
+        repository = StudyRepository(session)
+        row, now = repository.lock(study), repository.now()
+        assert row is not None
+        for _ in range(400):  # more than sockets hold: the server waits for a reader
+            repository.add_event(row, "progress", {"note": "x" * 30_000}, now)
+    with connect(url) as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.sendall(f"{HEAD.format(f'/v1/studies/{study}/events')}\r\n".replace("POST", "GET", 1).encode())
+        assert connection.recv(12) == b"HTTP/1.1 200"
+    (line,) = until(lambda: lines(caplog))
+    assert (line["status"], line["levelname"]) == (499, "INFO")
+    assert [one for one in caplog.records if one.levelno > logging.INFO] == []
 
 
 def test_a_key_holds_so_many_streams_and_uploads_at_once(database: Database) -> None:

@@ -221,6 +221,13 @@ def test_the_sdk_speaks_to_a_real_server(database) -> None:
         nobody.get_study("x")
 
 
+def test_a_parameter_that_does_not_exist_is_refused_by_name(database) -> None:
+    client = make_client(database)
+    for path in ("/v1/studies?sttus=failed", "/v1/studies/none/export?formt=json", "/v1/keys?a=b"):
+        problem = check_problem(client.get(path), 422, "invalid_parameter")
+        assert problem["errors"][0]["pointer"] == "/" + path.partition("?")[2].partition("=")[0]
+
+
 @pytest.mark.parametrize(("room", "reads"), [(hub, "look"), (StudyRepository, "heads")])
 def test_a_study_that_ends_between_two_reads_of_its_stream_sends_its_last_events(
     database, monkeypatch, room, reads

@@ -81,6 +81,9 @@ def test_a_backup_taken_under_load_restores_elsewhere(database: Database, elsewh
             writer.join()
     assert made == found
     assert made.files == 1
+    written = [tmp_path / "backup", *(tmp_path / "backup").rglob("*")]
+    assert len(written) == 5
+    assert [one for one in written if one.stat().st_mode & 0o077] == []
     restored = ArtifactFolder(tmp_path / "elsewhere" / "artifacts")
     assert restore(tmp_path / "backup", elsewhere, restored.path) == made
     copy = Database(elsewhere)
@@ -135,8 +138,13 @@ def test_what_was_damaged_does_not_pass(database: Database, tmp_path: Path) -> N
     file.write_bytes(b"something else")
     with pytest.raises(BackupError, match="not what was uploaded"):
         backup(database.url, folder.path, tmp_path / "second")
-    file.unlink()
-    with pytest.raises(BackupError, match="is not there"):
-        backup(database.url, folder.path, tmp_path / "second")
     assert not (tmp_path / "second").exists()
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".second")]
+    # One that has vanished does not keep all others from being saved.
+    file.unlink()
+    made = backup(database.url, folder.path, tmp_path / "second")
+    assert (made.files, made.lost) == (0, (f"{file.parent.name}.csv",))
+    verify(tmp_path / "second", database.url)
+    with_file(database, folder, b"x,y\n3,4\n").unlink()
+    with pytest.raises(BackupError, match="is not there, and 1 more"):
+        backup(database.url, folder.path, tmp_path / "third")

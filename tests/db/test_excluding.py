@@ -51,8 +51,9 @@ def test_a_finished_study_is_answered_anew(database: Database) -> None:
         {"number": 0, "reason": "the power failed"}
     ]
     assert [curve.number for curve in studies.curves(database, study)] == [1]
-    # Once more changes nothing.
-    assert exclude_trial(database, study, 0, "another reason").excluded == "the power failed"
+    # Once more only the reason changes.
+    assert exclude_trial(database, study, 0, "the fan failed").excluded == "the fan failed"
+    assert studies.get_trial(database, study, 0).excluded == "the fan failed"
     assert studies.get_study(database, study).status == StudyState.COMPLETED
 
 
@@ -77,7 +78,7 @@ def test_what_cannot_be_left_out(database: Database) -> None:
     with pytest.raises(ServiceError) as refused:
         exclude_trial(database, study, 2, "x")
     assert refused.value.code == "nothing_left"
-    for reason in ("", "   ", "a\0b", "x" * 501):
+    for reason in ("", "   ", "a\0b", "x" * 501, "a\u202eb"):
         with pytest.raises(ServiceError) as refused:
             exclude_trial(database, study, 0, reason)
         assert refused.value.code == "invalid_reason"

@@ -43,6 +43,14 @@ def whole(database: Database, study: str, fmt: str, rows: bool = False) -> bytes
     return b"".join(export(database, study, fmt, rows))
 
 
+def test_a_reason_is_no_formula_of_a_spreadsheet(database: Database) -> None:
+    study = some(database)
+    exclude_trial(database, study, 2, '=HYPERLINK("http://x")')
+    lines = list(csv.DictReader(io.StringIO(whole(database, study, "csv").decode())))
+    assert lines[2]["excluded"] == '\'=HYPERLINK("http://x")'
+    assert json.loads(whole(database, study, "json"))["trials"][2]["excluded"] == '=HYPERLINK("http://x")'
+
+
 def test_csv_parquet_and_json_hold_the_same(database: Database) -> None:
     study = some(database)
     lines = list(csv.DictReader(io.StringIO(whole(database, study, "csv").decode())))

@@ -95,8 +95,10 @@ def test_old_studies_are_removed_a_few_rows_at_a_time(database: Database) -> Non
     assert rows(database, Event) == before
     with database.write() as session:
         session.execute(update(Study).where(Study.id == old).values(device_s=7.0))
+    used = access.list_projects(database)[0].device_s
+    assert used >= 7.0
     assert pruning.prune(database, 3600.0, rows=10) == [old]
-    assert access.list_projects(database)[0].device_s == 7.0  # what was used stays used
+    assert access.list_projects(database)[0].device_s == pytest.approx(used)  # what was used stays used
     assert rows(database, Measurement) == 0
     assert {one.id for one in studies.list_studies(database).items} == {running, fresh}
     assert pruning.prune(database, 3600.0) == []

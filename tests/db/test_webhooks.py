@@ -13,14 +13,18 @@ import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import update
 
+from optim_core.spec.problem import FileDataset
 from service.db import Database
 from service.db.models import Delivery
 from service.operations import access, addresses, delivering, studies, webhooks
+from service.operations.artifact_folder import ArtifactFolder
+from service.operations.checking import check_waiting
 from service.operations.errors import NotFound, ServiceError
 from tests.api.api_support import check_problem, make_client
 from tests.conftest import wait_until
@@ -112,6 +116,20 @@ def test_a_project_hears_of_its_own_studies_alone(database: Database, receiver: 
     assert [json.loads(body)["study"]["id"] for _, body in receiver.got] == [study]
 
 
+def test_a_study_whose_data_are_refused_is_told_of_unless_who_waits_removes_it(
+    database: Database, receiver: Receiver, tmp_path: Path
+) -> None:
+    webhooks.create(database, f"{receiver.origin}/", [receiver.origin])
+    missing = make_spec().model_copy(update={"dataset": FileDataset(path=str(tmp_path / "none.csv"), target="y")})
+    removed, kept = (studies.create_study(database, missing, to_check=True).id for _ in range(2))
+    assert check_waiting(database, None, ArtifactFolder(tmp_path)) == 2
+    assert delivering.deliver_due(database, [receiver.origin]) == 0, "whoever waits has a minute"
+    studies.delete_study(database, removed)
+    due_again(database)
+    assert delivering.deliver_due(database, [receiver.origin]) == 1
+    assert [json.loads(body)["study"]["id"] for _, body in receiver.got] == [kept]
+
+
 def test_what_fails_is_tried_again_later_and_given_up_at_last(database: Database, receiver: Receiver) -> None:
     webhooks.create(database, f"{receiver.origin}/", [receiver.origin])
     ended_study(database)
@@ -153,6 +171,7 @@ def test_an_endless_answer_is_not_read_and_a_slow_one_not_waited_for(
 
 SENDER = """
 import sys
+from optim_core.spec.problem import FileDataset
 from service.db import Database
 from service.operations import addresses, delivering
 addresses.is_public = lambda _: True

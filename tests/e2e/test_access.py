@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import stat
 import subprocess
@@ -40,7 +41,11 @@ def test_a_server_lets_in_its_own_account_and_whoever_has_a_key(tmp_path: Path) 
     other = tmp_path / "other"
     other.mkdir()
     with serving(tmp_path) as (address, lines):
-        link = re.search(r"http://\S+/signin\?ticket=\S+", next(lines))
+        # The log may be a file that others read: it has no link that lets in.
+        assert (
+            json.loads(next(lines))["message"]
+            == f"to sign a browser in: {address}/signin and the key in {tmp_path / 'home' / 'key'}"
+        )
         key = tmp_path / "home" / "key"
         assert stat.S_IMODE(key.stat().st_mode) == 0o600
         # Without being told: the client finds the file, as the same account would.
@@ -61,17 +66,49 @@ def test_a_server_lets_in_its_own_account_and_whoever_has_a_key(tmp_path: Path) 
         listed = whichopt(tmp_path, "keys", "list")
         assert re.search(r"wo_[0-9a-f]{12}_….{4} +lab +key +write +valid +ci", listed.stdout), listed.stdout
         assert secret not in listed.stdout
-        assert whichopt(tmp_path, "projects", "quota", "lab", "--studies", "3").returncode == 0
+        first = whichopt(tmp_path, "projects", "quota", "lab", "--studies", "3")
+        assert first.stderr.strip() == (
+            "whichopt: the project lab may use 3 studies at a time, any number of device seconds, any number of bytes of files"
+        )
+        more = whichopt(tmp_path, "projects", "quota", "lba", "--device-seconds", "9000", "--studies", "none")
+        assert "the new project lba may use any number of studies at a time, 9,000 device seconds" in more.stderr
+        assert [whichopt(tmp_path, "projects", "quota", "lab", *a).returncode for a in ((), ("--studies", "x"))] == [
+            2,
+            2,
+        ]
         [lab] = [p for p in json.loads(whichopt(tmp_path, "projects", "list", "--json").stdout) if p["name"] == "lab"]
         assert lab["max_studies"] == 3
         assert whichopt(tmp_path, "keys", "revoke", secret.split("_")[1]).returncode == 0
         assert whichopt(other, "studies", "list", "--server", address, env={"WHICHOPT_KEY": secret}).returncode == 5
 
-        assert link is not None
-        assert [httpx2.get(link[0]).status_code for _ in range(2)] == [303, 401]
-        assert key.read_text().strip() not in link[0]
     # Nobody listens there any more.
     assert list((tmp_path / "home" / "serving").iterdir()) == []
+
+
+def test_a_terminal_is_shown_a_link_that_lets_one_browser_in(tmp_path: Path) -> None:
+    terminal, inside = os.openpty()
+    server = subprocess.Popen(
+        [str(SCRIPT), "serve", "--port", "0", "--no-worker"], cwd=tmp_path, env=environment(tmp_path), stderr=inside
+    )
+    os.close(inside)
+    try:
+        with open(terminal, closefd=True) as lines:
+            link = next(m for line in lines if (m := re.search(r"http://\S+/signin\?ticket=\S+", line)))
+            assert [httpx2.get(link[0]).status_code for _ in range(2)] == [303, 401]
+            assert (tmp_path / "home" / "key").read_text().strip() not in link[0]
+    finally:
+        server.terminate()
+        server.wait(TIMEOUT_S)
+
+
+def test_a_key_that_is_for_nobody_is_said_to_be(tmp_path: Path) -> None:
+    unused = whichopt(tmp_path, "studies", "list", "--key", "wo_x")
+    assert (unused.returncode, "--key: no server is named" in unused.stderr) == (2, True)
+    mine = whichopt(tmp_path, "studies", "list", env={"WHICHOPT_KEY": "wo_x"})
+    assert (mine.returncode, "this is your own database" in mine.stderr) == (0, True)
+    for how in ({"env": {"WHICHOPT_KEY": "ключ"}}, {"env": {"WHICHOPT_KEY": "a\nb"}}):
+        no_key = whichopt(tmp_path, "studies", "list", "--server", "http://127.0.0.1:9", **how)
+        assert (no_key.returncode, "WHICHOPT_KEY: this is no key" in no_key.stderr) == (2, True)
 
 
 def test_a_server_for_others_needs_a_key_first_and_has_none_of_its_own(tmp_path: Path) -> None:

@@ -55,3 +55,4 @@ def test_a_table_and_weights_of_this_folder_train_on_a_server(tmp_path: Path) ->
         # What does not lie here is the server's own.
         missing = whichopt(here, "inspect", "there.csv", "--target", "kind", "--server", stack.url, env=mine)
         assert (missing.returncode, "uploading" in missing.stderr) == (2, False)
+        assert "there is no file there.csv on this machine" in missing.stderr

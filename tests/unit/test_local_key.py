@@ -48,7 +48,7 @@ def test_a_key_that_others_could_have_read_is_none(tmp_path: Path, mode: int) ->
     (tmp_path / "key").chmod(mode)
     with pytest.raises(PermissionError, match="delete it"):
         local_key.ensure(tmp_path, lambda: "k")
-    with local_key.announced(tmp_path, 8000):
+    with local_key.announced(tmp_path, "127.0.0.1", 8000):
         assert local_key.key_for("http://127.0.0.1:8000", tmp_path) is None
 
 
@@ -62,11 +62,17 @@ def test_a_link_in_the_place_of_the_key_is_not_followed(tmp_path: Path) -> None:
 
 def test_a_client_sends_the_key_only_where_a_server_of_its_folder_listens(tmp_path: Path) -> None:
     local_key.ensure(tmp_path, lambda: "k")
-    with local_key.announced(tmp_path, 8000):
-        for host in ("127.0.0.1", "localhost", "LOCALHOST", "[::1]", "127.0.0.2"):
-            assert local_key.key_for(f"http://{host}:8000", tmp_path) == "k"
+    with local_key.announced(tmp_path, "127.0.0.1", 8000):
+        ours = ("k", "http://127.0.0.1:8000")
+        # What a name leads to is for the machine to say: ::1, where another account may listen, often comes first.
+        for host in ("127.0.0.1", "localhost", "LOCALHOST"):
+            assert local_key.key_for(f"http://{host}:8000", tmp_path) == ours
         # Another account may listen there, or another machine.
         for url in (
+            "http://[::1]:8000",
+            "http://127.0.0.2:8000",
+            "http://[::ffff:127.0.0.1]:8000",
+            "https://127.0.0.1:8000",
             "http://127.0.0.1:8001",
             "http://example.org:8000",
             "http://127.0.0.1.example.org:8000",
@@ -74,15 +80,39 @@ def test_a_client_sends_the_key_only_where_a_server_of_its_folder_listens(tmp_pa
         ):
             assert local_key.key_for(url, tmp_path) is None
     assert local_key.key_for("http://127.0.0.1:8000", tmp_path) is None
-
-
-def test_the_port_of_a_server_that_was_killed_may_be_anybodys_now(tmp_path: Path) -> None:
-    local_key.ensure(tmp_path, lambda: "k")
-    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
-        ended.wait()
-    with local_key.announced(tmp_path, 8000):
-        (tmp_path / "serving" / "8000").write_text(str(ended.pid))
+    with local_key.announced(tmp_path, "::1", 8000):
+        for host in ("[::1]", "[0:0::1]", "localhost"):
+            assert local_key.key_for(f"http://{host}:8000", tmp_path) == ("k", "http://[::1]:8000")
         assert local_key.key_for("http://127.0.0.1:8000", tmp_path) is None
+
+
+def test_the_address_of_a_server_that_was_killed_may_be_anybodys_now(tmp_path: Path) -> None:
+    """Whatever process has its id since then: this one."""
+    local_key.ensure(tmp_path, lambda: "k")
+    left = tmp_path / "serving" / "127.0.0.1:8000"
+    left.parent.mkdir()
+    left.write_text(str(os.getpid()))
+    assert local_key.key_for("http://127.0.0.1:8000", tmp_path) is None
+    with local_key.announced(tmp_path, "127.0.0.1", 8000):  # started again
+        assert local_key.key_for("http://127.0.0.1:8000", tmp_path) is not None
+    assert not left.exists()
+
+
+def test_a_server_that_is_killed_takes_its_word_with_it(tmp_path: Path) -> None:
+    local_key.ensure(tmp_path, lambda: "k")
+    code = (
+        "import sys, pathlib; from service import local_key\n"
+        "with local_key.announced(pathlib.Path(sys.argv[1]), '127.0.0.1', 8000): print(flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as server:
+        assert server.stdout is not None
+        server.stdout.readline()
+        assert local_key.key_for("http://127.0.0.1:8000", tmp_path) is not None
+        server.kill()
+    assert (tmp_path / "serving" / "127.0.0.1:8000").exists()
+    assert local_key.key_for("http://127.0.0.1:8000", tmp_path) is None
 
 
 def test_a_client_takes_the_key_it_is_given_then_that_of_the_environment_then_its_own_servers(
@@ -102,7 +132,7 @@ def test_a_client_takes_the_key_it_is_given_then_that_of_the_environment_then_it
 
     ask()
     local_key.ensure(tmp_path, lambda: "file")
-    with local_key.announced(tmp_path, 8000):
+    with local_key.announced(tmp_path, "127.0.0.1", 8000):
         ask()
         monkeypatch.setenv("WHICHOPT_KEY", "environment")
         ask()
@@ -110,7 +140,27 @@ def test_a_client_takes_the_key_it_is_given_then_that_of_the_environment_then_it
     assert sent == [None, "Bearer file", "Bearer environment", "Bearer given"]
 
 
+def test_a_client_that_outlives_its_server_sends_the_key_to_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WHICHOPT_DATA_DIR", str(tmp_path))
+    monkeypatch.delenv("WHICHOPT_KEY", raising=False)
+    local_key.ensure(tmp_path, lambda: "k")
+    sent: list[tuple[str, str | None]] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        sent.append((request.url.host, request.headers.get("authorization")))
+        return httpx2.Response(200, json={})
+
+    with local_key.announced(tmp_path, "127.0.0.1", 8000):
+        client = Client("http://localhost:8000", transport=httpx2.MockTransport(answer))
+        client.health()
+    client.health()
+    client.close()
+    assert sent == [("127.0.0.1", "Bearer k"), ("127.0.0.1", None)]
+
+
 def test_the_folder_of_who_listens_is_its_owners_too(tmp_path: Path) -> None:
-    with local_key.announced(tmp_path, 8000):
-        assert (tmp_path / "serving" / "8000").read_text() == str(os.getpid())
+    with local_key.announced(tmp_path, "127.0.0.1", 8000):
+        assert (tmp_path / "serving" / "127.0.0.1:8000").read_text() == str(os.getpid())
         assert stat.S_IMODE((tmp_path / "serving").stat().st_mode) == 0o700

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from sqlalchemy.exc import OperationalError
 from service import logs
 from service.api.studies import operations
 from service.db import Database, DatabaseUnavailable, migrate
+from service.dispatch import celery
 from service.settings import Settings
 from tests.api.api_support import check_problem, make_client
 from tests.conftest import wait_until
@@ -142,6 +144,27 @@ def test_celery_tells_once_that_the_broker_is_away(lines: Lines) -> None:
     consumer.error("consumer: Cannot connect to redis://r:6379/0: refused")
     assert ["Connected" in line["message"] for line in lines()] == [False, True, False]
     assert not any("exception" in line for line in lines())
+
+
+def test_what_celery_says_besides_is_no_line_or_has_our_form(lines: Lines) -> None:
+    from billiard.util import get_logger
+
+    get_logger().error("Process %r pid:%r exited with %r", "ForkPoolWorker-1", 7, "signal 9 (SIGKILL)")
+    logging.getLogger("celery.beat").error("Message Error: %s\n%s", "refused", ["  File …"])
+    assert [line["message"] for line in lines()] == [
+        "Process 'ForkPoolWorker-1' pid:7 exited with 'signal 9 (SIGKILL)'"
+    ]
+
+
+def test_that_the_broker_is_back_is_said_though_nobody_rings(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(celery, "LOOK_S", 0.01)
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        dispatcher = celery.CeleryDispatcher(f"redis://127.0.0.1:{nobody.getsockname()[1]}/0")
+        assert dispatcher.healthy() is False  # as /readyz asks
+        assert [line["outage"] for line in lines()] == ["begins"]
+        dispatcher._app.conf.update(dict.fromkeys(("broker_url", "broker_read_url", "broker_write_url"), "memory://"))
+        assert [line.get("outage") for line in lines(2)] == ["begins", "ends"]
 
 
 def test_looking_at_the_schema_says_nothing(lines: Lines, sqlite_template: Path) -> None:

@@ -34,12 +34,12 @@ def test_everything_below_the_data_folder_is_private(folder: Path) -> None:
     database.migrate()
     local_key.ensure(folder, new_secret)
     create_key(database)
-    with local_key.announced(folder, 8000):
+    with local_key.announced(folder, "127.0.0.1", 8000):
         client = make_client(database, data_dir=folder)
         assert client.post("/v1/artifacts", params={"name": "t.csv"}, content=b"a,b\n1,2\n").status_code == 201
         found = modes(folder)
     database.dispose()
-    assert {"whichopt.db", "whichopt.db-wal", "whichopt.db-shm", "key", "serving/8000"} <= set(found)
+    assert {"whichopt.db", "whichopt.db-wal", "whichopt.db-shm", "key", "serving/127.0.0.1:8000"} <= set(found)
     folders = {name for name in found if (folder / name).is_dir() or name == "serving"}
     assert {name: mode for name, mode in found.items() if mode != ("0o700" if name in folders else "0o600")} == {}
     assert any(name.endswith("data.csv") for name in found)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, case, delete, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased
 
-from optim_core.spec.states import STUDY_ENDED
+from optim_core.spec.states import STUDY_ENDED, UnitState
 from service.db.base import db_epoch
-from service.db.models import AccessKey, Project, StoredArtifact, Study
+from service.db.models import AccessKey, Project, StoredArtifact, Study, Unit
 
 
 def _valid(key: type[AccessKey]) -> ColumnElement[bool]:
@@ -93,23 +93,34 @@ class AccessRepository:
         query = select(Project).where(Project.id == project_id, or_(*(quota.is_not(None) for quota in quotas)))
         return self.session.scalars(query.with_for_update(key_share=True) if lock else query).one_or_none()
 
-    def use(self, project: Project) -> tuple[int, float]:
-        """(studies that have not ended, device seconds of all studies there ever were)."""
-        studies = select(func.count()).select_from(Study).where(Study.project_id == project.id)
-        active = self.session.scalar(studies.where(Study.state.not_in(list(STUDY_ENDED))))
-        spent = self.session.scalar(select(func.sum(Study.device_s)).where(Study.project_id == project.id))
-        return active or 0, (spent or 0.0) + project.deleted_device_s
+    def open_studies(self, project_id: str) -> int:
+        """Studies that have not ended."""
+        query = select(func.count()).select_from(Study).where(Study.project_id == project_id)
+        return self.session.scalar(query.where(Study.state.not_in(list(STUDY_ENDED)))) or 0
+
+    def device_s(self, project: Project) -> float:
+        """Device seconds up to now of all studies there ever were."""
+        return self._spent(Study.project_id == project.id) + project.deleted_device_s
+
+    def _spent(self, whose: ColumnElement[bool]) -> float:
+        """What ended units took, what the others took so far."""
+        so_far = case((Unit.state == UnitState.LEASED, db_epoch() - Unit.claimed_at), else_=Unit.spent_s)
+        open_ones = select(func.sum(so_far)).select_from(Unit).join(Study, Study.id == Unit.study_id).where(whose)
+        others = open_ones.where(Unit.state.in_([one for one in UnitState if one != UnitState.DONE]))
+        ended = self.session.scalar(select(func.sum(Study.device_s)).where(whose))
+        return (ended or 0.0) + max(0.0, self.session.scalar(others) or 0.0)
 
     def stored_bytes(self, project_id: str) -> int:
         """Of its uploaded files."""
         query = select(func.sum(StoredArtifact.size)).where(StoredArtifact.project_id == project_id)
         return int(self.session.scalar(query) or 0)
 
-    def keep_spent(self, project_id: str, device_s: float) -> None:
+    def keep_spent(self, study: Study) -> None:
         """Device seconds of a study that is being deleted."""
+        self.session.flush()
         self.session.execute(
             update(Project)
-            .where(Project.id == project_id)
-            .values(deleted_device_s=Project.deleted_device_s + device_s)
+            .where(Project.id == study.project_id)
+            .values(deleted_device_s=Project.deleted_device_s + self._spent(Study.id == study.id))
             .execution_options(synchronize_session=False)
         )

@@ -36,6 +36,11 @@ class HookRepository:
         self.session.delete(webhook)
         self.session.flush()
 
+    def drop_waiting(self, study_id: str) -> None:
+        """What was still to be told of a study."""
+        gone = delete(Delivery).where(Delivery.study_id == study_id, Delivery.state == WAITING)
+        self.session.execute(gone.execution_options(synchronize_session=False))
+
     def counts(self) -> dict[tuple[str, str], int]:
         """(webhook, state) → how many deliveries."""
         query = select(Delivery.webhook_id, Delivery.state, func.count()).group_by(Delivery.webhook_id, Delivery.state)

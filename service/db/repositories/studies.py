@@ -12,13 +12,15 @@ from sqlalchemy.orm import Session
 from optim_core.spec.keys import canonical_json
 from optim_core.spec.states import STUDY_ENDED, STUDY_TRANSITIONS, StudyState, UnitState, allowed_sources
 from service.db.base import db_epoch
-from service.db.models import Delivery, Event, IdempotencyKey, StoredRecommendation, Study, Unit
+from service.db.models import Delivery, Event, IdempotencyKey, Project, StoredRecommendation, Study, Unit
 from service.db.ownership import owner
 from service.db.repositories.hooks import WAITING, HookRepository
 
 ACTIVE = (StudyState.QUEUED, StudyState.RUNNING)
 # Between two units of a study that is worked on lies at most so much planning; a longer gap is nobody's time.
 PLANNING_S = 2.0
+# Whoever waits for the check of a study's data has removed what is refused after so long.
+REFUSED_S = 60.0
 _open_unit = select(Unit.id).where(Unit.study_id == Study.id, Unit.state.in_([UnitState.QUEUED, UnitState.LEASED]))
 # With facts that no planner has seen, or with nothing left to run.
 WANTS_PLAN = or_(Study.result_seq > Study.planned_seq, ~_open_unit.exists())
@@ -76,10 +78,14 @@ class StudyRepository:
         return moved
 
     def _tell_of_end(self, study: Study) -> None:
-        """Queue what the project's webhooks are to be told, in the transaction in which it becomes true."""
+        """Queue what the project's webhooks are to be told, in the transaction in which it becomes true.
+
+        A study whose data are refused is removed by whoever waits for that, who never learned its id: it is told of later.
+        """
         hooks = HookRepository(self.session)
         webhooks = hooks.of_project(study.project_id)
         now = self.now() if webhooks else 0.0
+        first = now + (REFUSED_S if study.error_details else 0.0)
         for webhook in webhooks:
             error = None if study.error_code is None else {"code": study.error_code, "message": study.error_message}
             told = {"id": study.id, "name": study.name, "status": study.state, "verdict": study.verdict,
@@ -87,7 +93,7 @@ class StudyRepository:
             hooks.add(
                 Delivery(
                     id=secrets.token_hex(16), webhook_id=webhook.id, project_id=study.project_id, study_id=study.id,
-                    state=WAITING, next_at=now,
+                    state=WAITING, next_at=first,
                     body=canonical_json({"type": "study.ended", "study": told}), created_at=now,
                 )
             )  # fmt: skip
@@ -160,6 +166,12 @@ class StudyRepository:
         """Active studies that are past their deadline."""
         query = select(Study.id).where(Study.state.in_(ACTIVE), Study.deadline < db_epoch()).order_by(Study.deadline)
         return self.session.scalars(query).all()
+
+    def under_device_quota(self) -> list[tuple[str, str]]:
+        """(id, project_id) of active studies with units to train whose projects have a quota of device seconds."""
+        query = select(Study.id, Study.project_id).join(Project, Project.id == Study.project_id)
+        query = query.where(Project.max_device_s.is_not(None), Study.state.in_(ACTIVE), _open_unit.exists())
+        return [(study_id, project_id) for study_id, project_id in self.session.execute(query)]
 
     def count_of_workers(self) -> int:
         """Studies that engine workers train, or will once their data were checked."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, and_, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Row, Select, and_, case, delete, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from optim_core.spec.states import UNIT_TRANSITIONS, UnitState, allowed_sources
@@ -200,18 +200,27 @@ class UnitRepository:
         )
         return changed.rowcount  # type: ignore[attr-defined]
 
+    def cancel_all(self, study_id: str) -> None:
+        """Cancel what waits or runs."""
+        self._cancel(and_(Unit.study_id == study_id, Unit.state.in_([UnitState.QUEUED, UnitState.LEASED])))
+
+    def _cancel(self, which: ColumnElement[bool]) -> None:
+        # What a unit took until now was used all the same.
+        taken = case((Unit.state == UnitState.LEASED, db_epoch() - Unit.claimed_at), else_=Unit.spent_s)
+        self.session.execute(
+            update(Unit)
+            .where(which)
+            .values(state=UnitState.CANCELLED.value, lease_until=None, spent_s=taken)
+            .execution_options(synchronize_session=False)
+        )
+
     def cancel_search(self, study_id: str) -> list[int]:
         """Cancel what waits or runs of search, screening, second looks and what stands beside the answer; the ids."""
         open_ones = Unit.state.in_([UnitState.QUEUED, UnitState.LEASED])
         more = (Unit.kind.in_(["train", "screen", "reference"])) | ((Unit.kind == "confirm") & (Unit.rung > 0))
         query = select(Unit.id).where(Unit.study_id == study_id, open_ones, more)
         found = list(self.session.scalars(query))
-        self.session.execute(
-            update(Unit)
-            .where(Unit.id.in_(found))
-            .values(state=UnitState.CANCELLED.value, lease_until=None)
-            .execution_options(synchronize_session=False)
-        )
+        self._cancel(Unit.id.in_(found))
         return found
 
     def count(self, study_id: str, state: UnitState) -> int:
