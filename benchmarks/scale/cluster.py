@@ -121,7 +121,7 @@ def _summary(
 
 
 def _by_time(spans: list[Any], workers: int, begin: float, end: float) -> list[float]:
-    from benchmarks.scale.events import Span
+    from benchmarks.scale.parts import Span
     from benchmarks.scale.simulated import busy_by_time
 
     own = [Span(0, study, "", at, at + s) for worker, study, at, s in spans if not worker.startswith("late")]

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.scale.devices import Model, Task, stream, task
-from benchmarks.scale.events import Cluster, Device, Span, Study, efficiency, jain
+from benchmarks.scale.events import Cluster, efficiency, jain
+from benchmarks.scale.parts import Device, Span, Study
 
 WORKERS = 64
 # An hour in which a full training takes two minutes; and a count of trials of the same model.

@@ -11,7 +11,8 @@ import pytest
 from benchmarks.device import RESULTS
 from benchmarks.scale import goals, page
 from benchmarks.scale.devices import Model, task
-from benchmarks.scale.events import Cluster, Costs, Device, Rules, efficiency, jain
+from benchmarks.scale.events import Cluster, efficiency, jain
+from benchmarks.scale.parts import Costs, Device, Rules
 from benchmarks.scale.simulated import busy_by_time
 from benchmarks.scale.svg import chart
 from optim_core.search import Finish, Plan
