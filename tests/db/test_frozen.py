@@ -59,7 +59,7 @@ def test_a_study_of_an_earlier_version_is_migrated_under_a_worker_which_ends_it(
 ) -> None:
     study = thaw(empty_url, "0010")
     settings = Settings(
-        data_dir=tmp_path, database_url=empty_url, lease_s=5.0, heartbeat_s=1.0, sweep_s=0.5, poll_s=0.05
+        data_dir=tmp_path, database_url=empty_url, lease_s=600.0, heartbeat_s=15.0, sweep_s=0.5, poll_s=0.05
     )
     database = Database(empty_url)
     worker = LocalProcess(settings)

@@ -38,6 +38,8 @@ Row = Mapping[str, Any]
 _TAKEN_BACK = "unit.requeued"
 # Sums of floats in another order.
 _CLOSE = 1e-6
+# By which the clock of a machine may be set back.
+_SET_BACK_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,7 @@ def _h4(history: History) -> Iterator[str]:
         taken_back: dict[str, bool] = {}
         at = 0.0
         for event in _of(history, study):
-            if event["at"] < at:
+            if event["at"] < at - _SET_BACK_S:
                 yield f"event {event['id']} of {study['id']} lies before the one before it"
             at = event["at"]
             unit = event["data"].get("unit")
