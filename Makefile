@@ -13,9 +13,10 @@ EVIDENCE_OPTIONS ?=
 ASK_OPTIONS ?=
 SCALE_OPTIONS ?=
 CHAOS_OPTIONS ?=
+SWEEP_OPTIONS ?=
 
-.PHONY: help setup run serve test test-slow sweep-pg chaos lint fmt bench-step bench-engine bench-engine-gpu bench-study \
-	bench-evidence bench-search bench-start bench-own bench-ask bench-service bench-listeners bench-scale gpu-check \
+.PHONY: help setup run serve test test-slow sweep sweep-pg chaos lint fmt bench-step bench-engine bench-engine-gpu \
+	bench-study bench-evidence bench-search bench-start bench-own bench-ask bench-service bench-listeners bench-scale gpu-check \
 	wheel-optim clean
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -45,6 +46,9 @@ test: setup ## the whole suite: lint, types, architecture, every test
 
 test-slow: setup ## the long proofs
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_THREADS) --dist loadgroup -m slow
+
+sweep: setup ## a process ended before and after each of its commits, or told to, on SQLite (about 15 minutes)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.reliability.sweep $(SWEEP_OPTIONS)
 
 sweep-pg: setup ## a process ended before and after each of its commits, on PostgreSQL (about 15 minutes)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.reliability.sweep --database postgres
