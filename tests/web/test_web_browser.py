@@ -161,13 +161,13 @@ def test_a_narrow_screen_never_scrolls_sideways(
     study.answer("not_enough_search")
     page = watched.page
     page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
-    page.set_viewport_size({"width": 390, "height": 844})
+    page.set_viewport_size({"width": 360, "height": 844})
     catalogue = ("/optimizers", "/schedules", "/techniques", *(f"/optimizers/{name}" for name in ("nadam", *UNUSUAL)))
     for path in ("/", f"/studies/{study.id}", f"/studies/{study.id}/trials/0", *catalogue):
         page.goto(server.url + path)
         if path.startswith("/studies"):
             page.wait_for_function("() => document.documentElement.dataset.refreshed")
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390, path
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360, path
         # A formula breaks between or inside its statements; nothing of it lies outside its box.
         wide = "[...document.querySelectorAll('.formula code')].filter((n) => n.scrollWidth > n.clientWidth).length"
         assert page.evaluate(wide) == 0, path
