@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 import time
@@ -26,11 +25,12 @@ def served(folder: Path, *arguments: str, **more: str) -> Iterator[tuple[str, in
     with log.open("wb") as written:
         process = subprocess.Popen(command, stderr=written, env=environment)
         try:
-            while (found := re.search(r"http://[^\s/\"]+", log.read_text())) is None:
+            # Where it listens it notes for commands; what it logs depends on its level.
+            while not (found := list((folder / "serving").glob("[!.]*"))):
                 if process.poll() is not None:
                     raise RuntimeError(f"the server did not start: {log.read_text()}")
                 time.sleep(0.1)
-            yield found[0], process.pid
+            yield f"http://{found[0].name}", process.pid
         finally:
             process.terminate()
             process.wait(60)

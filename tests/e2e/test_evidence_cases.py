@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 from collections.abc import Callable, Iterator
 from itertools import combinations
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import wait_until
 from tests.e2e import evidence_tables
 from tests.e2e.cli_support import SCRIPT, TIMEOUT_S, answer_of, environment, whichopt, write_spec
 from tests.e2e.evidence_tables import honest
@@ -53,13 +53,12 @@ def server(home: Path) -> Iterator[dict[str, str]]:
     """The environment of commands that use one server: torch is imported once for all studies."""
     env = environment(home, WHICHOPT_LOG_LEVEL="ERROR")
     with subprocess.Popen(
-        [str(SCRIPT), "serve", "--port", "0"], cwd=home, env=env, stderr=subprocess.PIPE, text=True,
-        start_new_session=True,
-    ) as process:  # fmt: skip
-        assert process.stderr is not None
-        address = next((found[0] for line in process.stderr if (found := re.search(r"http://[0-9.:]+", line))), None)
-        assert address is not None, "the server did not start"
-        yield {"WHICHOPT_SERVER": address}
+        [str(SCRIPT), "serve", "--port", "0"], cwd=home, env=env, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as process:
+        noted = home / "home" / "serving"
+        wait_until(lambda: process.poll() is not None or any(noted.glob("[!.]*")), "the server's address", 120)
+        [address] = noted.glob("[!.]*")
+        yield {"WHICHOPT_SERVER": f"http://{address.name}"}
         process.terminate()
     assert process.returncode == 0
 
