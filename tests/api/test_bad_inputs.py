@@ -1,7 +1,7 @@
 """The catalogue of bad inputs (``reliability.md`` §5, by its numbers) over a real socket against a server of its own process.
 
 Each is answered exactly, stores nothing, costs no memory to speak of, and leaves the server ready and its log without an error.
-What is in uploaded files is tried in ``test_api_artifacts``, what fields of a spec may be in ``test_api_input``.
+What fields of a spec may be is tried in ``test_api_input``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import itertools
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from tests.api.bad_inputs import MIB, Request, World, a_server, chunked, post, request, send
+from tests.api.test_api_artifacts import REFUSED
 
 SPEC: dict[str, Any] = {
     "model": {"kind": "catalogue", "name": "linear"},
@@ -202,6 +203,17 @@ def most(world: World) -> int:
 def test_each_is_refused_exactly_and_changes_nothing(
     world: World, most: int, sent: Request, status: int, code: str
 ) -> None:
+    refused_exactly(world, most, sent, status, code)
+
+
+@pytest.mark.parametrize(("name", "make", "code"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED])
+def test_38_to_57_what_is_no_data_is_refused_where_it_is_uploaded(
+    world: World, most: int, name: str, make: Callable[[], bytes], code: str
+) -> None:
+    refused_exactly(world, most, upload(make(), name), 422, code)
+
+
+def refused_exactly(world: World, most: int, sent: Request, status: int, code: str) -> None:
     counts, files, complaints = world.counts(), world.files(), world.complaints()
     answer = send(world, sent)
     assert (answer.status, answer.code) == (status, code), answer.body[:500]
