@@ -40,7 +40,10 @@ class World:
 
     def files(self) -> list[Path]:
         """What lies in the folder of uploads."""
-        return sorted(path for path in (self.folder / "home" / "artifacts").rglob("*") if path.is_file())
+        while True:
+            # A folder may go while it is looked into: the server tidies up after its answer.
+            with suppress(FileNotFoundError):
+                return sorted(path for path in (self.folder / "home" / "artifacts").rglob("*") if path.is_file())
 
     def rss(self) -> int:
         """Bytes of memory that the server holds."""

@@ -139,7 +139,7 @@ ROWS: list[tuple[str, Request, int, str]] = [
     *((f"31 {url}", hook(url), 422, "uri_not_allowed") for url in
       ("http://127.0.0.1/", "http://[::1]/", "http://0xA9FEA9FE/", "http://2852039166/", "http://[::ffff:169.254.169.254]/",
        "http://localhost./", "gopher://x/", "data:,x", "https://a:b@hooks.example.org/", "https://hooks.example.org/\r\nX: y")),
-    ("35 upload, length told", upload(b"", length=2 * MIB), 413, "body_too_large"),
+    ("35 upload, length told", upload(b"", length=3 * MIB), 413, "body_too_large"),
     ("35 upload, no length", upload(endless(), Transfer_Encoding="chunked"), 413, "body_too_large"),
     ("36 form", request("POST", FILES, b"--b\r\n" * 100_000, Content_Type="multipart/form-data; boundary=b"), 415,
      "unsupported_media_type"),
@@ -166,7 +166,9 @@ def world(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> It
     folder = tmp_path_factory.mktemp("bad")
     (folder / "home").mkdir()
     shutil.copy(sqlite_template, folder / "home" / "whichopt.db")
-    with a_server(folder, _prepare, max_artifact_bytes=str(MIB), webhook_hosts="https://hooks.example.org") as world:
+    with a_server(
+        folder, _prepare, max_artifact_bytes=str(2 * MIB), webhook_hosts="https://hooks.example.org"
+    ) as world:
         yield world
 
 
