@@ -80,11 +80,8 @@ def _running(kind: type[One]) -> Iterator[One]:
     except FileNotFoundError as error:
         _missing(str(error))
         raise
-    try:
-        server.start()
+    with server:
         yield server
-    finally:
-        server.close()
 
 
 @pytest.fixture(scope="session")
@@ -146,6 +143,16 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         return
     with postgres_database(request.getfixturevalue("postgres_url")) as url:
         yield url
+
+
+@pytest.fixture
+def sqlite(tmp_path: Path, sqlite_template: Path) -> Iterator[Database]:
+    """An empty database of the current schema, in a file of its own."""
+    path = tmp_path / "loop.db"
+    path.write_bytes(sqlite_template.read_bytes())
+    database = Database(f"sqlite:///{path}")
+    yield database
+    database.dispose()
 
 
 def finish_threads() -> None:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import psycopg
 import redis
@@ -44,7 +44,9 @@ def postgres_binary(name: str) -> str | None:
 
 
 class Server:
-    """A process that keeps its data and its port over restarts. Raises FileNotFoundError where it is not installed."""
+    """A process that keeps its data and its port over restarts. Use as a context manager, or ``start`` and ``close`` it. Raises
+    FileNotFoundError where it is not installed.
+    """
 
     name: str
 
@@ -82,22 +84,34 @@ class Server:
             self.process.wait()
         self.process = None
 
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         self.end(signal.SIGINT)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class Postgres(Server):
-    """A cluster that is durable as in production. ``url``: of its maintenance database."""
+    """A cluster that is durable as in production. ``url``: of its maintenance database; ``settings``: of the server."""
 
     name = "PostgreSQL"
 
-    def __init__(self) -> None:
+    def __init__(self, **settings: str) -> None:
         initdb, server = postgres_binary("initdb"), postgres_binary("postgres")
         if initdb is None or server is None:
             raise FileNotFoundError("PostgreSQL (initdb, postgres)")
         super().__init__(Path(tempfile.mkdtemp(prefix="whichopt-pg-")))
         self._server = server
+        self._settings = {"max_connections": "200", "shared_buffers": "64MB", **settings}
         # The server refuses to run as root, so root borrows the system user that the package made.
         self._user = "postgres" if os.geteuid() == 0 else None
         if self._user is not None:
@@ -114,8 +128,7 @@ class Postgres(Server):
             "fsync": "on",
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": str(self.folder),
-            "max_connections": "200",
-            "shared_buffers": "64MB",
+            **self._settings,
         }
         given = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         return [self._server, "-D", "data", "-p", str(self.port), *given]

@@ -9,13 +9,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 import queue as queues
-import statistics
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.percentiles import milliseconds
 from benchmarks.scale import no_training
 from benchmarks.scale.devices import Model, Task
 from benchmarks.scale.events import jain
@@ -126,17 +126,6 @@ def _by_time(spans: list[Any], workers: int, begin: float, end: float) -> list[f
 
     own = [Span(0, study, "", at, at + s) for worker, study, at, s in spans if not worker.startswith("late")]
     return busy_by_time(own, workers, end, begin)
-
-
-def milliseconds(times: Sequence[float]) -> dict[str, float]:
-    """Count, median, 95th and 99th percentile, longest."""
-    if len(times) < 2:
-        return {"n": len(times)}
-    parts = statistics.quantiles(times, n=100, method="inclusive")
-    return {
-        "n": len(times), "p50_ms": round(parts[49], 2), "p95_ms": round(parts[94], 2), "p99_ms": round(parts[98], 2),
-        "longest_ms": round(max(times), 2),
-    }  # fmt: skip
 
 
 # -- in the processes of the workers ------------------------------------------------------------------------------------

@@ -309,14 +309,21 @@ class Cluster:
         worker.study.trained_s += end - begin
         self.spans.append(Span(worker.index, worker.study.id, worker.study.task.project, begin, end))
 
-    def _turn_over(self, worker: Worker, life: int) -> None:
+    def _trained(self, worker: Worker, life: int) -> tuple[Study, int] | None:
+        """The unit whose segment has ended, which counts; None where the worker has none any more, or its study ended."""
         if worker.life != life or worker.unit is None or worker.study is None:
-            return
-        study, unit = worker.study, worker.unit
-        if not study.active:
+            return None
+        held = worker.study, worker.unit
+        if not worker.study.active:
             self._drop(worker)
-            return
+            return None
         self._train(worker, self.now - worker.segment)
+        return held
+
+    def _turn_over(self, worker: Worker, life: int) -> None:
+        if (held := self._trained(worker, life)) is None:
+            return
+        study, unit = held
         study.attempts[unit] = 1
         worker.turn_until = self.now + self.rules.quantum_s
         if not self._others_wait(study):
@@ -354,13 +361,9 @@ class Cluster:
         self._at(self.now + seconds, lambda: self._look(worker) if worker.life == life else None)
 
     def _complete(self, worker: Worker, life: int) -> None:
-        if worker.life != life or worker.unit is None or worker.study is None:
+        if (held := self._trained(worker, life)) is None:
             return
-        study, index = worker.study, worker.unit
-        if not study.active:
-            self._drop(worker)
-            return
-        self._train(worker, self.now - worker.segment)
+        study, index = held
         unit = study.units[index].spec
         result: UnitResult = study.task.answer(unit, self.now - study.began[index])
         study.units[index] = UnitView(spec=unit, state=UnitState.DONE, result=result)

@@ -12,7 +12,7 @@ from typing import Any
 import httpx2 as httpx
 import psycopg
 
-from benchmarks.scale.cluster import milliseconds
+from benchmarks.percentiles import milliseconds
 from benchmarks.scale.devices import task
 from benchmarks.served import served
 from service.db import Database

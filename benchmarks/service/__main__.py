@@ -137,7 +137,7 @@ def judged(name: str, rounds: list[dict[str, Any]]) -> dict[str, Any]:
     """Medians over the rounds of what has a goal, and whether each is reached."""
     found = {}
     for figure, goal, more in GOALS[name]:
-        values = [one[figure] for one in rounds if one[figure] is not None]
+        values = [one[figure] for one in rounds if one.get(figure) is not None]
         median = statistics.median(values) if values else None
         reached = median is None or (median >= goal if more else median <= goal)
         found[figure] = {"median": median, "goal": goal, "reached": reached}

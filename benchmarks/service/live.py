@@ -10,8 +10,9 @@ from urllib.parse import urlsplit
 
 import psutil
 
+from benchmarks.percentiles import milliseconds
 from benchmarks.service.http import Connection
-from benchmarks.service.load import LOOP, quantile
+from benchmarks.service.load import LOOP
 from service.client import Client
 
 LISTENERS, EVENTS = 200, 20
@@ -65,7 +66,7 @@ async def news(address: str, key: str, listeners: int = LISTENERS, events: int =
     connection.close()
     return {
         "listeners": listeners, "events": events, "heard": len(heard), "missed": listeners * events - len(heard),
-        "p50_ms": quantile(heard, 0.5), "p95_ms": quantile(heard, 0.95),
+        **milliseconds(heard),
     }  # fmt: skip
 
 
@@ -117,7 +118,7 @@ def submitted(client: Client, times: int = SUBMISSIONS) -> dict[str, Any]:
             found.append(1000 * (time.perf_counter() - begun))
         while client.get_study(study)["status"] == "running":
             time.sleep(0.1)
-    return {"studies": times, "p50_ms": quantile(found, 0.5), "p95_ms": quantile(found, 0.95)}
+    return {"studies": times, **milliseconds(found)}
 
 
 def memory(pid: int) -> int:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from benchmarks.percentiles import milliseconds
 from benchmarks.service.http import Answer, Connection
 
 LOOP = {"model": {"kind": "external", "steps": 100_000}, "metric": "loss", "budget": {"trials": 400}}
@@ -109,13 +109,11 @@ async def offered(mix: Mix, rate: float, seconds: float, connections: int, *, pa
     return {
         "offered_per_s": rate,
         "answered_per_s": round(sum(statuses.values()) / spent, 1),
-        "p50_ms": quantile(all_times, 0.5),
-        "p95_ms": quantile(all_times, 0.95),
-        "p99_ms": quantile(all_times, 0.99),
-        "by_kind_p95_ms": {name: quantile(values, 0.95) for name, values in times.items()},
+        **milliseconds(all_times),
+        "by_kind": {name: milliseconds(values) for name, values in times.items()},
         "statuses": {str(status): count for status, count in sorted(statuses.items())},
         "refused": len(refusals),
-        "refused_p99_ms": quantile(refusals, 0.99),
+        "refused_p99_ms": milliseconds(refusals).get("p99_ms"),
         "not_sent": unsent,
     }
 
@@ -129,10 +127,3 @@ async def recovered_after(mix: Mix, limit_s: float = 30.0) -> float:
         await asyncio.sleep(0.02)
     connection.close()
     return round(time.perf_counter() - begun, 2)
-
-
-def quantile(values: list[float], share: float) -> float | None:
-    """Rounded to hundredths; None of nothing."""
-    if not values:
-        return None
-    return round(statistics.quantiles(values, n=100)[round(100 * share) - 1] if len(values) > 1 else values[0], 2)

@@ -6,7 +6,7 @@ import threading
 import time
 from typing import Any
 
-from benchmarks.service.load import quantile
+from benchmarks.percentiles import milliseconds
 from service.db import Database
 from service.operations import queue
 from service.settings import Settings
@@ -37,7 +37,7 @@ def drained(database: Database, workers: int = WORKERS) -> dict[str, Any]:
     seconds = time.perf_counter() - begun
     return {
         "units": len(spent), "workers": workers, "units_per_s": round(len(spent) / seconds, 1),
-        "p50_ms": quantile(spent, 0.5), "p95_ms": quantile(spent, 0.95),
+        **milliseconds(spent),
     }  # fmt: skip
 
 

@@ -98,13 +98,10 @@ def files_in(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("how", ["full", "read-only"])
 def test_an_upload_to_a_volume_that_takes_nothing_leaves_nothing(
-    volume: Volume, how: str, tmp_path: Path, sqlite_template: Path
+    volume: Volume, how: str, tmp_path: Path, sqlite: Database
 ) -> None:
-    path = tmp_path / "whichopt.db"
-    path.write_bytes(sqlite_template.read_bytes())
-    database = Database(f"sqlite:///{path}")
     folder = volume.path / "artifacts"
-    client = make_client(database, data_dir=tmp_path / "data", artifacts_dir=folder)
+    client = make_client(sqlite, data_dir=tmp_path / "data", artifacts_dir=folder)
     kept = client.post("/v1/artifacts", params={"name": "a.csv"}, content=TABLE)
     assert kept.status_code == 201
     before = files_in(folder)
@@ -122,17 +119,13 @@ def test_an_upload_to_a_volume_that_takes_nothing_leaves_nothing(
     else:
         volume.remount("rw")
     assert client.post("/v1/artifacts", params={"name": "b.csv"}, content=TABLE + b"1,1,a\n").status_code == 201
-    database.dispose()
 
 
 def test_a_file_for_whose_folder_there_is_no_room_is_refused_too(
-    volume: Volume, tmp_path: Path, sqlite_template: Path, monkeypatch: pytest.MonkeyPatch
+    volume: Volume, tmp_path: Path, sqlite: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "whichopt.db"
-    path.write_bytes(sqlite_template.read_bytes())
-    database = Database(f"sqlite:///{path}")
     folder = volume.path / "artifacts"
-    client = make_client(database, data_dir=tmp_path / "data", artifacts_dir=folder)
+    client = make_client(sqlite, data_dir=tmp_path / "data", artifacts_dir=folder)
     keep = ArtifactFolder.keep
 
     def full_by_then(self: ArtifactFolder, *arguments: Any) -> None:
@@ -145,16 +138,10 @@ def test_a_file_for_whose_folder_there_is_no_room_is_refused_too(
     monkeypatch.undo()
     volume.remount("rw")
     assert client.post("/v1/artifacts", params={"name": "a.csv"}, content=TABLE).status_code == 201
-    database.dispose()
 
 
-def test_a_file_is_on_disk_before_its_row_is(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sqlite_template: Path
-) -> None:
-    path = tmp_path / "whichopt.db"
-    path.write_bytes(sqlite_template.read_bytes())
-    database = Database(f"sqlite:///{path}")
-    client: TestClient = make_client(database, data_dir=tmp_path / "data")
+def test_a_file_is_on_disk_before_its_row_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sqlite: Database) -> None:
+    client: TestClient = make_client(sqlite, data_dir=tmp_path / "data")
     order: list[str] = []
 
     def recorded(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
@@ -165,7 +152,7 @@ def test_a_file_is_on_disk_before_its_row_is(
         return noted
 
     def rows() -> int:
-        with database.read() as session:
+        with sqlite.read() as session:
             return int(session.execute(text("SELECT count(*) FROM artifact")).scalar_one())
 
     fsync = os.fsync
@@ -180,4 +167,3 @@ def test_a_file_is_on_disk_before_its_row_is(
     # The bytes, then the name, then the folders that hold the name; then the transaction ends.
     assert order == ["fsync with 0 rows", "replace", "fsync with 0 rows", "fsync with 0 rows"]
     assert rows() == 1
-    database.dispose()

@@ -24,20 +24,15 @@ pytestmark = pytest.mark.service
 @pytest.fixture
 def server() -> Iterator[Redis]:
     """Of this test's own: what it is told holds for the whole server."""
-    made = Redis()
-    made.start()
-    yield made
-    made.close()
+    with Redis() as made:
+        yield made
 
 
 @pytest.mark.timeout(900)
 def test_a_worker_outlives_a_redis_that_is_full_and_trains_meanwhile(
-    server: Redis, tmp_path: Path, sqlite_template: Path
+    server: Redis, tmp_path: Path, sqlite: Database
 ) -> None:
-    path = tmp_path / "whichopt.db"
-    path.write_bytes(sqlite_template.read_bytes())
-    database = Database(f"sqlite:///{path}")
-    env = environment(tmp_path, WHICHOPT_DATABASE_URL=database.url, WHICHOPT_BROKER_URL=server.url, **FAST)
+    env = environment(tmp_path, WHICHOPT_DATABASE_URL=sqlite.url, WHICHOPT_BROKER_URL=server.url, **FAST)
     with process(tmp_path, env, "worker", "--queue", "all") as worker, redis.Redis.from_url(server.url) as bell:
         waiting = "BRPOP of the worker"
         wait_for(lambda: any(client["cmd"] == "brpop" for client in bell.client_list()), waiting, 400)
@@ -54,10 +49,10 @@ def test_a_worker_outlives_a_redis_that_is_full_and_trains_meanwhile(
             return int(stats.get("rejected_calls", 0)) > taken or worker.poll() is not None
 
         wait_for(refused, "a message that could not be noted", 400)
-        study = studies.create_study(database, parse_spec(tiny_spec())).id
+        study = studies.create_study(sqlite, parse_spec(tiny_spec())).id
 
         def ended() -> bool:
-            return worker.poll() is not None or studies.get_study(database, study).status == StudyState.COMPLETED
+            return worker.poll() is not None or studies.get_study(sqlite, study).status == StudyState.COMPLETED
 
         wait_for(ended, "the answer", 800)
         assert worker.poll() is None

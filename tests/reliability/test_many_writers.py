@@ -34,17 +34,13 @@ while True:
 
 
 @pytest.mark.timeout(1200)
-def test_killed_writers_leave_a_whole_database_and_nobody_finds_it_locked(
-    tmp_path: Path, sqlite_template: Path
-) -> None:
-    path, acknowledged = tmp_path / "whichopt.db", tmp_path / "acknowledged"
-    path.write_bytes(sqlite_template.read_bytes())
+def test_killed_writers_leave_a_whole_database_and_nobody_finds_it_locked(tmp_path: Path, sqlite: Database) -> None:
+    acknowledged, draw = tmp_path / "acknowledged", random.Random(0)
     acknowledged.touch()
-    database, draw = Database(f"sqlite:///{path}"), random.Random(0)
     errors = (tmp_path / "errors").open("wb")
 
     def writer() -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-c", WRITE, database.url, str(acknowledged)]
+        command = [sys.executable, "-c", WRITE, sqlite.url, str(acknowledged)]
         return subprocess.Popen(command, cwd=Path(__file__).parents[2], stderr=errors)
 
     writers = [writer() for _ in range(WRITERS)]
@@ -68,11 +64,10 @@ def test_killed_writers_leave_a_whole_database_and_nobody_finds_it_locked(
             one.wait()
         errors.close()
     assert (tmp_path / "errors").read_text() == ""
-    with database.read() as session:
+    with sqlite.read() as session:
         assert session.scalar(text("PRAGMA integrity_check")) == "ok"
-    found = read(database)
+    found = read(sqlite)
     lines = acknowledged.read_text().split("\n")[:-1]
     assert set(lines) <= {study["id"] for study in found.studies}
     # Studies of those that were killed are still where they were.
     assert [said for said in violations(found) if not said.startswith("H6")] == []
-    database.dispose()

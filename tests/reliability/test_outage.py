@@ -33,10 +33,8 @@ HOUR_S = 3600.0
 @pytest.fixture
 def server() -> Iterator[Postgres]:
     """Of this test's own: it is stopped."""
-    made = Postgres()
-    made.start()
-    yield made
-    made.close()
+    with Postgres() as made:
+        yield made
 
 
 def ask_everything(client: TestClient, study: str) -> list[Any]:

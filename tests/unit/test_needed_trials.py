@@ -11,7 +11,8 @@ import numpy as np
 from benchmarks.evidence_play import play
 from optim_core.recommend import recommend
 from optim_core.recommend.external import external_report
-from optim_core.spec.price import needed_trials, price
+from optim_core.search.portfolio import AROUND, GRID
+from optim_core.spec.price import BASELINE_TRIALS, RIVAL_TRIALS, needed_trials, price
 from optim_core.spec.space import default_configuration
 from optim_core.spec.trial import WORST_VALUE, StudyView, TrialResult, UnitResult, UnitSpec
 from optim_core.spec.validation import parse_spec
@@ -73,3 +74,9 @@ def test_who_makes_a_study_hears_at_once_that_its_trials_are_too_few() -> None:
         assert asked is not None
         assert said in asked.sentence
         assert asked.enough == (trials >= 25)
+
+
+def test_what_is_counted_is_what_the_search_begins_with() -> None:
+    assert len(GRID) == BASELINE_TRIALS
+    # One more of a rival's own: its default.
+    assert len(AROUND) + 1 == RIVAL_TRIALS

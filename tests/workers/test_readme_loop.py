@@ -17,14 +17,11 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_the_section_on_ones_own_loop_runs_as_pasted(
-    tmp_path: Path, sqlite_template: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, sqlite: Database, capsys: pytest.CaptureFixture[str]
 ) -> None:
     section = (ROOT / "README.md").read_text().split("## Your own loop")[1].split("\n## ")[0]
     [code] = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
-    path = tmp_path / "loop.db"
-    path.write_bytes(sqlite_template.read_bytes())
-    database = Database(f"sqlite:///{path}")
-    with loop_server(database, tmp_path) as client:
+    with loop_server(sqlite, tmp_path) as client:
         assert code.count("http://127.0.0.1:8000") == 1
         exec(compile(code.replace("http://127.0.0.1:8000", client.base_url), "README", "exec"), {})
         [study] = client.list_studies()["items"]
@@ -32,15 +29,11 @@ def test_the_section_on_ones_own_loop_runs_as_pasted(
         assert study["verdict"] in ("better", "no_difference", "inconclusive")
         assert study["progress"]["trials_done"] >= 30
     assert capsys.readouterr().out.strip()
-    database.dispose()
 
 
 @pytest.mark.slow  # compiles for longer than it trains
-def test_the_example_in_jax_ends_in_a_verdict(tmp_path: Path, sqlite_template: Path) -> None:
-    path = tmp_path / "loop.db"
-    path.write_bytes(sqlite_template.read_bytes())
-    database = Database(f"sqlite:///{path}")
-    with loop_server(database, tmp_path) as client:
+def test_the_example_in_jax_ends_in_a_verdict(tmp_path: Path, sqlite: Database) -> None:
+    with loop_server(sqlite, tmp_path) as client:
         done = subprocess.run(
             [sys.executable, str(ROOT / "examples" / "optax_loop.py")], capture_output=True, text=True, timeout=280,
             env={**os.environ, "WHICHOPT_SERVER": client.base_url, "PYTHONPATH": str(ROOT)},
@@ -49,4 +42,3 @@ def test_the_example_in_jax_ends_in_a_verdict(tmp_path: Path, sqlite_template: P
         [study] = client.list_studies()["items"]
         assert study["status"] == "completed"
         assert done.stdout.strip() == client.recommendation(study["id"])["summary"]
-    database.dispose()
