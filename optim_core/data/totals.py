@@ -89,11 +89,11 @@ def _labelled(source: Source) -> tuple[dict[int, tuple[str, bool]], dict[int, st
         if not is_textual(raw):
             continue
         # Of long columns of many texts the ends: that is where sums stand.
+        ends = pd.concat([raw.iloc[:2], raw.iloc[-3:]])
         many = raw.head(4 * _MOST_TEXTS).nunique() > _MOST_TEXTS
-        looked_at = pd.concat([raw.iloc[:2], raw.iloc[-3:]]) if many else raw
-        distinct = looked_at.dropna().unique()
+        distinct = (ends if many else raw).dropna().unique()
         if len(distinct) > _MOST_TEXTS:
-            distinct = pd.concat([raw.iloc[:2], raw.iloc[-3:]]).dropna().unique()
+            distinct = ends.dropna().unique()
         for cell in distinct:
             text = str(cell)
             if len(text) > _LONGEST or text[:1].isdigit():

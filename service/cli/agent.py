@@ -30,8 +30,7 @@ from optim_core.spec.names import did_you_mean
 from optim_core.spec.problem import StudySpec
 from optim_core.spec.schedules import SCHEDULES
 from optim_core.spec.space import default_configuration
-from service.cli import agent_ends
-from service.cli.agent_ends import end_marked, guarded
+from service.cli.agent_ends import RESULT, end_marked, guarded
 from service.cli.errors import CommandError, Terminated, say
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
 # What a script may do after it was asked to stop, by the study or by Ctrl-C, and what it started after its own end.
 STOP_S, INTERRUPTED_S, AFTER_S = 10.0, 1.0, 1.0
 LOOK_S = 0.2
-MARK = "whichopt"
+MARK, RESULT_NAME = "whichopt", "result.json"
 
 
 def values_of(run: Run, config: str) -> dict[str, str]:
@@ -149,14 +148,12 @@ def work(study: Study, command: Sequence[str], client_id: str | None) -> None:
     """
     if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
         signal.signal(signal.SIGHUP, _hung_up)
-    with study, tempfile.TemporaryDirectory(prefix="whichopt-") as folder, guarded(_result(Path(folder))):
-        for trial in study.trials(client_id):
-            with _Script(trial, command, Path(folder)) as script:
-                script.run()
-
-
-def _result(folder: Path) -> str:
-    return str(folder / "result.json")
+    with study, tempfile.TemporaryDirectory(prefix="whichopt-") as name:
+        folder = Path(name)
+        with guarded(str(folder / RESULT_NAME)):
+            for trial in study.trials(client_id):
+                with _Script(trial, command, folder) as script:
+                    script.run()
 
 
 def _hung_up(number: int, frame: object) -> None:
@@ -168,7 +165,7 @@ class _Script:
 
     def __init__(self, trial: Trial, command: Sequence[str], folder: Path) -> None:
         self.trial = trial
-        self.config, self.result = folder / "config.json", Path(_result(folder))
+        self.config, self.result = folder / "config.json", folder / RESULT_NAME
         self.result.unlink(missing_ok=True)
         self.config.write_text(json.dumps(trial.document))
         values = values_of(trial, str(self.config))
@@ -176,7 +173,7 @@ class _Script:
         self.broken: str | None = None
         self.unmarked: str | None = None
         environment = {f"WHICHOPT_{name.upper()}": value for name, value in values.items()}
-        environment[agent_ends.MARK] = str(self.result)
+        environment[RESULT] = str(self.result)
         try:
             self.process = subprocess.Popen(  # noqa: S603 - the person's own command
                 filled(command, values), stdout=subprocess.PIPE, text=True, errors="replace",

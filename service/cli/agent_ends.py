@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # What the script and all that it starts inherit; its value is the agent's own.
-MARK = "WHICHOPT_RESULT"
+RESULT = "WHICHOPT_RESULT"
 # The end of the agent, however it came, is the end of its input.
 _GUARD = "import sys; from service.cli.agent_ends import end_marked; sys.stdin.read(); end_marked(sys.argv[1])"
 
 
 def end_marked(mark: str) -> None:
-    """Kill every process of this account that has ``mark`` in its environment."""
+    """Kill every process of this account that has ``mark`` as its ``RESULT``."""
     for process in psutil.process_iter():
         # Another account's, or gone meanwhile.
         with suppress(psutil.Error):
-            if process.environ().get(MARK) == mark:
+            if process.environ().get(RESULT) == mark:
                 process.kill()
 
 

@@ -299,13 +299,9 @@ def _check_rows(value: float, rows: Sequence[float]) -> None:
     fine = len(rows) > 1 and all(map(measured, rows))
     mean = math.fsum(rows) / len(rows) if fine else math.nan
     if not fine or abs(mean - value) > _ROWS_AGREE * max(1.0, abs(value)):
-        wrong = (
-            f"{mean:.6g} is not {value:.6g}"
-            if fine
-            else f"these are {len(rows)}"
-            if len(rows) < 2
-            else "one is not finite"
-        )
+        wrong = f"{mean:.6g} is not {value:.6g}"
+        if not fine:
+            wrong = f"these are {len(rows)}" if len(rows) < 2 else "one is not finite"
         detail = f"rows are at least two finite scores whose mean is the metric: {wrong}"
         raise ServiceError(
             422, "rows_mismatch", detail, [{"pointer": "/rows", "code": "rows_mismatch", "detail": detail}]

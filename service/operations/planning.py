@@ -8,7 +8,7 @@ refused when another planner has decided since; unit keys are unique in a study,
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +21,7 @@ from optim_core.spec.recommendation import Recommendation
 from optim_core.spec.states import StudyState, TrialState, UnitState
 from optim_core.spec.trial import StudyView, UnitResult, UnitSpec, UnitView
 from service.db import Database
-from service.db.models import Study, Unit
+from service.db.models import Study, Unit, Worker
 from service.db.repositories import StudyRepository, TrialRepository, UnitRepository
 from service.db.repositories.studies import ACTIVE
 from service.operations import results
@@ -59,9 +59,13 @@ def _view(session: Session, study: Study) -> StudyView:
 
 def _workers(session: Session, study: Study, spec: StudySpec) -> int:
     """Workers that may share the study, or clients of its own loop: those alive now, at most as many as the budget allows."""
-    since = StudyRepository(session).now() - PLANNED_WORKERS_S
-    alive = len(UnitRepository(session).workers(since, study.id if study.external else None))
+    alive = len(_alive(session, study.id if study.external else None))
     return max(1, min(alive, spec.budget.workers or alive))
+
+
+def _alive(session: Session, clients_of: str | None = None) -> Sequence[Worker]:
+    """Engine workers, or clients of one study, that were heard of lately."""
+    return UnitRepository(session).workers(StudyRepository(session).now() - PLANNED_WORKERS_S, clients_of)
 
 
 class _EndedUnits:
@@ -177,23 +181,24 @@ def advance_lock(db: Database, study_id: str) -> Iterator[Advance | None]:
     caller plans.
     """
     turn = None
-    if _alone(db, study_id) or _begin(db, study_id):
+    with db.read() as session:
+        # Workers plan, clients of a loop do not; where there is one nothing has to be written first.
+        alone = len(_alive(session)) <= 1
+        if alone:
+            turn = _turn_at(db, session, study_id)
+    if not alone and _begin(db, study_id):
         with db.read() as session:
-            study = StudyRepository(session).get(study_id)
-            if study is not None and study.state in ACTIVE:
-                turn = Advance(db, _view(session, study), study.plan_revision, study.result_seq)
+            turn = _turn_at(db, session, study_id)
     yield turn
     if turn is not None and not turn.decided:
         turn.wait()
 
 
-def _alone(db: Database, study_id: str) -> bool:
-    """Whether no second worker could plan the study at the same time: then nothing has to be written first."""
-    with db.read() as session:
-        study = StudyRepository(session).get(study_id)
-        if study is None:
-            return True
-        return _workers(session, study, StudySpec.model_validate_json(canonical_json(study.spec))) == 1
+def _turn_at(db: Database, session: Session, study_id: str) -> Advance | None:
+    study = StudyRepository(session).get(study_id)
+    if study is None or study.state not in ACTIVE:
+        return None
+    return Advance(db, _view(session, study), study.plan_revision, study.result_seq)
 
 
 def _begin(db: Database, study_id: str) -> bool:

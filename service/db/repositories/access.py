@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, case, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, delete, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased
 
 from optim_core.spec.states import STUDY_ENDED, UnitState
 from service.db.base import db_epoch
 from service.db.models import AccessKey, Project, StoredArtifact, Study, Unit
+from service.db.repositories.units import TAKEN_S
 
 
 def _valid(key: type[AccessKey]) -> ColumnElement[bool]:
@@ -104,8 +105,7 @@ class AccessRepository:
 
     def _spent(self, whose: ColumnElement[bool]) -> float:
         """What ended units took, what the others took so far."""
-        so_far = case((Unit.state == UnitState.LEASED, db_epoch() - Unit.claimed_at), else_=Unit.spent_s)
-        open_ones = select(func.sum(so_far)).select_from(Unit).join(Study, Study.id == Unit.study_id).where(whose)
+        open_ones = select(func.sum(TAKEN_S)).select_from(Unit).join(Study, Study.id == Unit.study_id).where(whose)
         others = open_ones.where(Unit.state.in_([one for one in UnitState if one != UnitState.DONE]))
         ended = self.session.scalar(select(func.sum(Study.device_s)).where(whose))
         return (ended or 0.0) + max(0.0, self.session.scalar(others) or 0.0)

@@ -21,7 +21,9 @@ ACTIVE = (StudyState.QUEUED, StudyState.RUNNING)
 PLANNING_S = 2.0
 # Whoever waits for the check of a study's data has removed what is refused after so long.
 REFUSED_S = 60.0
-_open_unit = select(Unit.id).where(Unit.study_id == Study.id, Unit.state.in_([UnitState.QUEUED, UnitState.LEASED]))
+# Units that wait or run.
+OPEN_UNITS = Unit.state.in_([UnitState.QUEUED, UnitState.LEASED])
+_open_unit = select(Unit.id).where(Unit.study_id == Study.id, OPEN_UNITS)
 # With facts that no planner has seen, or with nothing left to run.
 WANTS_PLAN = or_(Study.result_seq > Study.planned_seq, ~_open_unit.exists())
 

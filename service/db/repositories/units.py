@@ -11,8 +11,11 @@ from sqlalchemy.orm import Session
 from optim_core.spec.states import UNIT_TRANSITIONS, UnitState, allowed_sources
 from service.db.base import db_epoch
 from service.db.models import Study, Unit, Worker
-from service.db.repositories.studies import ACTIVE, WANTS_PLAN
+from service.db.repositories.studies import ACTIVE, OPEN_UNITS, WANTS_PLAN
 from service.db.repositories.use import LEASE_S, recent_use
+
+# Seconds that a unit which is not done took so far.
+TAKEN_S = case((Unit.state == UnitState.LEASED, db_epoch() - Unit.claimed_at), else_=Unit.spent_s)
 
 
 class UnitRepository:
@@ -95,30 +98,19 @@ class UnitRepository:
             .with_for_update(skip_locked=True)
             .scalar_subquery()
         )
-        statement = (
-            update(Unit)
-            .where(Unit.id == first, Unit.state == UnitState.QUEUED)
-            .values(
-                state=UnitState.LEASED.value,
-                worker_id=worker_id,
-                fence=Unit.fence + 1,
-                attempts=Unit.attempts + 1,
-                claimed_at=now - Unit.spent_s,
-                leased_at=now,
-                lease_until=now + lease_s,
-                step=0,
-            )
-            .returning(Unit)
-            .execution_options(synchronize_session=False, populate_existing=True)
-        )
-        return self.session.execute(statement).scalar_one_or_none()
+        return self._lease(and_(Unit.id == first, Unit.state == UnitState.QUEUED), worker_id, lease_s, now)
 
     def take_over(self, unit_id: int, token: int, worker_id: str, lease_s: float, now: float) -> Unit | None:
         """Lease to another worker what is leased under ``token``, with a new fence; None when it no longer is."""
+        held = and_(Unit.id == unit_id, Unit.fence == token, Unit.state == UnitState.LEASED)
+        return self._lease(held, worker_id, lease_s, now)
+
+    def _lease(self, which: ColumnElement[bool], worker_id: str, lease_s: float, now: float) -> Unit | None:
         statement = (
             update(Unit)
-            .where(Unit.id == unit_id, Unit.fence == token, Unit.state == UnitState.LEASED)
+            .where(which)
             .values(
+                state=UnitState.LEASED.value,
                 worker_id=worker_id,
                 fence=Unit.fence + 1,
                 attempts=Unit.attempts + 1,
@@ -148,8 +140,7 @@ class UnitRepository:
             )
             .order_by(Unit.leased_at)
         )
-        found: Any = self.session.execute(query if study_id is None else query.where(Unit.study_id == study_id)).all()
-        return found
+        return self.session.execute(query if study_id is None else query.where(Unit.study_id == study_id)).all()
 
     def latest_done(self, study_id: str, kinds: Sequence[str], rung: int | None, count: int) -> Sequence[Any]:
         """Spec and times of the units of these kinds (and this rung) that were queued last of those that are done."""
@@ -157,8 +148,7 @@ class UnitRepository:
             Unit.study_id == study_id, Unit.state == UnitState.DONE, Unit.kind.in_(kinds)
         )
         query = query if rung is None else query.where(Unit.rung == rung)
-        found: Any = self.session.execute(query.order_by(Unit.id.desc()).limit(count)).all()
-        return found
+        return self.session.execute(query.order_by(Unit.id.desc()).limit(count)).all()
 
     def held(self, unit_id: int, token: int, **values: Any) -> bool:
         """Write ``values`` to a unit that is leased under ``token``; False, and nothing written, when it is not."""
@@ -202,23 +192,21 @@ class UnitRepository:
 
     def cancel_all(self, study_id: str) -> None:
         """Cancel what waits or runs."""
-        self._cancel(and_(Unit.study_id == study_id, Unit.state.in_([UnitState.QUEUED, UnitState.LEASED])))
+        self._cancel(and_(Unit.study_id == study_id, OPEN_UNITS))
 
     def _cancel(self, which: ColumnElement[bool]) -> None:
         # What a unit took until now was used all the same.
-        taken = case((Unit.state == UnitState.LEASED, db_epoch() - Unit.claimed_at), else_=Unit.spent_s)
         self.session.execute(
             update(Unit)
             .where(which)
-            .values(state=UnitState.CANCELLED.value, lease_until=None, spent_s=taken)
+            .values(state=UnitState.CANCELLED.value, lease_until=None, spent_s=TAKEN_S)
             .execution_options(synchronize_session=False)
         )
 
     def cancel_search(self, study_id: str) -> list[int]:
         """Cancel what waits or runs of search, screening, second looks and what stands beside the answer; the ids."""
-        open_ones = Unit.state.in_([UnitState.QUEUED, UnitState.LEASED])
         more = (Unit.kind.in_(["train", "screen", "reference"])) | ((Unit.kind == "confirm") & (Unit.rung > 0))
-        query = select(Unit.id).where(Unit.study_id == study_id, open_ones, more)
+        query = select(Unit.id).where(Unit.study_id == study_id, OPEN_UNITS, more)
         found = list(self.session.scalars(query))
         self._cancel(Unit.id.in_(found))
         return found
