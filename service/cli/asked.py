@@ -53,12 +53,12 @@ def source_of(source: str | None, model: str | None, data: str | None, target: s
     """
     if source is None:
         return {"model": model, "data": data, "target": target}
-    refuse_others(source)
     suffix = Path(source).suffix.lower()
     if suffix in (".py", ".yaml", ".yml") or (suffix == ".json" and not _holds_rows(Path(source))):
         return {"spec": Path(source), "model": model, "data": data, "target": target}
     if data is not None:
         raise CommandError(f"--data: give {source} or --data, not both")
+    refuse_others(source)
     if (
         suffix
         and target is None
@@ -127,6 +127,7 @@ def _document(asked: Asked) -> dict[str, Any]:
         given = [f"--{name}" for name, value in options if value]
         if given:
             raise CommandError(f"{given[0]}: give a spec file or {given[0]}, not both")
+        refuse_others(str(asked.spec))
         return task_document(str(asked.spec)) if asked.spec.suffix == ".py" else read_spec(asked.spec)
     if asked.model is None or asked.data is None:
         raise CommandError("give data, a spec file, or --model and --data (whichopt recommend --help)")
