@@ -41,17 +41,21 @@ def left_as_found() -> Iterator[None]:
     Databases that a failed test left open are closed: found by the garbage collector, they would fail a later test.
     """
     opened: list[Database] = []
-    opening = Database.__init__
+    opening, disposing = Database.__init__, Database.dispose
 
     def open_database(self: Database, *args: Any, **options: Any) -> None:
         opening(self, *args, **options)
         opened.append(self)
 
+    def dispose(self: Database) -> None:
+        finish_threads()
+        disposing(self)
+
     disabled, folder = logging.root.manager.disable, os.getcwd()
-    with patch.object(Database, "__init__", open_database):
+    with patch.object(Database, "__init__", open_database), patch.object(Database, "dispose", dispose):
         yield
-    for database in opened:
-        database.dispose()
+        for database in opened:
+            database.dispose()
     left = {"logging.disable": logging.root.manager.disable, "working folder": os.getcwd()}
     logging.disable(disabled)
     os.chdir(folder)
@@ -170,12 +174,10 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
         shutil.copy(request.getfixturevalue("sqlite_template"), path)
         handle = Database(f"sqlite:///{path}")
         yield handle
-        finish_threads()
         handle.dispose()
         return
     template = request.getfixturevalue("postgres_template")
     with postgres_database(request.getfixturevalue("postgres_url"), template) as url:
         handle = Database(url)
         yield handle
-        finish_threads()
         handle.dispose()

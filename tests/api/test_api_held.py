@@ -32,7 +32,6 @@ from service.operations.errors import ServiceError
 from service.settings import Settings
 from tests.api.api_support import SPEC, make_client, studies_n
 from tests.api.bad_inputs import a_server
-from tests.conftest import finish_threads
 from tests.own_key import AS_OWNER, OWN_KEY
 from workers.embedded import serve_in_thread
 from workers.listener import listen_on
@@ -48,7 +47,6 @@ def database(sqlite_template: Path, tmp_path: Path) -> Iterator[Database]:
     shutil.copy(sqlite_template, tmp_path / "own.db")
     own = Database(f"sqlite:///{tmp_path / 'own.db'}")
     yield own
-    finish_threads()
     own.dispose()
 
 

@@ -20,7 +20,6 @@ from service.db.engine import make_migration_engine
 from service.db.models import Unit
 from service.operations import events, studies
 from service.settings import Settings
-from tests.conftest import finish_threads
 from tests.reliability.history import Call, read, violations
 from tests.servers import wait_until
 from workers.local import LocalProcess
@@ -96,5 +95,4 @@ def test_a_study_of_an_earlier_version_is_migrated_under_a_worker_which_ends_it(
         assert (unit.state, unit.attempts, unit.fence) == (UnitState.DONE, 2, 2)
         # What was trained before was not trained again, and its time counts.
         assert unit.spent_s > 0
-    finish_threads()
     database.dispose()
