@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from pandas.api import types
 
+from optim_core.data.categories import Categories
 from optim_core.data.dates import compact_dates, read_dates
 from optim_core.data.free_text import WIDTH, hashed
 from optim_core.data.limits import MAX_LEVELS, MAX_MAGNITUDE
@@ -30,14 +31,14 @@ _MICROS_PER_DAY, _DAY_H = 86_400_000_000, 24
 class Column:
     """One usable column. ``role`` number, flag, date, category or text.
 
-    ``numbers``: (n, p) float64 with NaN for missing, for all but categories; ``levels``: (n,) str or None. ``clock``: the
-    first of the numbers are hours that were written as times of day or durations.
+    ``numbers``: (n, p) float64 with NaN for missing, for all but categories, which have ``levels``. ``clock``: the first of
+    the numbers are hours that were written as times of day or durations.
     """
 
     name: str
     role: str
     numbers: np.ndarray | None = None
-    levels: np.ndarray | None = None
+    levels: Categories | None = None
     note: str = ""
     warning: str = ""
     clock: bool = False
@@ -179,6 +180,4 @@ def _category(
         if text.dropna().head(_LOOKED_AT).str.count(r"\s+").mean() >= _WORDS - 1:
             notes = [*notes, f"The words of {show(name)} were hashed into {WIDTH} numbers."]
             return Column(name, "text", numbers=hashed(text), note=" ".join(notes))
-    return Column(
-        name, "category", levels=text.astype(object).where(text.notna(), None).to_numpy(object), note=" ".join(notes)
-    )
+    return Column(name, "category", levels=Categories.of(text), note=" ".join(notes))

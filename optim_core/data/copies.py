@@ -53,8 +53,8 @@ def repeated(
         if i == _AT_FIRST and int(_numbered(mixed).max()) == len(y) - 1:
             return None, []
     for levels in (column.levels for column in columns if column.levels is not None):
-        mixed += _hashed(levels, len(parts))
-        parts.append(levels)
+        mixed += _hashed(levels.codes, len(parts))
+        parts.append(levels.codes)
     return _labelled(_numbered(mixed), parts, mixed, y)
 
 
@@ -71,8 +71,8 @@ def _numbered(values: np.ndarray) -> np.ndarray:
 def _labelled(
     label: np.ndarray, parts: Sequence[np.ndarray] | None, mixed: np.ndarray | None, y: np.ndarray
 ) -> tuple[np.ndarray | None, list[str]]:
-    """``label``: (n,) numbers from 0 on of the different rows; ``parts``: their columns, and ``mixed`` what was added up of
-    them; None for images.
+    """``label``: (n,) numbers from 0 on of the different rows; ``parts``: their columns, whole numbers being the codes of
+    categories, and ``mixed`` what was added up of them; None for images.
     """
     sizes = np.bincount(label)
     again = len(y) - len(sizes)
@@ -159,7 +159,7 @@ def _could_take(part: np.ndarray) -> float:
     a step being the largest of which all values are multiples, of up to six decimals.
     """
     values = pd.unique(part)
-    if part.dtype == object:
+    if part.dtype.kind == "i":
         return float(len(values))
     values = np.unique(values[~np.isnan(values)])
     if len(values) < 2:
@@ -181,7 +181,7 @@ def _known_finely(parts: Sequence[np.ndarray], label: np.ndarray) -> np.ndarray:
     first = np.unique(label, return_index=True)[1][:_LOOKED_AT]
     known = np.zeros(len(label), dtype=bool)
     for part in parts:
-        if part.dtype == object or known.all():
+        if part.dtype.kind == "i" or known.all():
             continue
         values = np.unique(part[first])
         if (~np.isnan(values)).sum() >= max(2, _FINE * len(first)) and _could_take(part[first]) >= len(label):

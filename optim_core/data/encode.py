@@ -18,8 +18,6 @@ from optim_core.data.widths import encoded_shape
 from optim_core.spec.errors import DataError
 from optim_core.spec.keys import derive_seed
 
-_MISSING_LEVEL = "(missing)"
-
 
 @dataclass(frozen=True)
 class Encoded:
@@ -75,11 +73,11 @@ def encode_columns(columns: list[Column], rows: SplitRows, scale: bool, codes: b
     categories = [column for column in columns if column.levels is not None]
     cardinalities: tuple[int, ...] = ()
     if categories:
-        texts = [[filled[chosen] for chosen in splits] for filled in map(_filled, categories)]
-        many = [i for i, column in enumerate(texts) if levels.has_many(column[0])]
+        filled = [column.levels.filled() for column in categories if column.levels is not None]
+        many = [i for i, column in enumerate(filled) if levels.has_many(column, rows.train)]
         wide = [categories[i].name for i in many]
         if many and means_of(goal.classes):
-            y, some = goal.values[rows.train], [texts[i] for i in many]
+            y, some = goal.values[rows.train], [[filled[i].codes[chosen] for chosen in splits] for i in many]
             together = None if goal.together is None else goal.together[rows.train]
             encoded, own = means(some, wide, y, goal.classes, together, derive_seed(goal.seed, "target codes"))
             names += own
@@ -87,9 +85,9 @@ def encode_columns(columns: list[Column], rows: SplitRows, scale: bool, codes: b
                 part.append(values)
         own = [column.name for column in categories]
         if codes:
-            encoded, cardinalities = levels.codes(texts)
+            encoded, cardinalities = levels.codes(filled, splits)
         else:
-            encoded, own = levels.one_hot(texts, own)
+            encoded, own = levels.one_hot(filled, splits, own)
         names += own
         for part, columns_of_split in zip(parts, encoded, strict=True):
             part.append(columns_of_split)
@@ -135,11 +133,6 @@ def _number_names(columns: list[Column]) -> list[str]:
     return names
 
 
-def _filled(column: Column) -> np.ndarray:
-    assert column.levels is not None
-    return np.array([_MISSING_LEVEL if value is None else value for value in column.levels], dtype=object)
-
-
 def _sentences(
     numeric: list[Column],
     categories: list[Column],
@@ -154,7 +147,7 @@ def _sentences(
     if gaps:
         which = f"{plural(len(gaps), 'column')} ({show_some(gaps)})"
         report.append(f"Missing numbers in {which} were filled with the training median, and a flag says where.")
-    holes = [c.name for c in categories if c.levels is not None and any(value is None for value in c.levels)]
+    holes = [c.name for c in categories if c.levels is not None and c.levels.gaps.any()]
     if holes:
         report.append(f"Missing categories in {show_some(holes)} are a category of their own.")
     flags = [c.name for c in numeric if c.role == "flag"]

@@ -38,11 +38,8 @@ def identifies(column: Column, raw: pd.Series, y: np.ndarray, classes: list[str]
     if len(y) < FEWEST_ROWS:
         return None
     if column.levels is not None:
-        # Most repeat soon.
-        if not pd.Series(column.levels[:_LOOKED_AT]).dropna().is_unique:
-            return None
-        levels = pd.Series(column.levels).dropna()
-        return "its texts are all different" if len(levels) >= FEWEST_ROWS and levels.is_unique else None
+        texts, present = len(column.levels.names), int((~column.levels.gaps).sum())
+        return "its texts are all different" if texts == present >= FEWEST_ROWS else None
     if column.role != "number" or column.numbers is None or _decimal(raw):
         return None
     values = column.numbers[:, 0]

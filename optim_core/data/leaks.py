@@ -28,9 +28,12 @@ def leaking(columns: Sequence[Column], y: np.ndarray, classes: list[str] | None)
     warnings = {}
     few = np.random.default_rng(0).permutation(len(y))[:_LOOKED_AT]
     for column in columns:
-        raw = column.levels if column.numbers is None else column.numbers[:, 0]
-        assert raw is not None
-        gone = pd.isna(raw)
+        if column.levels is not None:
+            raw, gone = column.levels.codes, column.levels.gaps
+        else:
+            assert column.numbers is not None
+            raw = column.numbers[:, 0]
+            gone = np.isnan(raw)
         how = (
             None
             if column.numbers is not None and column.numbers.shape[1] != 1
@@ -90,9 +93,9 @@ def _chance(rows: int, few: int) -> float:
 
 
 def _how(raw: np.ndarray, y: np.ndarray, classes: bool) -> str | None:
-    """How ``raw``, without gaps, gives ``y`` away; None where it does not."""
+    """How ``raw``, without gaps, gives ``y`` away; None where it does not. Whole numbers are codes of categories."""
     if not classes:
-        return (_in_order(raw, y) if raw.dtype != object else None) or _in_steps(raw, y)
+        return (_in_order(raw, y) if raw.dtype.kind == "f" else None) or _in_steps(raw, y)
     codes, values = pd.factorize(raw)
     kinds = len(np.unique(y))
     if kinds < 2:
@@ -100,7 +103,7 @@ def _how(raw: np.ndarray, y: np.ndarray, classes: bool) -> str | None:
     pairs = len(pd.unique(codes.astype(np.int64) * (int(y.max()) + 1) + y))
     if pairs == len(values) and len(raw) >= _ROWS_PER_LEVEL * len(values):
         return "determines the target by itself"
-    if raw.dtype == object or len(values) < _FEWEST_VALUES:
+    if raw.dtype.kind == "i" or len(values) < _FEWEST_VALUES:
         return None
     order = np.argsort(raw, kind="stable")
     values_in_order, classes_in_order = raw[order], y[order]
@@ -138,7 +141,7 @@ def _in_steps(raw: np.ndarray, y: np.ndarray) -> str | None:
     ranked = np.argsort(low, kind="stable")
     if not (high[ranked][:-1] < low[ranked][1:]).all():
         return None
-    if raw.dtype != object and not _monotone(np.asarray(values, dtype=np.float64)[ranked]):
+    if raw.dtype.kind == "f" and not _monotone(np.asarray(values, dtype=np.float64)[ranked]):
         return None
     if len(np.unique(y)) == len(values):
         return f"is the target in another form: each of its {len(values):,} values goes with one of the target's"

@@ -12,68 +12,74 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from optim_core.data.categories import Categories
 from optim_core.data.limits import MAX_LEVELS
 
 RARE = "(rare)"
 
 
-def has_many(train: NDArray[np.object_]) -> bool:
-    """Whether (n,) strings have more levels than get a place of their own."""
-    return len(set(train.tolist())) > MAX_LEVELS + 1
+def has_many(column: Categories, train: NDArray[np.intp]) -> bool:
+    """Whether the training rows have more levels than get a place of their own."""
+    return len(np.unique(column.codes[train])) > MAX_LEVELS + 1
 
 
 @dataclass(frozen=True)
 class Levels:
-    """``kept``: sorted; ``rare``: whether training has others."""
+    """``kept``: sorted; ``rare``: whether training has others. ``places``: of each name of the column its place in ``kept``,
+    len(kept) for rare and unseen ones.
+    """
 
     kept: list[str]
     rare: bool
+    places: NDArray[np.intp]
 
     @classmethod
-    def learn(cls, train: NDArray[np.object_]) -> Levels:
-        """Of (n,) strings: all levels, or the ``MAX_LEVELS`` most common; of equally common ones those that sort last."""
-        found, counts = np.unique(train, return_counts=True)
-        if len(found) <= MAX_LEVELS + 1:
-            return cls([str(level) for level in found], rare=False)
-        common = np.sort(np.argsort(counts, kind="stable")[len(found) - MAX_LEVELS :])
-        return cls([str(level) for level in found[common]], rare=True)
-
-    def places(self, values: NDArray[np.object_]) -> NDArray[np.intp]:
-        """(n,) strings → place in ``kept``; len(kept) for rare and unseen ones."""
-        place = {level: i for i, level in enumerate(self.kept)}
-        return np.array([place.get(value, len(place)) for value in values], dtype=np.intp)
+    def learn(cls, column: Categories, train: NDArray[np.intp]) -> Levels:
+        """Of a column without gaps: all levels, or the ``MAX_LEVELS`` most common; of equally common ones those that sort last."""
+        counts = np.bincount(column.codes[train], minlength=len(column.names))
+        found = np.array(sorted(np.flatnonzero(counts), key=column.names.__getitem__), dtype=np.intp)
+        rare = len(found) > MAX_LEVELS + 1
+        if rare:
+            found = found[np.sort(np.argsort(counts[found], kind="stable")[len(found) - MAX_LEVELS :])]
+        places = np.full(len(column.names), len(found), dtype=np.intp)
+        places[found] = np.arange(len(found))
+        return cls([column.names[code] for code in found], rare, places)
 
 
 def one_hot(
-    columns: Sequence[Sequence[NDArray[np.object_]]], names: Sequence[str]
+    columns: Sequence[Categories], splits: Sequence[NDArray[np.intp]], names: Sequence[str]
 ) -> tuple[list[np.ndarray], list[str]]:
-    """Per column the strings of each split, training first → (n, width) float32 of each split, and the new columns' names.
+    """Columns without gaps, and the rows of each split, training first → (rows, width) float32 of each split, and the new
+    columns' names.
 
     What training never saw counts as rare where there are rare ones, and is all zeros elsewhere.
     """
-    parts: list[list[np.ndarray]] = [[] for _ in columns[0]]
+    parts: list[list[np.ndarray]] = [[] for _ in splits]
     named: list[str] = []
-    for splits, name in zip(columns, names, strict=True):
-        levels = Levels.learn(splits[0])
+    for column, name in zip(columns, names, strict=True):
+        levels = Levels.learn(column, splits[0])
         width = len(levels.kept) + levels.rare
         named += [f"{name}_{level}" for level in [*levels.kept, RARE][:width]]
         # A row of zeros more, for what has no place.
-        rows = np.eye(width + 1, width, dtype=np.float32)
-        for part, values in zip(parts, splits, strict=True):
-            part.append(rows[levels.places(values)])
+        rows = np.eye(width + 1, width, dtype=np.float32)[levels.places]
+        for part, chosen in zip(parts, splits, strict=True):
+            part.append(rows[column.codes[chosen]])
     return [np.concatenate(part, axis=1) for part in parts], named
 
 
-def codes(columns: Sequence[Sequence[NDArray[np.object_]]]) -> tuple[list[np.ndarray], tuple[int, ...]]:
-    """Per column the strings of each split, training first → (n, columns) float32 codes, and how many each column has.
+def codes(
+    columns: Sequence[Categories], splits: Sequence[NDArray[np.intp]]
+) -> tuple[list[np.ndarray], tuple[int, ...]]:
+    """Columns without gaps → (rows, columns) float32 codes of each split, and how many each column has.
 
     A column's first code is for rare and unseen levels. Codes count on from column to column.
     """
-    parts: list[list[np.ndarray]] = [[] for _ in columns[0]]
+    parts: list[list[np.ndarray]] = [[] for _ in splits]
     counts: list[int] = []
-    for splits in columns:
-        levels, first = Levels.learn(splits[0]), sum(counts)
+    for column in columns:
+        levels, first = Levels.learn(column, splits[0]), sum(counts)
         counts.append(len(levels.kept) + 1)
-        for part, values in zip(parts, splits, strict=True):
-            part.append(first + (levels.places(values) + 1) % counts[-1])
-    return [np.stack(part, axis=1).astype(np.float32) for part in parts], tuple(counts)
+        own = (first + (levels.places + 1) % counts[-1]).astype(np.float32)
+        for part, chosen in zip(parts, splits, strict=True):
+            part.append(own[column.codes[chosen]])
+    return [np.stack(part, axis=1) for part in parts], tuple(counts)

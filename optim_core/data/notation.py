@@ -92,8 +92,11 @@ class Numbers:
 
 def as_text(raw: pd.Series, missing: Missing) -> pd.Series:
     """Stripped strings with real missing values instead of ``NA``, ``?``, empty, …"""
-    text = raw.astype("str").str.strip()
-    return text.mask(text.str.lower().isin(missing.words).fillna(True).astype(bool))
+    # A column of a million texts seldom has more than a few different ones.
+    codes, distinct = pd.factorize(raw.astype("str"))
+    texts = pd.Series(distinct, dtype="str").str.strip()
+    texts = texts.mask(texts.str.lower().isin(missing.words))
+    return pd.Series(texts.array.take(codes, allow_fill=True), index=raw.index, name=raw.name)
 
 
 def is_textual(raw: pd.Series) -> bool:

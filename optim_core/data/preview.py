@@ -72,7 +72,7 @@ def _target(found: Understood) -> Glance:
 def _used(column: Column) -> Glance:
     missing = gaps_of(column)
     if column.levels is not None:
-        examples = ["" if level is None else str(level) for level in column.levels[:SHOWN_ROWS]]
+        examples = ["" if level is None else level for level in column.levels.first(SHOWN_ROWS)]
         return Glance(column.name, column.role, missing, None, None, None, examples)
     assert column.numbers is not None
     first, head = column.numbers[:, 0], column.numbers[:SHOWN_ROWS]

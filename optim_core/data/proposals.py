@@ -24,7 +24,7 @@ _ID, _FOLD = re.compile(r"(?:^|_)id$"), re.compile(r"^(?:cv_?|k_?)?folds?(?:_?(?
 # So many are needed for five folds; of other ids more, for types and regions have ids, too.
 _FEWEST_ONES, _FEWEST_IDS, _FEWEST_FOLDS = 5, 10, 3
 _NAMES = ((_FOLD, _FEWEST_FOLDS), (_ONES, _FEWEST_ONES), (_ID, _FEWEST_IDS))
-_ROWS_EACH, _LOOKED_AT = 2, 100
+_ROWS_EACH = 2
 _MOST_GAPS = 0.5
 
 
@@ -40,11 +40,8 @@ def names_parts(column: Column) -> bool:
     """Whether all values are words for training and test rows, validation rows too if any."""
     if column.levels is None:
         return False
-    for levels in (column.levels[:_LOOKED_AT], column.levels):
-        found = {PART_NAMES.get(str(level).strip().lower()) for level in pd.unique(levels) if level is not None}
-        if None in found:
-            return False
-    return {0, 2} <= found
+    found = {PART_NAMES.get(name.strip().lower()) for name in column.levels.names}
+    return None not in found and {0, 2} <= found
 
 
 def _declared(columns: Sequence[Column]) -> list[str]:
@@ -88,7 +85,7 @@ def _measured_again(columns: Sequence[Column]) -> list[str]:
     if not found:
         return []
     _, count, column = max(found, key=lambda one: one[:2])
-    each = round(_rows(column) / count)
+    each = round(len(_present(column)) / count)
     if _FOLD.search(column.name.lower()):
         return [
             f"Warning split_declared: {show(column.name)} seems to number folds; rows were split at random all the same. They "
@@ -105,15 +102,16 @@ def _ones(column: Column) -> int:
     """How many different values there are; 0 where they are no names, or where most have no rows to share."""
     if column.role not in ("number", "category"):
         return 0
-    values = column.levels if column.numbers is None else column.numbers[:, 0]
-    assert values is not None
-    present = values[~pd.isna(values)]
+    present = _present(column)
     if column.numbers is not None and (present != np.floor(present)).any():
         return 0
     count = len(pd.unique(present))
     return count if count * _ROWS_EACH <= len(present) else 0
 
 
-def _rows(column: Column) -> int:
-    values = column.levels if column.numbers is None else column.numbers[:, 0]
-    return int(np.sum(~pd.isna(np.asarray(values))))
+def _present(column: Column) -> np.ndarray:
+    """The numbers of the rows that have one, or the codes of their categories."""
+    if column.levels is not None:
+        return column.levels.codes[~column.levels.gaps]
+    assert column.numbers is not None
+    return column.numbers[~np.isnan(column.numbers[:, 0]), 0]

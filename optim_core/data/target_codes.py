@@ -27,14 +27,14 @@ def means_of(classes: int | None) -> int:
 
 
 def means(
-    columns: Sequence[Sequence[NDArray[np.object_]]],
+    columns: Sequence[Sequence[NDArray[np.int32]]],
     names: Sequence[str],
     y: np.ndarray,
     classes: int | None,
     groups: np.ndarray | None,
     seed: int,
 ) -> tuple[list[NDArray[np.float32]], list[str]]:
-    """Per column the strings of each split, training first → (n, width) float32 of each split, standardised by the training
+    """Per column the codes of each split, training first → (n, width) float32 of each split, standardised by the training
     rows, and the new columns' names.
 
     ``y``: (n_train,) class codes or numbers; ``classes``: how many, None for numbers; of two one column tells all, of more each

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 
 from optim_core.data.columns import Column
 from optim_core.data.limits import MAX_LEVELS
@@ -18,7 +17,7 @@ def gaps_of(column: Column, rows: np.ndarray | None = None) -> int:
         values = column.numbers if rows is None else column.numbers[rows]
         return int(np.isnan(values).any(axis=1).sum())
     assert column.levels is not None
-    return int(pd.isna(column.levels if rows is None else column.levels[rows]).sum())
+    return int((column.levels.gaps if rows is None else column.levels.gaps[rows]).sum())
 
 
 def levels_of(column: Column, train: np.ndarray) -> tuple[int, bool]:
@@ -26,7 +25,7 @@ def levels_of(column: Column, train: np.ndarray) -> tuple[int, bool]:
     share one (``levels.Levels``).
     """
     assert column.levels is not None
-    found = len(pd.unique(column.levels[train]))
+    found = len(np.unique(column.levels.filled().codes[train]))
     return (found, False) if found <= MAX_LEVELS + 1 else (MAX_LEVELS, True)
 
 

@@ -84,7 +84,7 @@ def ask(db: Database, study_id: str, client_id: str, lease: Lease, instance: str
         if unit is not None:
             unit.instance = instance
         # Units before workers, here and in ``report``: one order of locks.
-        units.see_worker(_worker_id(study_id, client_id), None, studies.now(), study_id)
+        units.see_worker(_worker_id(study_id, client_id), None, db_epoch(), study_id)
         if unit is None:
             return Asked(status=StudyState(study.state), wait=lease.heartbeat_s if study.state not in ACTIVE else 1.0)
         session.flush()

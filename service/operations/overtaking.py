@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from optim_core.spec.optimizers import OPTIMIZERS
 from optim_core.spec.trial import UnitKind
-from service.db.repositories import StudyRepository, UnitRepository
+from service.db.repositories import UnitRepository
 
 # A worker is slower than others where a unit will take so many times as long as theirs did.
 SLOWER = 3.0
@@ -74,10 +74,9 @@ def is_slow(held_s: float, share: float, usual: float) -> bool:
 def slow_unit(session: Session, worker_id: str, study_id: str | None) -> Slow | None:
     """The unit (of this study) that another worker has held for longest of those that are slow; takes no lock."""
     units = UnitRepository(session)
-    now = StudyRepository(session).now()
     known: dict[Any, Sequence[Any]] = {}
-    for row in units.long_leased(now - LEAST_S, worker_id, study_id):
-        like, held_s, share = (row.study_id, *alike(row.kind, row.rung)), now - row.leased_at, row.step / row.horizon
+    for row in units.long_leased(LEAST_S, worker_id, study_id):
+        like, held_s, share = (row.study_id, *alike(row.kind, row.rung)), row.held_s, row.step / row.horizon
         if like not in known:
             known[like] = units.latest_done(*like, LATEST)
         # However wide and dear it is: most units need not be read for this.

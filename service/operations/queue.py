@@ -95,7 +95,7 @@ def _claim_in(db: Database, study_id: str, worker_id: str, lease_s: float, *, la
         unit = take(session, study, worker_id, lease_s, last=last)
         if unit is None:
             return None
-        units.see_worker(worker_id, None, studies.now())
+        units.see_worker(worker_id, None, leased_at(unit))
         return _claim_of(session, study, unit)
 
 
@@ -106,10 +106,10 @@ def _overtake(db: Database, slow: overtaking.Slow, worker_id: str, lease_s: floa
         study = studies.lock(slow.study_id)
         if study is None or study.state not in ACTIVE:
             return None
-        now = studies.now()
-        unit = units.take_over(slow.unit_id, slow.token, worker_id, lease_s, now)
+        unit = units.take_over(slow.unit_id, slow.token, worker_id, lease_s)
         if unit is None:
             return None
+        now = leased_at(unit)
         studies.add_event(study, "unit.started", _started(unit, worker_id), now)
         units.see_worker(worker_id, None, now)
         claim = _claim_of(session, study, unit)
@@ -125,8 +125,16 @@ def _claim_of(session: Session, study: Study, unit: Unit) -> Claim:
         unit=UnitSpec.model_validate_json(canonical_json(unit.spec)),
         token=unit.fence,
         attempt=unit.attempts,
-        checkpoint=CurveRepository(session).checkpoint(unit.id),
+        # Whoever claims a unit first finds nothing.
+        checkpoint=CurveRepository(session).checkpoint(unit.id) if unit.fence > 1 else None,
     )
+
+
+def leased_at(unit: Unit) -> float:
+    """When a unit that is leased came to whoever holds it."""
+    if unit.leased_at is None:
+        raise ValueError(f"unit {unit.id} was never leased")
+    return unit.leased_at
 
 
 def _started(unit: Unit, worker_id: str) -> dict[str, Any]:
@@ -139,13 +147,13 @@ def take(session: Session, study: Study, worker_id: str, lease_s: float, *, last
     running. None when nothing waits, and where its project has no device seconds left: then the study fails.
     """
     studies = StudyRepository(session)
-    now = studies.now()
     if (used_up := access.device_used_up(session, study.project_id)) is not None:
-        results.fail(session, study, "quota_exceeded", used_up, now)
+        results.fail(session, study, "quota_exceeded", used_up, studies.now())
         return None
-    unit = UnitRepository(session).claim(study.id, worker_id, lease_s, now, last=last)
+    unit = UnitRepository(session).claim(study.id, worker_id, lease_s, last=last)
     if unit is None:
         return None
+    now = leased_at(unit)
     numbers = results.numbers_of(unit)
     TrialRepository(session).must_move(study.id, numbers, TrialState.RUNNING, unit_id=unit.id)
     if study.state == StudyState.QUEUED:
@@ -173,7 +181,7 @@ def heartbeat(db: Database, unit_id: int, token: int, lease_s: float) -> Literal
 def report_progress(db: Database, unit_id: int, token: int, points: list[tuple[int, CurvePoint]], step: int) -> bool:
     """Add live points (trial number, point) and say how far the unit is. False when the lease is lost."""
     with db.write() as session:
-        study = _locked_study(session, unit_id)
+        study = StudyRepository(session).lock_of_unit(unit_id)
         units = UnitRepository(session)
         if study is None or not units.held(unit_id, token, step=step):
             return False
@@ -210,12 +218,12 @@ def save_checkpoint(db: Database, unit_id: int, token: int, data: bytes) -> bool
 def complete_unit(db: Database, unit_id: int, token: int, result: UnitResult) -> bool:
     """Commit a unit's result, exactly once. False, and nothing written: lease lost, or study cancelled."""
     with db.write() as session:
-        study = _locked_study(session, unit_id)
-        units, studies = UnitRepository(session), StudyRepository(session)
-        if study is None:
+        study = StudyRepository(session).lock_of_unit(unit_id)
+        units = UnitRepository(session)
+        found = units.get_now(unit_id)
+        if study is None or found is None:
             return False
-        now, unit = studies.now(), units.get(unit_id)
-        assert unit is not None
+        unit, now = found
         stored = results.document_of(result, unit.kind)
         if not units.end_lease(unit_id, token, UnitState.DONE, result=stored, finished_at=now):
             return False
@@ -240,7 +248,7 @@ def fail_unit(
     # What a person's code raised may hold anything.
     message = storable(message)
     with db.write() as session:
-        study = _locked_study(session, unit_id)
+        study = StudyRepository(session).lock_of_unit(unit_id)
         unit = UnitRepository(session).get(unit_id)
         if study is None or unit is None:
             return False
@@ -259,7 +267,7 @@ def release_unit(
     are forgotten, and studies that wait come first.
     """
     with db.write() as session:
-        study = _locked_study(session, unit_id)
+        study = StudyRepository(session).lock_of_unit(unit_id)
         units, studies = UnitRepository(session), StudyRepository(session)
         if study is None:
             return False
@@ -312,7 +320,7 @@ def sweep(db: Database, max_attempts: int = DEFAULT_ATTEMPTS) -> SweepReport:
         expired = [(unit.id, unit.fence) for unit in UnitRepository(session).expired()]
     for unit_id, token in expired:
         with db.write() as session:
-            study = _locked_study(session, unit_id)
+            study = StudyRepository(session).lock_of_unit(unit_id)
             unit = UnitRepository(session).get(unit_id)
             if study is None or unit is None or unit.fence != token or unit.lease_until is None:
                 continue
@@ -413,12 +421,6 @@ def queue_stats(db: Database) -> QueueStats:
 def _spent() -> dict[str, Any]:
     """What a checkpoint says besides: the time that it took, which nobody will have to spend again."""
     return {"spent_s": db_epoch() - Unit.claimed_at}
-
-
-def _locked_study(session: Session, unit_id: int) -> Study | None:
-    """The unit's study, locked; None when either is gone."""
-    unit = UnitRepository(session).get(unit_id)
-    return None if unit is None else StudyRepository(session).lock(unit.study_id)
 
 
 def _requeue(session: Session, study: Study, unit: Unit, token: int, code: str, message: str) -> bool:

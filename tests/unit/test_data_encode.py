@@ -12,6 +12,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
+from optim_core.data.categories import Categories
 from optim_core.data.levels import codes, one_hot
 from optim_core.data.limits import MAX_LEVELS
 from optim_core.data.notation import Missing, Notation, as_text, plain_numbers, read_numbers
@@ -65,7 +66,9 @@ def test_categories_are_encoded_as_scikit_learn_does(count: int, seed: int) -> N
     oracle = OneHotEncoder(
         handle_unknown="infrequent_if_exist", max_categories=MAX_LEVELS + 1, sparse_output=False
     ).fit(tables[0])
-    encoded, names = one_hot(texts, ["a", "b"])
+    columns = [Categories.of(pd.Series(np.concatenate(column), dtype="str")) for column in texts]
+    where = list(np.split(np.arange(1200), np.cumsum([len(rows) for rows in splits])[:-1]))
+    encoded, names = one_hot(columns, where, ["a", "b"])
     wanted = [str(name).replace("_infrequent_sklearn", "_(rare)") for name in oracle.get_feature_names_out(["a", "b"])]
     assert names == wanted
     for got, table in zip(encoded, tables, strict=True):
@@ -78,7 +81,7 @@ def test_categories_are_encoded_as_scikit_learn_does(count: int, seed: int) -> N
     rare = [0 if some is None else len(some) for some in ordinal.infrequent_categories_]
     kept = np.array([len(every) for every in ordinal.categories_]) - rare
     first = np.concatenate([[0], np.cumsum(kept + 1)[:-1]])
-    numbered, cardinalities = codes(texts)
+    numbered, cardinalities = codes(columns, where)
     assert cardinalities == tuple(int(count) + 1 for count in kept)
     for got, table in zip(numbered, tables, strict=True):
         known = np.asarray(ordinal.transform(table))

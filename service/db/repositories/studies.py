@@ -59,6 +59,12 @@ class StudyRepository:
         query = select(Study).where(Study.id == study_id).with_for_update(key_share=True)
         return self.session.execute(query.execution_options(populate_existing=True)).scalar_one_or_none()
 
+    def lock_of_unit(self, unit_id: int) -> Study | None:
+        """As ``lock`` the study that a unit belongs to; None when either is gone."""
+        whose = select(Unit.study_id).where(Unit.id == unit_id).scalar_subquery()
+        query = select(Study).where(Study.id == whose).with_for_update(key_share=True, of=Study)
+        return self.session.execute(query.execution_options(populate_existing=True)).scalar_one_or_none()
+
     def add(self, study: Study) -> None:
         self.session.add(study)
         self.session.flush()
@@ -201,7 +207,8 @@ class StudyRepository:
     def add_run(self, study: Study, began: float, now: float) -> None:
         """A unit of the study has ended that began then: elapsed time is the union of all runs, device time their sum."""
         running = select(func.min(Unit.claimed_at)).where(Unit.study_id == study.id, Unit.state == UnitState.LEASED)
-        others = self.session.scalar(running)
+        with self.session.no_autoflush:  # the study's row is written once, at the end
+            others = self.session.scalar(running)
         study.elapsed_s += uncovered(study.covered_until, min(began, began if others is None else others), now)
         study.device_s += max(0.0, now - began)
         study.covered_until = now

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, and_, case, delete, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement, Double, Row, Select, String, and_, bindparam, case, delete, func, insert, or_, select, update,
+)  # fmt: skip
 from sqlalchemy.orm import Session
 
 from optim_core.spec.states import UNIT_TRANSITIONS, UnitState, allowed_sources
@@ -24,6 +27,12 @@ class UnitRepository:
 
     def get(self, unit_id: int) -> Unit | None:
         return self.session.get(Unit, unit_id, populate_existing=True)
+
+    def get_now(self, unit_id: int) -> tuple[Unit, float] | None:
+        """A unit, and what time it is by the database's clock."""
+        query = select(Unit, db_epoch()).where(Unit.id == unit_id).execution_options(populate_existing=True)
+        found = self.session.execute(query).one_or_none()
+        return None if found is None else (found[0], found[1])
 
     def named(self, unit_id: int) -> Row[Any] | None:
         """Of a unit what a client's token is checked against, and as ``study_state`` whether its study goes on."""
@@ -54,13 +63,9 @@ class UnitRepository:
         """The study of an engine that has a queued unit and whose turn it is: of the project that had the fewest device seconds
         in the last hour, of the highest priority there. Takes no lock.
         """
-        query = self._with_work()
         if study_id is not None:
-            return self.session.scalar(query.where(Study.id == study_id))
-        use = recent_use()
-        query = query.outerjoin(use, use.c.project_id == Study.project_id)
-        order = (func.coalesce(use.c.seconds, 0.0), Study.priority.desc(), Study.turn_at, Study.id)
-        return self.session.scalar(query.order_by(*order).limit(1))
+            return self.session.scalar(_with_work().where(Study.id == study_id))
+        return self.session.scalar(_whose_turn())
 
     def others_wait(self, study_id: str) -> bool:
         """Whether another study has a unit that an engine could claim, or none yet because it has not been planned: one of the
@@ -78,18 +83,15 @@ class UnitRepository:
             and_(Study.project_id != row.project_id, Study.project_id.not_in([p for p, s in used.items() if s >= own])),
         )
         planless = select(Study.id).where(Study.state.in_(ACTIVE), Study.external.is_(False), WANTS_PLAN)
-        for query in (self._with_work(), planless):
+        for query in (_with_work(), planless):
             if self.session.scalar(query.where(Study.id != study_id, ahead).limit(1)) is not None:
                 return True
         return False
 
-    @staticmethod
-    def _with_work() -> Select[str]:
-        waits = select(Unit.id).where(Unit.study_id == Study.id, Unit.state == UnitState.QUEUED)
-        return select(Study.id).where(Study.state.in_(ACTIVE), Study.external.is_(False), waits.exists())
-
-    def claim(self, study_id: str, worker_id: str, lease_s: float, now: float, *, last: bool = False) -> Unit | None:
-        """Lease the study's oldest queued unit (or its ``last``) in one statement, with a new fence; None when none waits."""
+    def claim(self, study_id: str, worker_id: str, lease_s: float, *, last: bool = False) -> Unit | None:
+        """Lease the study's oldest queued unit (or its ``last``) in one statement, with a new fence; None when none waits.
+        ``leased_at`` says when that was.
+        """
         first = (
             select(Unit.id)
             .where(Unit.study_id == study_id, Unit.state == UnitState.QUEUED)
@@ -98,14 +100,14 @@ class UnitRepository:
             .with_for_update(skip_locked=True)
             .scalar_subquery()
         )
-        return self._lease(and_(Unit.id == first, Unit.state == UnitState.QUEUED), worker_id, lease_s, now)
+        return self._lease(and_(Unit.id == first, Unit.state == UnitState.QUEUED), worker_id, lease_s)
 
-    def take_over(self, unit_id: int, token: int, worker_id: str, lease_s: float, now: float) -> Unit | None:
+    def take_over(self, unit_id: int, token: int, worker_id: str, lease_s: float) -> Unit | None:
         """Lease to another worker what is leased under ``token``, with a new fence; None when it no longer is."""
         held = and_(Unit.id == unit_id, Unit.fence == token, Unit.state == UnitState.LEASED)
-        return self._lease(held, worker_id, lease_s, now)
+        return self._lease(held, worker_id, lease_s)
 
-    def _lease(self, which: ColumnElement[bool], worker_id: str, lease_s: float, now: float) -> Unit | None:
+    def _lease(self, which: ColumnElement[bool], worker_id: str, lease_s: float) -> Unit | None:
         statement = (
             update(Unit)
             .where(which)
@@ -114,9 +116,9 @@ class UnitRepository:
                 worker_id=worker_id,
                 fence=Unit.fence + 1,
                 attempts=Unit.attempts + 1,
-                claimed_at=now - Unit.spent_s,
-                leased_at=now,
-                lease_until=now + lease_s,
+                claimed_at=db_epoch() - Unit.spent_s,
+                leased_at=db_epoch(),
+                lease_until=db_epoch() + lease_s,
                 step=0,
             )
             .returning(Unit)
@@ -124,23 +126,12 @@ class UnitRepository:
         )
         return self.session.execute(statement).scalar_one_or_none()
 
-    def long_leased(self, since: float, worker_id: str, study_id: str | None) -> Sequence[Any]:
-        """Units of engines that other workers lease since then or longer, in the first attempt since their checkpoint."""
-        columns = (Unit.id, Unit.study_id, Unit.kind, Unit.rung, Unit.horizon, Unit.step, Unit.fence, Unit.leased_at)
-        query = (
-            select(*columns)
-            .join(Study, Study.id == Unit.study_id)
-            .where(
-                Unit.state == UnitState.LEASED,
-                Unit.leased_at < since,
-                Unit.attempts == 1,
-                Unit.worker_id != worker_id,
-                Study.state.in_(ACTIVE),
-                Study.external.is_(False),
-            )
-            .order_by(Unit.leased_at)
-        )
-        return self.session.execute(query if study_id is None else query.where(Unit.study_id == study_id)).all()
+    def long_leased(self, held_s: float, worker_id: str, study_id: str | None) -> Sequence[Any]:
+        """Units of engines (of this study) that other workers hold for so long or longer, and for how long, in the first
+        attempt since their checkpoint.
+        """
+        query = _long_leased(study_id is not None)
+        return self.session.execute(query, {"least": held_s, "worker": worker_id, "study": study_id}).all()
 
     def latest_done(self, study_id: str, kinds: Sequence[str], rung: int | None, count: int) -> Sequence[Any]:
         """Spec and times of the units of these kinds (and this rung) that were queued last of those that are done."""
@@ -269,3 +260,39 @@ class UnitRepository:
         """Whether a unit of the study waits."""
         query = select(Unit.id).where(Unit.study_id == study_id, Unit.state == UnitState.QUEUED)
         return self.session.scalar(query.limit(1)) is not None
+
+
+# Asked with every claim: built once, since building such a statement takes as long as running it.
+
+
+@cache
+def _with_work() -> Select[str]:
+    waits = select(Unit.id).where(Unit.study_id == Study.id, Unit.state == UnitState.QUEUED)
+    return select(Study.id).where(Study.state.in_(ACTIVE), Study.external.is_(False), waits.exists())
+
+
+@cache
+def _whose_turn() -> Select[str]:
+    use = recent_use()
+    query = _with_work().outerjoin(use, use.c.project_id == Study.project_id)
+    order = (func.coalesce(use.c.seconds, 0.0), Study.priority.desc(), Study.turn_at, Study.id)
+    return query.order_by(*order).limit(1)
+
+
+@cache
+def _long_leased(of_one_study: bool) -> Select[Any]:
+    columns = (Unit.id, Unit.study_id, Unit.kind, Unit.rung, Unit.horizon, Unit.step, Unit.fence, Unit.leased_at)
+    query = (
+        select(*columns, (db_epoch() - Unit.leased_at).label("held_s"))
+        .join(Study, Study.id == Unit.study_id)
+        .where(
+            Unit.state == UnitState.LEASED,
+            Unit.leased_at < db_epoch() - bindparam("least", type_=Double),
+            Unit.attempts == 1,
+            Unit.worker_id != bindparam("worker", type_=String),
+            Study.state.in_(ACTIVE),
+            Study.external.is_(False),
+        )
+        .order_by(Unit.leased_at)
+    )
+    return query.where(Unit.study_id == bindparam("study", type_=String)) if of_one_study else query
