@@ -35,7 +35,9 @@ class Levels:
 
     @classmethod
     def learn(cls, column: Categories, train: NDArray[np.intp]) -> Levels:
-        """Of a column without gaps: all levels, or the ``MAX_LEVELS`` most common; of equally common ones those that sort last."""
+        """Of a column without gaps: all levels, or the ``MAX_LEVELS`` most common; of equally common ones those that sort
+        last.
+        """
         counts = np.bincount(column.codes[train], minlength=len(column.names))
         found = np.array(sorted(np.flatnonzero(counts), key=column.names.__getitem__), dtype=np.intp)
         rare = len(found) > MAX_LEVELS + 1

@@ -7,7 +7,20 @@ from functools import cache
 from typing import Any
 
 from sqlalchemy import (
-    ColumnElement, Double, Row, Select, String, and_, bindparam, case, delete, func, insert, or_, select, update,
+    ColumnElement,
+    Double,
+    Row,
+    Select,
+    String,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
 )  # fmt: skip
 from sqlalchemy.orm import Session
 
