@@ -44,17 +44,20 @@ class ServiceParts:
             return inspect_here(self.database, self.artifacts, spec, self.settings.roots)
 
 
-def context(request: Request) -> ServiceParts:
+# Dependencies are coroutines though they wait for nothing: FastAPI takes a thread for each that is none.
+
+
+async def context(request: Request) -> ServiceParts:
     """The parts as the caller's project sees them. Where nobody was admitted there are none: AttributeError."""
-    return replace(whole_service(request), database=request.state.database)
+    return replace(await whole_service(request), database=request.state.database)
 
 
-def whole_service(request: Request) -> ServiceParts:
+async def whole_service(request: Request) -> ServiceParts:
     """The parts with the data of all projects: for what is said of the service, and by whoever operates it."""
     return request.app.state.context
 
 
-def _caller(request: Request) -> Caller:
+async def _caller(request: Request) -> Caller:
     return request.state.caller
 
 

@@ -19,7 +19,6 @@ from optim_core.spec.numbers import measured
 from optim_core.spec.states import STUDY_ENDED, StudyState, TrialState, UnitState
 from optim_core.spec.trial import CurvePoint
 from service.db import Database
-from service.db.base import db_epoch
 from service.db.models import Study, Unit
 from service.db.repositories import CurveRepository, StudyRepository, TrialRepository, UnitRepository
 from service.db.repositories.studies import ACTIVE
@@ -84,7 +83,7 @@ def ask(db: Database, study_id: str, client_id: str, lease: Lease, instance: str
         if unit is not None:
             unit.instance = instance
         # Units before workers, here and in ``report``: one order of locks.
-        units.see_worker(_worker_id(study_id, client_id), None, db_epoch(), study_id)
+        units.see_worker(_worker_id(study_id, client_id), study_id=study_id)
         if unit is None:
             return Asked(status=StudyState(study.state), wait=lease.heartbeat_s if study.state not in ACTIVE else 1.0)
         session.flush()
@@ -117,15 +116,14 @@ def report(
         units, curves = UnitRepository(session), CurveRepository(session)
         study = None if broken is None else StudyRepository(session).lock(study_id)
         step = max((p.step for p in points), default=0)
-        until = db_epoch() + lease.lease_s
         mine = unit.worker_id == client_id
-        if not mine or not units.held(unit.id, fence, step=max(unit.step, step), lease_until=until):
+        if not mine or not units.come_to(unit.id, fence, max(unit.step, step), lease.lease_s):
             return Decision(go_on=False, reason=_why_lost(unit))
         told = [p for p in points if p.alive]
         curves.upsert(
             unit.id, [(number, CurvePoint(step=p.step, train_loss=None, loss=p.loss, value=p.value)) for p in told]
         )
-        units.see_worker(_worker_id(study_id, client_id), None, db_epoch(), study_id)
+        units.see_worker(_worker_id(study_id, client_id), study_id=study_id)
         if broken is not None and study is not None and (whole := units.get(unit.id)) is not None:
             told_results.end_diverged(session, study, whole, fence, broken)
             return Decision(go_on=False, reason="diverged")

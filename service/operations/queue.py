@@ -95,7 +95,7 @@ def _claim_in(db: Database, study_id: str, worker_id: str, lease_s: float, *, la
         unit = take(session, study, worker_id, lease_s, last=last)
         if unit is None:
             return None
-        units.see_worker(worker_id, None, leased_at(unit))
+        units.see_worker(worker_id)
         return _claim_of(session, study, unit)
 
 
@@ -111,7 +111,7 @@ def _overtake(db: Database, slow: overtaking.Slow, worker_id: str, lease_s: floa
             return None
         now = leased_at(unit)
         studies.add_event(study, "unit.started", _started(unit, worker_id), now)
-        units.see_worker(worker_id, None, now)
+        units.see_worker(worker_id)
         claim = _claim_of(session, study, unit)
         UseRepository(session).add(study, slow.leased_at, now)
         return claim
@@ -173,7 +173,7 @@ def heartbeat(db: Database, unit_id: int, token: int, lease_s: float) -> Literal
         if unit is None or study is None or unit.fence != token:
             return "lost"
         if kept:
-            units.see_worker(str(unit.worker_id), None, StudyRepository(session).now())
+            units.see_worker(str(unit.worker_id))
             return "ok" if study.state in ACTIVE else "stop"
         return "stop" if unit.state == UnitState.CANCELLED else "lost"
 
@@ -387,7 +387,7 @@ def _is_own(session: Session, study_id: str) -> bool:
 def worker_seen(db: Database, worker_id: str, device: str | None = None) -> None:
     """Note that an idle worker lives; a claim and a heartbeat say so by themselves."""
     with db.write() as session:
-        UnitRepository(session).see_worker(worker_id, device, StudyRepository(session).now())
+        UnitRepository(session).see_worker(worker_id, device)
 
 
 def workers(db: Database, within_s: float = WORKER_SEEN_S) -> list[WorkerView]:

@@ -9,9 +9,12 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Double,
+    Executable,
+    Integer,
     Row,
     Select,
     String,
+    Update,
     and_,
     bindparam,
     case,
@@ -21,11 +24,11 @@ from sqlalchemy import (
     or_,
     select,
     update,
-)  # fmt: skip
+)
 from sqlalchemy.orm import Session
 
 from optim_core.spec.states import UNIT_TRANSITIONS, UnitState, allowed_sources
-from service.db.base import db_epoch
+from service.db.base import BigId, db_epoch
 from service.db.models import Study, Unit, Worker
 from service.db.repositories.studies import ACTIVE, OPEN_UNITS, WANTS_PLAN
 from service.db.repositories.use import LEASE_S, recent_use
@@ -49,9 +52,7 @@ class UnitRepository:
 
     def named(self, unit_id: int) -> Row[Any] | None:
         """Of a unit what a client's token is checked against, and as ``study_state`` whether its study goes on."""
-        columns = (Unit.id, Unit.study_id, Unit.spec, Unit.state, Unit.fence, Unit.worker_id, Unit.horizon, Unit.step)
-        query = select(*columns, Study.state.label("study_state")).join(Study, Study.id == Unit.study_id)
-        found: Any = self.session.execute(query.where(Unit.id == unit_id)).one_or_none()
+        found: Any = self.session.execute(_named(), {"unit": unit_id}).one_or_none()
         return found
 
     def states(self, study_id: str) -> Sequence[tuple[int, str]]:
@@ -164,6 +165,11 @@ class UnitRepository:
         )
         return changed.rowcount == 1  # type: ignore[attr-defined]
 
+    def come_to(self, unit_id: int, token: int, step: int, lease_s: float) -> bool:
+        """Note the step that a unit came to, and extend its lease; False, and nothing written, where ``token`` lost it."""
+        changed = self.session.execute(_come_to(), {"unit": unit_id, "token": token, "came_to": step, "for_s": lease_s})
+        return changed.rowcount == 1  # type: ignore[attr-defined]
+
     def end_lease(self, unit_id: int, token: int, target: UnitState, **values: Any) -> bool:
         """Leave the lease for ``target`` if ``token`` still holds it: the fence that every commit passes."""
         if target not in UNIT_TRANSITIONS[UnitState.LEASED]:
@@ -231,15 +237,11 @@ class UnitRepository:
         leased = select(func.count()).select_from(Unit).where(Unit.state == UnitState.LEASED)
         return queued, self.session.execute(leased).scalar_one(), waited
 
-    def see_worker(
-        self, worker_id: str, device: str | None, now: float | ColumnElement[float], study_id: str | None = None
-    ) -> None:
-        """Note that a worker lives. ``study_id``: of a client of that study."""
-        values: dict[str, Any] = {"last_seen": now} | ({} if device is None else {"device": device})
-        changed = self.session.execute(
-            update(Worker).where(Worker.id == worker_id).values(**values).execution_options(synchronize_session=False)
-        )
+    def see_worker(self, worker_id: str, device: str | None = None, study_id: str | None = None) -> None:
+        """Note that a worker lives, and what it trains on. ``study_id``: of a client of that study."""
+        changed = self.session.execute(_seen(), {"worker": worker_id, "on": device})
         if changed.rowcount == 0:  # type: ignore[attr-defined]
+            now = db_epoch()
             self.session.add(Worker(id=worker_id, device=device, study_id=study_id, first_seen=now, last_seen=now))
 
     def last_seen(self, worker_id: str) -> float | None:
@@ -275,7 +277,36 @@ class UnitRepository:
         return self.session.scalar(query.limit(1)) is not None
 
 
-# Asked with every claim: built once, since building such a statement takes as long as running it.
+# Asked with every claim or report: built once, since building such a statement takes as long as running it.
+
+
+@cache
+def _named() -> Executable:
+    columns = (Unit.id, Unit.study_id, Unit.spec, Unit.state, Unit.fence, Unit.worker_id, Unit.horizon, Unit.step)
+    query = select(*columns, Study.state.label("study_state")).join(Study, Study.id == Unit.study_id)
+    return query.where(Unit.id == bindparam("unit", type_=BigId))
+
+
+@cache
+def _come_to() -> Update:
+    held = (Unit.id == bindparam("unit", type_=BigId), Unit.fence == bindparam("token", type_=Integer))
+    until = db_epoch() + bindparam("for_s", type_=Double)
+    return (
+        update(Unit)
+        .where(*held, Unit.state == UnitState.LEASED)
+        .values(step=bindparam("came_to", type_=Integer), lease_until=until)
+        .execution_options(synchronize_session=False)
+    )
+
+
+@cache
+def _seen() -> Update:
+    return (
+        update(Worker)
+        .where(Worker.id == bindparam("worker", type_=String))
+        .values(last_seen=db_epoch(), device=func.coalesce(bindparam("on", type_=String), Worker.device))
+        .execution_options(synchronize_session=False)
+    )
 
 
 @cache
@@ -293,7 +324,7 @@ def _whose_turn() -> Select[str]:
 
 
 @cache
-def _long_leased(of_one_study: bool) -> Select[Any]:
+def _long_leased(of_one_study: bool) -> Executable:
     columns = (Unit.id, Unit.study_id, Unit.kind, Unit.rung, Unit.horizon, Unit.step, Unit.fence, Unit.leased_at)
     query = (
         select(*columns, (db_epoch() - Unit.leased_at).label("held_s"))
