@@ -10,6 +10,7 @@ import base64
 import itertools
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,14 @@ SPEC: dict[str, Any] = {
 LOOP = {"model": {"kind": "external", "steps": 9}, "metric": "loss", "budget": {"trials": 5}}
 STUDIES, FILES, HOOKS = "/v1/studies", "/v1/artifacts", "/v1/webhooks"
 TABLE = b"x,y\n" + b"".join(b"%d,%d\n" % (i, i % 7) for i in range(40))
+# Tables that cannot be learned from, by the name of what is wrong with them: their rows by number.
+TABLES: dict[str, Callable[[int], str]] = {
+    "constant": lambda i: f"{i % 7},1\n",
+    "gaps": lambda i: f"{i % 7},\n",
+    "unique": lambda i: f"{i % 7},n{i}\n",
+    "nothing": lambda i: f"3,{i % 2}\n",
+    "other": lambda i: f"{i % 7},{i % 2}\n",
+}
 TELL = "/v1/studies/{loop}/trials/0"
 HOLDER = {"client_id": "a", "token": "99.1"}
 
@@ -43,6 +52,11 @@ def raw(body: bytes, **headers: str) -> Request:
 
 def file(path: str) -> Request:
     return post(f"{STUDIES}?wait=20", {**SPEC, "dataset": {"kind": "file", "path": path, "target": "y"}})
+
+
+def layers(*given: dict[str, Any], dataset: str = "iris") -> Request:
+    model = {"kind": "layers", "layers": list(given)}
+    return post(f"{STUDIES}?wait=20", {**SPEC, "model": model, "dataset": {"kind": "builtin", "name": dataset}})
 
 
 def cursor(*keys: Any) -> str:
@@ -145,12 +159,32 @@ ROWS: list[tuple[str, Request, int, str]] = [
      "unsupported_media_type"),
     ("37 digest", upload(TABLE, Content_Digest=f"sha-256=:{'A' * 43}=:"), 422, "digest_mismatch"),
     ("38 empty", upload(b""), 422, "empty_file"),
+    *((f"48 {name}", file(f"{name}.csv"), 422, code) for name, code in
+      (("constant", "target_constant"), ("gaps", "target_empty"), ("unique", "target_unique"),
+       ("nothing", "no_usable_feature"))),
+    ("48 no target", post(f"{STUDIES}?wait=20", {**SPEC, "dataset": {"kind": "file", "path": "other.csv", "target": "z"}}), 422,
+     "target_missing"),
+    ("58 unknown layer", layers({"type": "__class__"}), 422, "unknown_layer"),
+    ("58 a function", layers({"type": "torch.os.system"}), 422, "unknown_layer"),
+    ("59 wide", layers({"type": "Linear", "out_features": 10**9}, {"type": "Linear", "out_features": 3}), 422,
+     "number_out_of_range"),
+    ("59 deep", layers(*[{"type": "ReLU"}] * 10_000), 422, "too_long"),
+    ("60 no units", layers({"type": "Linear", "out_features": 0}), 422, "number_out_of_range"),
+    ("60 kernel", layers({"type": "Conv2d", "out_channels": 4, "kernel_size": 9}, {"type": "Flatten"},
+                         {"type": "Linear", "out_features": 10}, dataset="digits"), 422, "shape_mismatch"),
+    ("61 no layer", layers(), 422, "too_short"),
+    ("61 nothing to train", layers({"type": "ReLU"}), 422, "nothing_to_train"),
+    ("61 dropout", layers({"type": "Dropout", "p": 1.0}, {"type": "Linear", "out_features": 3}), 422, "number_out_of_range"),
+    ("62 a function of the system", spec(model={"kind": "python", "entrypoint": "os:system"},
+                                         dataset={"kind": "python", "entrypoint": "os:system"}), 422, "entrypoint_not_allowed"),
     ("64 nothing to search", spec(search={"optimizers": ["adamw"], "exclude": ["adamw"]}), 422, "empty_search_space"),
     ("64 unknown optimizer", spec(search={"optimizers": ["__class__"]}), 422, "unknown_optimizer"),
     ("65 beta 1", spec(search={"ranges": {"adamw": {"beta1": [0.5, 1.0]}}}), 422, "invalid_range"),
     ("66 metric", spec(metric="rmse"), 422, "metric_not_applicable"),
     ("67 no budget", spec(budget={}), 422, "budget_required"),
     ("67 10^12 trials", spec(budget={"trials": 10**12}), 422, "number_out_of_range"),
+    ("68 batch", spec(training={"batch_size": 10**9}), 422, "number_out_of_range"),
+    ("68 epochs", spec(training={"epochs": 0}), 422, "number_out_of_range"),
     ("69 no answer yet", request("GET", f"{STUDIES}/{{loop}}/recommendation"), 409, "not_ready"),
     ("69 removal", request("DELETE", f"{STUDIES}/{{loop}}"), 409, "study_running"),
     ("69 cancelled", request("GET", f"{STUDIES}/{{ended}}/recommendation"), 409, "study_cancelled"),
@@ -180,6 +214,8 @@ def _prepare(world: World) -> None:
 
     (world.folder / "tables" / "link.csv").symlink_to("/etc/hostname")
     os.mkfifo(world.folder / "tables" / "pipe.csv")
+    for name, row in TABLES.items():
+        (world.folder / "tables" / f"{name}.csv").write_text("".join(["x,y\n", *map(row, range(60))]))
     for name, project, scope in (
         ("reader", "default", "read"),
         ("foreign", "lab", "write"),
@@ -231,6 +267,20 @@ def refused_exactly(world: World, most: int, sent: Request, status: int, code: s
     assert send(world, request("GET", "/readyz"), timeout_s=10).status == 200
     assert (world.counts(), world.files(), world.complaints()) == (counts, files, complaints)
     assert world.rss() < most
+
+
+def test_28_a_thousand_ranges_of_a_file_are_no_work(world: World) -> None:
+    page = send(world, request("GET", "/nowhere", Accept="text/html"))
+    found = re.search(r"/static/[\w.-]+\.css", page.body.decode())
+    assert found is not None
+    whole = send(world, request("GET", found[0]))
+    before = world.process.cpu_times()
+    answer = send(world, request("GET", found[0], Range=f"bytes={','.join(f'{i}-{i}' for i in range(6_000))}"))
+    spent = world.process.cpu_times()
+    assert whole.status == 200
+    assert answer.status in (200, 416)
+    assert len(answer.body) <= len(whole.body)
+    assert spent.user + spent.system - before.user - before.system < 1.0
 
 
 def test_21_one_key_at_once_is_one_study(world: World) -> None:
