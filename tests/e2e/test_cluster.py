@@ -9,7 +9,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from optim_core.spec.states import UnitState
 from service.client import Client
 from service.db import Database
 from service.db.models import Unit
-from service.operations import events
+from service.operations import events, queue
 from tests.conftest import free_port, postgres_database
 from tests.e2e.cli_support import SCRIPT, answer_of, client_of, environment, timeless, tiny_spec, whichopt, write_spec
 
@@ -137,6 +137,42 @@ def test_killing_a_worker_and_flushing_redis_changes_nothing(
     alone.mkdir()
     undisturbed = answer_of(whichopt(alone, "recommend", write_spec(alone, SPEC), "--json"))
     assert timeless(answer) == timeless(undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_four_celery_workers_give_the_answer_of_one_and_split_no_seed(
+    cluster: tuple[dict[str, str], Database, str], tmp_path: Path
+) -> None:
+    """A study of 60 trials; what is compared on a seed is trained in one pack."""
+    env, database, address = cluster
+    spec = tiny_spec(
+        training={"steps": 400}, search={"optimizers": ["momentum", "rmsprop"]}, budget={"trials": 60, "seeds": 6}
+    )
+    with ExitStack() as stack:
+        stack.enter_context(process(tmp_path, env, "worker", "--queue", "control"))
+        for _ in range(4):
+            stack.enter_context(process(tmp_path, env, "worker", "--queue", "device"))
+        client = stack.enter_context(client_of(tmp_path, address))
+        wait_for(lambda: len(queue.workers(database)) >= 4, "four workers")
+        study_id = client.create_study(spec)["id"]
+        wait_for(lambda: client.get_study(study_id)["status"] == "completed", "the answer", 600)
+        answer = client.recommendation(study_id)
+
+    units = all_units(database)
+    assert len({unit.worker_id for unit in units}) > 1
+    packs: dict[tuple[int, int | None], set[int]] = {}
+    for unit in units:
+        if unit.kind == "confirm" and unit.rung == 0:
+            for trial in unit.spec["trials"]:
+                packs.setdefault((trial["seed"], unit.spec["fold"]), set()).add(unit.id)
+    assert len(packs) >= 6
+    assert all(len(of_seed) == 1 for of_seed in packs.values()), packs
+
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    one = answer_of(whichopt(alone, "recommend", write_spec(alone, spec), "--json"))
+    assert timeless(answer) == timeless(one)
 
 
 @pytest.mark.timeout(600)
