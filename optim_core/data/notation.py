@@ -124,7 +124,7 @@ def plain_numbers(texts: pa.Array | pa.ChunkedArray, missing: Missing) -> np.nda
     whole = bool((np.isnan(values) | (values == np.floor(values))).all())
     if whole and (_any(texts, r"^\s*[+-]?0\d") or beyond_exact(values)):
         return None
-    if not whole and _may_be_thousands(texts):
+    if not whole and _may_be_thousands(values, texts):
         return None
     return without(values, missing)
 
@@ -354,8 +354,11 @@ def _parts(cells: pa.Array) -> dict[str, pa.Array]:
     return {found.type.field(i).name: call("struct_field", found, indices=[i]) for i in range(found.type.num_fields)}
 
 
-def _may_be_thousands(texts: pa.Array | pa.ChunkedArray) -> bool:
-    """Whether every text with a point has three digits behind it and one to three before."""
+def _may_be_thousands(values: np.ndarray, texts: pa.Array | pa.ChunkedArray) -> bool:
+    """Whether every text with a point has three digits behind it and one to three before. ``values``: those of ``texts``."""
+    some = values[:_SAMPLE]
+    if (np.round(some, 3) != some)[~np.isnan(some)].any():
+        return False
     pattern = r"^\s*[+-]?[1-9]\d{0,2}\.\d{3}\s*$|^[^.]*$"
     return all(bool(_matches(part, pattern).all()) for part in (texts.slice(0, _SAMPLE).drop_null(), texts.drop_null()))
 
