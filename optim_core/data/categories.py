@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
+
+from optim_core.data.texts import Texts
 
 MISSING = "(missing)"
 
@@ -19,10 +20,9 @@ class Categories:
     names: list[str]
 
     @classmethod
-    def of(cls, text: pd.Series) -> Categories:
-        """Of (n,) strings, missing where there is no value."""
-        codes, names = pd.factorize(text)
-        return cls(codes.astype(np.int32), [str(name) for name in names])
+    def of(cls, text: Texts) -> Categories:
+        """Of (n,) texts."""
+        return cls(text.codes.astype(np.int32), [str(name) for name in text.distinct])
 
     @property
     def gaps(self) -> NDArray[np.bool_]:

@@ -17,6 +17,7 @@ from optim_core.data.mixed import alike_but_for_case, read_clock, read_pairs, wh
 from optim_core.data.notation import Notation, Numbers, as_text, is_textual, read_numbers
 from optim_core.data.sentinels import without_codes, without_days
 from optim_core.data.text import plural, show
+from optim_core.data.texts import Texts
 from optim_core.data.words import merged_sentence, no_values, with_classes, words_lost
 
 _FLAGS = ({"true", "false"}, {"yes", "no"}, {"y", "n"}, {"t", "f"}, {"on", "off"})
@@ -67,18 +68,15 @@ def understand(name: str, raw: pd.Series, *, chosen: bool, notation: Notation) -
         coded = why_coded(values) if kind == "number" else None
         if coded is not None:
             whole = raw.astype("Int64").astype("str") if types.is_integer_dtype(raw) else pd.Series(_written(values))
-            return _codes(name, whole.where(raw.notna()), coded, chosen)
+            return _codes(name, Texts.of(whole.where(raw.notna())), coded, chosen)
         days = compact_dates(values) if kind == "number" else None
         return _number(name, values, kind, notation) if days is None else _date(name, days, [], notation)
     text = as_text(raw, notation.missing)
-    present = text.dropna()
-    if present.empty:
-        return LeftOut(name, f"it {'has no values' if notation.missing.listed else no_values(raw, text)}")
-    distinct = present.unique()
-    lowered = {value.lower() for value in distinct[:10]}
-    if len(distinct) <= 2 and any(lowered <= flags for flags in _FLAGS):
-        flags = text.str.lower().isin(_TRUE).to_numpy(np.float64)
-        return _number(name, np.where(text.isna(), np.nan, flags), "flag", notation)
+    if not len(text.distinct):
+        return LeftOut(name, f"it {'has no values' if notation.missing.listed else no_values(raw, text.gaps)}")
+    lowered = [value.lower() for value in text.distinct[:3]]
+    if len(lowered) <= 2 and any({*lowered} <= flags for flags in _FLAGS):
+        return _number(name, text.spread([value in _TRUE for value in lowered], np.nan), "flag", notation)
     coded = why_codes(text)
     if coded is not None:
         return _codes(name, text, coded, chosen)
@@ -96,16 +94,14 @@ def understand(name: str, raw: pd.Series, *, chosen: bool, notation: Notation) -
         return Column(name, "number", numbers=pairs[0], note=" ".join(pairs[1]))
     mixed = why_mixed(name, text, notation)
     text, classes = with_classes(raw, text, notation.missing)
-    levels = text.dropna().unique()
-    merged = "" if notation.missing.listed else merged_sentence(name, words_lost(raw, text), classes)
-    alike = alike_but_for_case(name, sorted(levels)) if len(levels) <= MAX_LEVELS else ""
-    notes = [note for note in (mixed, merged, alike) if note]
-    return _category(name, text, len(levels), int(text.notna().sum()), chosen, notes)
+    merged = "" if notation.missing.listed else merged_sentence(name, words_lost(raw, text.gaps), classes)
+    alike = alike_but_for_case(name, sorted(text.distinct)) if len(text.distinct) <= MAX_LEVELS else ""
+    return _category(name, text, chosen, [note for note in (mixed, merged, alike) if note])
 
 
-def _codes(name: str, text: pd.Series, why: str, chosen: bool) -> Column | LeftOut:
+def _codes(name: str, text: Texts, why: str, chosen: bool) -> Column | LeftOut:
     note = f"The numbers of {show(name)} are taken for codes: {why}."
-    return _category(name, text, text.nunique(), int(text.notna().sum()), chosen, [note])
+    return _category(name, text, chosen, [note])
 
 
 def _written(values: np.ndarray) -> list[str]:
@@ -167,17 +163,17 @@ def _circle(phase: pd.Series) -> list[pd.Series]:
     return [pd.Series(np.sin(2 * np.pi * phase)), pd.Series(np.cos(2 * np.pi * phase))]
 
 
-def _category(
-    name: str, text: pd.Series, distinct: int, present: int, chosen: bool, notes: list[str]
-) -> Column | LeftOut:
-    if distinct == 1 and present == len(text):
+def _category(name: str, text: Texts, chosen: bool, notes: list[str]) -> Column | LeftOut:
+    distinct, present = len(text.distinct), int(text.counts.sum())
+    if distinct == 1 and present == len(text.codes):
         return LeftOut(name, "it is constant")
     if distinct > MAX_LEVELS and distinct > _FREE_TEXT_SHARE * present:
         what = f"its {distinct:,} different texts look like names or free text"
         if not chosen:
             said = "; ".join([what, *(note[0].lower() + note[1:].rstrip(".") for note in notes)])
             return LeftOut(name, f"{said} (name it under features to keep it)")
-        if text.dropna().head(_LOOKED_AT).str.count(r"\s+").mean() >= _WORDS - 1:
+        some = pd.Series(text.distinct[text.present(_LOOKED_AT)], dtype="str")
+        if some.str.count(r"\s+").mean() >= _WORDS - 1:
             notes = [*notes, f"The words of {show(name)} were hashed into {WIDTH} numbers."]
             return Column(name, "text", numbers=hashed(text), note=" ".join(notes))
     return Column(name, "category", levels=Categories.of(text), note=" ".join(notes))

@@ -12,6 +12,7 @@ import pyarrow as pa
 from optim_core.data.dates import why_no_dates
 from optim_core.data.notation import FEWEST, Notation, Numbers, beyond_exact, call, few, lost_sentence, written_with
 from optim_core.data.text import show, show_some
+from optim_core.data.texts import Texts
 
 _HALF = r"\s*[AaPp][Mm]$"
 _CLOCK = rf"^(?P<hour>\d{{1,3}}):(?P<minute>[0-5]\d)(?::(?P<second>(?:[0-5]\d|60)(?:\.\d+)?))?(?:$|{_HALF})"
@@ -25,13 +26,9 @@ _LOOKED_AT = 2_000
 _MOST_KINDS = 5
 
 
-def why_codes(text: pd.Series) -> str | None:
+def why_codes(text: Texts) -> str | None:
     """Why strings of digits are codes and no quantities, as the end of a sentence; None where they are none."""
-    present = text.dropna()
-    # Most columns of texts show at once that they are none of digits.
-    if not all(map(_DIGITS.fullmatch, present.head(10))):
-        return None
-    distinct = pd.unique(present)
+    distinct = text.distinct
     if not len(distinct) or not all(map(_DIGITS.fullmatch, distinct)):
         return None
     if any(len(one) > 1 and one[0] == "0" for one in distinct):
@@ -60,38 +57,36 @@ def why_coded(values: np.ndarray) -> str | None:
     return None
 
 
-def read_clock(name: str, text: pd.Series) -> Numbers | None:
-    """The column ``name`` of strings such as 14:30, 21:05:30 and 9:05 pm as hours, where a few strays, which count as missing,
+def read_clock(name: str, text: Texts) -> Numbers | None:
+    """The column ``name`` of texts such as 14:30, 21:05:30 and 9:05 pm as hours, where a few strays, which count as missing,
     may be among them; None where it is none. More than 24 hours are no time of a day, but how long something took.
     """
-    codes, distinct = pd.factorize(text)
-    parts = _matched(distinct, _CLOCK)
+    parts = _matched(text.cells, _CLOCK)
     if parts is None:
         return None
-    hour, ends = parts["hour"], pd.Series(distinct, dtype="str").str[-2:].str.lower()
+    hour, ends = parts["hour"], pd.Series(text.distinct, dtype="str").str[-2:].str.lower()
     hour = np.where(ends.isin(["am", "pm"]), hour % 12 + 12 * (ends == "pm"), hour)
     hours = hour + parts["minute"] / 60 + np.nan_to_num(parts["second"]) / 3600
-    return _of_distinct(name, codes, distinct, hours, "times", "{} counts as {:.6g} hours")
+    return _of_distinct(name, text, hours, "times", "{} counts as {:.6g} hours")
 
 
-def read_pairs(name: str, text: pd.Series) -> tuple[np.ndarray, list[str]] | None:
-    """The column ``name`` of strings such as 120/80 as (n, 2) numbers, and sentences; None where it is none."""
-    codes, distinct = pd.factorize(text)
-    parts = _matched(distinct, _PAIR)
+def read_pairs(name: str, text: Texts) -> tuple[np.ndarray, list[str]] | None:
+    """The column ``name`` of texts such as 120/80 as (n, 2) numbers, and sentences; None where it is none."""
+    parts = _matched(text.cells, _PAIR)
     if parts is None:
         return None
-    found = [_of_distinct(name, codes, distinct, parts[key], "pairs of numbers", "") for key in ("one", "two")]
+    found = [_of_distinct(name, text, parts[key], "pairs of numbers", "") for key in ("one", "two")]
     if found[0] is None or found[1] is None:
         return None
     example = next(place for place, value in enumerate(parts["one"]) if not np.isnan(value))
     one, two = (f"{parts[key][example]:.6g}" for key in ("one", "two"))
-    said = f"In {show(name)} {show(distinct[example])} became two numbers, {one} and {two}."
+    said = f"In {show(name)} {show(text.distinct[example])} became two numbers, {one} and {two}."
     return np.column_stack([found[0].values, found[1].values]), [*found[0].notes, said]
 
 
-def why_mixed(name: str, text: pd.Series, notation: Notation) -> str:
-    """What keeps a column of strings that begin or end with numbers from being one of numbers, or of dates; or nothing."""
-    distinct = pd.unique(text.dropna().head(10 * _LOOKED_AT))[:_LOOKED_AT]
+def why_mixed(name: str, text: Texts, notation: Notation) -> str:
+    """What keeps a column of texts that begin or end with numbers from being one of numbers, or of dates; or nothing."""
+    distinct = text.first(10 * _LOOKED_AT)[:_LOOKED_AT]
     if len(distinct) < 2:
         return ""
     against = why_no_dates(distinct)
@@ -115,9 +110,8 @@ def alike_but_for_case(name: str, values: Sequence[str]) -> str:
     return f"Some values of {show(name)} differ only in case or spaces and count as different: {show_some(alike)}."
 
 
-def _matched(distinct: np.ndarray | pd.Index, pattern: str) -> dict[str, np.ndarray] | None:
+def _matched(cells: pa.Array, pattern: str) -> dict[str, np.ndarray] | None:
     """The groups of ``pattern`` as numbers, NaN where a string has none; None where most do not match."""
-    cells = pa.array(distinct, type=pa.large_string())
     if not len(cells) or call("match_substring_regex", cells.slice(0, 20), pattern=pattern).true_count * 2 < len(
         cells[:20]
     ):
@@ -128,19 +122,16 @@ def _matched(distinct: np.ndarray | pd.Index, pattern: str) -> dict[str, np.ndar
     return {key: group.cast(pa.float64()).to_numpy(zero_copy_only=False) for key, group in filled.items()}
 
 
-def _of_distinct(
-    name: str, codes: np.ndarray, distinct: np.ndarray | pd.Index, values: np.ndarray, what: str, said: str
-) -> Numbers | None:
+def _of_distinct(name: str, text: Texts, values: np.ndarray, what: str, said: str) -> Numbers | None:
     strays, notes = np.flatnonzero(np.isnan(values)), list[str]()
     if len(strays):
-        counts = np.bincount(codes[codes >= 0], minlength=len(distinct))
-        if not few(distinct, counts, strays):
+        if not few(text, strays):
             return None
-        notes.append(lost_sentence(name, distinct, counts, strays, what))
+        notes.append(lost_sentence(name, text, strays, what))
     if said:
         place = int(np.nanargmax(values))
-        notes.append(f"In {show(name)} {said.format(show(distinct[place]), values[place])}.")
-    return Numbers(np.where(codes >= 0, values[codes], np.nan), notes)
+        notes.append(f"In {show(name)} {said.format(show(text.distinct[place]), values[place])}.")
+    return Numbers(text.spread(values, np.nan), notes)
 
 
 def _is_checked(digits: str) -> bool:

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from pandas.api import types
 
 from optim_core.data.text import show, show_some
+from optim_core.data.texts import Texts
 
 USUAL_WORDS = ("na", "n/a", "#n/a", "nan", "null", "none", "?", "-", "nil", "<na>", "nat")
 # A column is one of numbers when at most this share of its values is something else, of few kinds, beside many numbers.
@@ -90,13 +91,12 @@ class Numbers:
     notes: list[str]
 
 
-def as_text(raw: pd.Series, missing: Missing) -> pd.Series:
+def as_text(raw: pd.Series, missing: Missing) -> Texts:
     """Stripped strings with real missing values instead of ``NA``, ``?``, empty, …"""
-    # A column of a million texts seldom has more than a few different ones.
-    codes, distinct = pd.factorize(raw.astype("str"))
-    texts = pd.Series(distinct, dtype="str").str.strip()
-    texts = texts.mask(texts.str.lower().isin(missing.words))
-    return pd.Series(texts.array.take(codes, allow_fill=True), index=raw.index, name=raw.name)
+    found = Texts.of(raw.astype("str"))
+    stripped = pd.Series(found.distinct, dtype="str").str.strip()
+    alike = Texts.of(stripped.mask(stripped.str.lower().isin(missing.words)))
+    return Texts(found.spread(alike.codes, -1), alike.distinct)
 
 
 def is_textual(raw: pd.Series) -> bool:
@@ -124,7 +124,7 @@ def plain_numbers(texts: pa.Array | pa.ChunkedArray, missing: Missing) -> np.nda
     whole = bool((np.isnan(values) | (values == np.floor(values))).all())
     if whole and (_any(texts, r"^\s*[+-]?0\d") or beyond_exact(values)):
         return None
-    if not whole and _may_be_thousands(texts):
+    if not whole and _may_be_thousands(values, texts):
         return None
     return without(values, missing)
 
@@ -160,32 +160,30 @@ def without(values: np.ndarray, missing: Missing) -> np.ndarray:
     return np.where(np.isin(values, missing.numbers), np.nan, values) if missing.numbers else values
 
 
-def read_numbers(name: str, text: pd.Series, notation: Notation) -> Numbers | None:
-    """The column ``name`` of strings (missing where there is none) as numbers; None where it is none of numbers.
+def read_numbers(name: str, text: Texts, notation: Notation) -> Numbers | None:
+    """The column ``name`` as numbers; None where it is none of numbers.
 
     Read are signs (− too), marks of thousands, decimal points or commas, currencies, percents (as fractions), ``8.4M`` and
     ``12k``, and parentheses for what is negative.
     """
-    quick = _decimal_commas(text, notation)
+    cells = text.cells
+    quick = _decimal_commas(cells, notation)
     if quick is not None:
-        return Numbers(without(quick, notation.missing), [])
-    codes, distinct = pd.factorize(text)
-    cells = pa.array(distinct, type=pa.large_string())
+        return Numbers(text.spread(without(quick, notation.missing), np.nan), [])
     if not len(cells) or _show_none(cells):
         return None
     values, decimal, ambiguous = _values(cells, notation)
     if values is None:
         return None
-    counts = np.bincount(codes[codes >= 0], minlength=len(cells))
     strays = np.flatnonzero(np.isnan(values))
     notes = []
     if len(strays):
-        if not few(distinct, counts, strays):
+        if not few(text, strays):
             return None
-        notes.append(lost_sentence(name, distinct, counts, strays, "numbers"))
+        notes.append(lost_sentence(name, text, strays, "numbers"))
     values = without(values, notation.missing)
-    notes += _said(name, [str(cell) for cell in distinct[:2000]], values, decimal, ambiguous, notation)
-    return Numbers(np.where(codes >= 0, values[codes], np.nan), notes)
+    notes += _said(name, [str(cell) for cell in text.distinct[:2000]], values, decimal, ambiguous, notation)
+    return Numbers(text.spread(values, np.nan), notes)
 
 
 def _show_none(cells: pa.Array) -> bool:
@@ -229,16 +227,13 @@ def decimal_mark(columns: Sequence[pd.Series], points: int, otherwise: str) -> t
     return otherwise, "no other column tells" if otherwise == "." else "the fields are separated by semicolons"
 
 
-def _decimal_commas(text: pd.Series, notation: Notation) -> np.ndarray | None:
-    """(n,) float64 of a column that has no mark but decimal commas, and shows that they are; else None. What the closer look
-    finds, too, in a fifth of the time.
+def _decimal_commas(cells: pa.Array, notation: Notation) -> np.ndarray | None:
+    """(distinct,) float64 of ``cells`` that have no mark but decimal commas, and show that they are; else None. What the closer
+    look finds, too, in a fifth of the time.
     """
-    cells = pa.array(text, type=pa.large_string())
     if notation.forced and notation.decimal != ",":
         return None
-    if not _matches(cells.slice(0, _SAMPLE).drop_null(), _PLAIN_COMMA).all() or not _any(cells, _SURE_COMMA):
-        return None
-    if not _matches(cells.drop_null(), _PLAIN_COMMA).all():
+    if not all(_matches(some, _PLAIN_COMMA).all() for some in (cells[:_SAMPLE], cells)) or not _any(cells, _SURE_COMMA):
         return None
     numbers = call("replace_substring", cells, pattern=",", replacement=".").cast(pa.float64())
     return np.asarray(numbers.to_numpy(zero_copy_only=False), dtype=np.float64)
@@ -320,22 +315,22 @@ def _said(
     return [f"In {show(name)} {show(cell)} counts as {value:.12g}."]
 
 
-def few(distinct: Any, counts: np.ndarray, strays: np.ndarray) -> bool:
+def few(text: Texts, strays: np.ndarray) -> bool:
     """Whether what is no number is so rare beside numbers that they are what the column holds; or is one word among them.
 
-    ``distinct`` values, how often each occurs, and the places of those that are none. ``<0.1`` and ``<0.5`` are one word.
+    ``strays``: the places of the distinct texts that are none. ``<0.1`` and ``<0.5`` are one word.
     """
-    kinds = len({_CENSORED.sub("<", str(distinct[place])) for place in strays[: 10 * _STRAY_KINDS]})
-    numbers, share = len(distinct) - len(strays), counts[strays].sum() / counts.sum()
+    kinds = len({_CENSORED.sub("<", str(text.distinct[place])) for place in strays[: 10 * _STRAY_KINDS]})
+    numbers, share = len(text.distinct) - len(strays), text.counts[strays].sum() / text.counts.sum()
     if kinds == 1:
         return numbers >= FEWEST and bool(share <= _WORD_SHARE)
     return bool(share <= _STRAY_SHARE) and kinds <= _STRAY_KINDS and numbers >= max(FEWEST, _NUMBERS_PER_STRAY * kinds)
 
 
-def lost_sentence(name: str, distinct: Any, counts: np.ndarray, strays: np.ndarray, what: str) -> str:
-    """Which values count as missing, the commonest first."""
-    lost = int(counts[strays].sum())
-    named = show_some(distinct[strays[np.argsort(-counts[strays], kind="stable")]])
+def lost_sentence(name: str, text: Texts, strays: np.ndarray, what: str) -> str:
+    """Which values count as missing, the commonest first. ``strays``: their places."""
+    lost = int(text.counts[strays].sum())
+    named = show_some(text.distinct[strays[np.argsort(-text.counts[strays], kind="stable")]])
     which = (
         f"1 value that is none of {what}"
         if lost == 1 and " " in what
@@ -354,8 +349,11 @@ def _parts(cells: pa.Array) -> dict[str, pa.Array]:
     return {found.type.field(i).name: call("struct_field", found, indices=[i]) for i in range(found.type.num_fields)}
 
 
-def _may_be_thousands(texts: pa.Array | pa.ChunkedArray) -> bool:
-    """Whether every text with a point has three digits behind it and one to three before."""
+def _may_be_thousands(values: np.ndarray, texts: pa.Array | pa.ChunkedArray) -> bool:
+    """Whether every text with a point has three digits behind it and one to three before. ``values``: those of ``texts``."""
+    some = values[:_SAMPLE]
+    if (np.round(some, 3) != some)[~np.isnan(some)].any():
+        return False
     pattern = r"^\s*[+-]?[1-9]\d{0,2}\.\d{3}\s*$|^[^.]*$"
     return all(bool(_matches(part, pattern).all()) for part in (texts.slice(0, _SAMPLE).drop_null(), texts.drop_null()))
 

@@ -308,7 +308,7 @@ def _beside(spec: StudySpec, source: Source, target: Target, left_out: Sequence[
 def _understood(name: str, raw: pd.Series, source: Source, target: Target) -> Column | LeftOut:
     found = reading.understand(name, raw, chosen=source.chosen, notation=source.notation)
     if isinstance(found, LeftOut):
-        gaps = as_text(raw, source.notation.missing).isna() if is_textual(raw) else raw.isna()
+        gaps = as_text(raw, source.notation.missing).gaps if is_textual(raw) else raw.isna()
         return replace(found, missing=int(gaps.sum()))
     if source.chosen:
         return found

@@ -16,6 +16,7 @@ from optim_core.data.sentinels import without_codes
 from optim_core.data.source import Source
 from optim_core.data.tails import target_tails
 from optim_core.data.text import counted_words, plural, show, show_some
+from optim_core.data.texts import Texts
 from optim_core.data.words import kept_by, no_values, with_classes, words_lost
 from optim_core.spec.errors import DataError
 from optim_core.spec.problem import BUILTIN_TASKS, METRICS_OF_TASK, TABLE_TASKS, BuiltinDataset, StudySpec, Task
@@ -58,17 +59,16 @@ def understand_target(source: Source, spec: StudySpec) -> Target:
         message = f"the data set has {plural(len(source.target), 'row')}; at least {MIN_ROWS} are needed"
         raise DataError(message, code="too_few_rows", pointer="/dataset")
     text, numbers, words, notes = _read(source, quantity=_is_quantity(spec))
-    usable = ~np.isnan(numbers) if text is None else text.notna().to_numpy()
+    usable = ~np.isnan(numbers) if text is None else ~text.gaps
     if not usable.any():
-        message = f"the target {show(source.target_name)} {no_values(source.target, source.target.where(usable))}"
+        message = f"the target {show(source.target_name)} {no_values(source.target, ~usable)}"
         raise DataError(message, code="target_empty", pointer=POINTER)
     task, why = _task(spec, text, numbers[usable])
     if task == "regression":
         if text is not None:
             row = int(np.flatnonzero(usable & np.isnan(numbers))[0])
-            message = (
-                f"the target {show(source.target_name)} is not a number in data row {row + 1}: {show(text.iloc[row])}"
-            )
+            given = show(text.distinct[text.codes[row]])
+            message = f"the target {show(source.target_name)} is not a number in data row {row + 1}: {given}"
             raise DataError(message, code="target_not_numeric", pointer=POINTER)
         usable &= np.abs(numbers) <= MAX_MAGNITUDE
     report = [*notes, *_dropped(source, usable, words, named=text is not None)]
@@ -80,8 +80,8 @@ def understand_target(source: Source, spec: StudySpec) -> Target:
     return _classification(source, _labels(text, numbers)[usable], usable, why, report)
 
 
-def _read(source: Source, *, quantity: bool) -> tuple[pd.Series | None, np.ndarray, list[str], list[str]]:
-    """(strings, numbers, words, sentences): strings is None when the values are numbers; numbers has NaN elsewhere; words for a
+def _read(source: Source, *, quantity: bool) -> tuple[Texts | None, np.ndarray, list[str], list[str]]:
+    """(texts, numbers, words, sentences): texts is None when the values are numbers; numbers has NaN elsewhere; words for a
     gap that are classes here. ``quantity``: a person said that it is no class.
     """
     raw = source.target
@@ -121,7 +121,7 @@ def _is_date(source: Source) -> DataError:
     return DataError(message, code="unsupported_dtype", pointer=POINTER)
 
 
-def _task(spec: StudySpec, text: pd.Series | None, numbers: np.ndarray) -> tuple[Task, str]:
+def _task(spec: StudySpec, text: Texts | None, numbers: np.ndarray) -> tuple[Task, str]:
     """The task and the reason as a half sentence."""
     if spec.task is not None:
         return spec.task, "as asked"
@@ -174,7 +174,7 @@ def _dropped(source: Source, usable: np.ndarray, words: list[str], *, named: boo
             "missing)."
         )
     if lost:
-        gone = words_lost(source.target, source.target.where(usable))
+        gone = words_lost(source.target, ~usable)
         which = f": {counted_words(gone)}" if gone else ""
         # What a person listed was meant.
         how = f"; {kept_by(gone, words)}" if gone and named and not source.notation.missing.listed else ""
@@ -196,9 +196,9 @@ def _regression(source: Source, values: np.ndarray, keep: np.ndarray, why: str, 
     return Target("regression", values, keep, None, report)
 
 
-def _labels(text: pd.Series | None, numbers: np.ndarray) -> np.ndarray:
+def _labels(text: Texts | None, numbers: np.ndarray) -> np.ndarray:
     """Class labels as strings, or as numbers so that they sort by size."""
-    return numbers if text is None else text.astype(object).to_numpy(object)
+    return numbers if text is None else text.spread(text.distinct.to_numpy(object), None)
 
 
 def _classification(source: Source, labels: np.ndarray, keep: np.ndarray, why: str, report: list[str]) -> Target:

@@ -44,4 +44,6 @@ def _numbers(source: Source, raw: pd.Series) -> np.ndarray:
         return raw.astype("Float64").to_numpy(np.float64, na_value=np.nan)
     text = as_text(raw, source.notation.missing)
     found = read_numbers(str(raw.name), text, source.notation)
-    return np.asarray(pd.to_numeric(text, errors="coerce"), dtype=np.float64) if found is None else found.values
+    if found is not None:
+        return found.values
+    return text.spread(np.asarray(pd.to_numeric(text.distinct, errors="coerce"), dtype=np.float64), np.nan)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from optim_core.data.notation import USUAL_WORDS, Missing
 from optim_core.data.text import counted_words, show
+from optim_core.data.texts import Texts
 
 # Unlike ``nan``, ``<NA>`` and the like, which nobody calls a class.
 _PERHAPS_CLASSES = frozenset({"none", "na", "n/a", "-", "?", "nil", "null"})
@@ -15,7 +17,7 @@ _MOST_CLASSES = 20
 _SHARE = 2 / 3
 
 
-def with_classes(raw: pd.Series, text: pd.Series, missing: Missing) -> tuple[pd.Series, list[str]]:
+def with_classes(raw: pd.Series, text: Texts, missing: Missing) -> tuple[Texts, list[str]]:
     """``text`` with those words put back that are classes of their own, and these words.
 
     ``raw``: (n,) as read; ``text``: the same without gaps. Each word is judged by itself: it is a class if it is about as
@@ -24,24 +26,23 @@ def with_classes(raw: pd.Series, text: pd.Series, missing: Missing) -> tuple[pd.
     """
     if missing.listed:
         return text, []
-    counts = text.value_counts()
-    if len(counts) > _MOST_CLASSES or not text.isna().any():
+    counts = text.counts
+    if len(counts) > _MOST_CLASSES or not text.gaps.any():
         return text, []
-    gaps = _gaps(raw, text)
+    gaps = _gaps(raw, text.gaps)
     found = pd.Series(gaps[gaps.str.lower().isin(_PERHAPS_CLASSES)]).value_counts()
     # Where there is nothing else, they are measured by each other.
-    usual = (counts if len(counts) else found).median()
+    usual = np.median(counts) if len(counts) else found.median()
     words = [str(word) for word, count in found.items() if count >= _SHARE * usual]
     if not words or len(counts) + len(words) < 2:
         return text, []
-    restored, stay = text.copy(), pd.Series(gaps[gaps.isin(words)])
-    restored[stay.index] = stay
-    return restored, words
+    stripped = raw.astype("str").str.strip()
+    return Texts.of(stripped.where(~text.gaps | stripped.isin(words))), words
 
 
-def words_lost(raw: pd.Series, text: pd.Series) -> dict[str, int]:
-    """The words that were taken for gaps, and in how many rows, the commonest first; empty cells are none."""
-    counts = _gaps(raw, text).value_counts()
+def words_lost(raw: pd.Series, gaps: np.ndarray) -> dict[str, int]:
+    """The words that were taken for ``gaps``, and in how many rows, the commonest first; empty cells are none."""
+    counts = _gaps(raw, gaps).value_counts()
     return {str(word): int(count) for word, count in counts.items() if word}
 
 
@@ -52,9 +53,9 @@ def kept_by(words: dict[str, int], classes: list[str]) -> str:
     return f'--na "{others}" (na: in a spec) keeps {"it" if len(words) == 1 else "them"}'
 
 
-def no_values(raw: pd.Series, text: pd.Series) -> str:
-    """That a column ``has no values``, as the end of a sentence: which words are taken for gaps, and how to keep them."""
-    words = words_lost(raw, text)
+def no_values(raw: pd.Series, gaps: np.ndarray) -> str:
+    """That a column ``has no values``, as the end of a sentence: which words are taken for ``gaps``, and how to keep them."""
+    words = words_lost(raw, gaps)
     return f"has no values but {counted_words(words)}, for gaps; {kept_by(words, [])}" if words else "has no values"
 
 
@@ -65,5 +66,5 @@ def merged_sentence(name: str, words: dict[str, int], classes: list[str]) -> str
     return f"In {show(name)} {counted_words(words)} count alike as missing; {kept_by(words, classes)} apart."
 
 
-def _gaps(raw: pd.Series, text: pd.Series) -> pd.Series:
-    return pd.Series(raw[text.isna() & raw.notna()]).astype("str").str.strip()
+def _gaps(raw: pd.Series, gaps: np.ndarray) -> pd.Series:
+    return pd.Series(raw[gaps & raw.notna()]).astype("str").str.strip()

@@ -7,6 +7,7 @@ unless all of these are in order; whatever pyarrow refuses goes there too.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import BinaryIO
 
 import numpy as np
@@ -33,13 +34,15 @@ def in_order(pieces: Iterable[bytes], delimiter: str) -> bool:
     for piece in pieces:
         if not piece:
             continue
-        whole = last + piece
         end = piece.rfind(b"\n")
         length = length + len(piece) if end < 0 else len(piece) - end
-        if b"\0" in piece or b"\n#" in whole or length >= _FIELD:
+        if b"\0" in piece or length >= _FIELD:
             return False
-        if b"\r" in whole and whole.count(b"\r") != whole.count(b"\r\n") + whole.endswith(b"\r"):
-            return False
+        # Signs alone are looked for much faster than two in a row, and most texts have neither of these.
+        if b"#" in piece or b"\r" in piece or last == b"\r":
+            whole = last + piece
+            if b"\n#" in whole or whole.count(b"\r") != whole.count(b"\r\n") + whole.endswith(b"\r"):
+                return False
         if not quotes.follow(piece):
             return False
         last = piece[-1:]
@@ -158,6 +161,18 @@ def _lines_ended_alike(texts: pa.Array) -> pa.Array:
 
 
 def _batches(
+    stream: BinaryIO, places: Iterable[int], width: int, delimiter: str
+) -> Iterator[tuple[int, list[pa.Array]]]:
+    """What ``_parsed`` gives. The next batch is parsed while one is worked on, and no more: memory stays as it is."""
+    parsed = _parsed(stream, places, width, delimiter)
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, parsed, None)
+        while (batch := coming.result()) is not None:
+            coming = pool.submit(next, parsed, None)
+            yield batch
+
+
+def _parsed(
     stream: BinaryIO, places: Iterable[int], width: int, delimiter: str
 ) -> Iterator[tuple[int, list[pa.Array]]]:
     """Rows so far, and the columns at ``places`` of the next ones, as strings with null for what is empty."""
