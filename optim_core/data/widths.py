@@ -25,7 +25,7 @@ def levels_of(column: Column, train: np.ndarray) -> tuple[int, bool]:
     share one (``levels.Levels``).
     """
     assert column.levels is not None
-    found = np.count_nonzero(np.bincount(column.levels.filled().codes[train]))
+    found = int(np.count_nonzero(np.bincount(column.levels.filled().codes[train])))
     return (found, False) if found <= MAX_LEVELS + 1 else (MAX_LEVELS, True)
 
 
