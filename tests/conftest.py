@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import threading
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from unittest.mock import patch
 
+import numpy as np
 import psycopg
 import pytest
 
@@ -32,6 +34,15 @@ def nobodys_folders() -> None:
     loaded = sys.modules.get("optim_core.own.user_code")
     if loaded is not None:
         loaded.roots.clear()
+
+
+@pytest.fixture(autouse=True)
+def draws_of_its_own(request: pytest.FixtureRequest) -> None:
+    """What a test draws from its module's generator does not depend on the tests that ran before it."""
+    generator = getattr(request.module, "RNG", None)
+    if isinstance(generator, np.random.Generator):
+        seed = zlib.crc32(request.node.name.encode())
+        generator.bit_generator.state = np.random.default_rng(seed).bit_generator.state
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -32,6 +33,7 @@ from optim_core.spec.problem import MAXIMISED, CatalogueModel, Dataset, StudySpe
 
 SHOWN_ROWS = 3
 _EXPLAINED = 10
+_COLUMNS_AT_ONCE = 2
 
 
 @dataclass(frozen=True)
@@ -275,7 +277,9 @@ def _columns(source: Source, target: Target) -> tuple[list[Column], list[LeftOut
     kept = source.features
     if not target.keep.all():
         kept = pd.DataFrame(kept.loc[target.keep]).reset_index(drop=True)
-    found = [_understood(str(name), pd.Series(kept[name]), source, target) for name in kept]
+    # numpy and pyarrow let go of the interpreter where a column is long.
+    with ThreadPoolExecutor(_COLUMNS_AT_ONCE) as pool:
+        found = list(pool.map(lambda name: _understood(str(name), pd.Series(kept[name]), source, target), kept))
     usable = [column for column in found if isinstance(column, Column)]
     unused = [column for column in found if isinstance(column, LeftOut)]
     if not usable:
