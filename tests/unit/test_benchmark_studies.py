@@ -161,8 +161,9 @@ def test_parts_of_the_oracle_find_what_was_planted(monkeypatch: pytest.MonkeyPat
     found = evidence_planted.planted(True, 0)
     assert found["missed"] == []
     ahead, behind = found["rows"]
-    # In one of the four what 60 trials chose for AdamW was worse than its default: no claim against that.
-    assert (ahead["ahead"], ahead["recovered"], ahead["not_enough_search"]) == (4.0, 3, 1)
+    # In one of the four, on some processors, what 60 trials chose for AdamW was worse than its default: no claim against that.
+    assert ahead["ahead"] == 4.0
+    assert (ahead["recovered"], ahead["not_enough_search"]) in ((4, 0), (3, 1))
     assert (behind["ahead"], behind["better"]) == (-2.0, 0)
     equal = evidence_planted.equals(True, 0)
     assert equal["missed"] == []

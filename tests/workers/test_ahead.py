@@ -264,13 +264,20 @@ def test_a_bell_wakes_the_thread_that_trains_and_waits_for_its_work(
     monkeypatch.setattr(process, "_loops", [loop])
     # The unit is another worker's, which claims it beside this thread.
     monkeypatch.setattr(loop, "train_one", lambda: False)
-    ended = threading.Event()
+    ended, looking, turn = threading.Event(), threading.Lock(), loop.turn
+
+    def one_look() -> bool:
+        with looking:
+            return turn()
+
+    monkeypatch.setattr(loop, "turn", one_look)
     loop.longest_wait_s, loop.stop = 3600.0, ended.is_set
     thread = threading.Thread(target=loop.run)
     thread.start()
     try:
         loop.ring(60.0)  # the first look finds nothing
-        study_elsewhere(loop.database, seed=3)
+        with looking:  # nor plans what is half made
+            study_elsewhere(loop.database, seed=3)
         pull()
         assert built == [3]
     finally:
