@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import sys
 import threading
 import zlib
@@ -163,7 +162,7 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 @pytest.fixture
 def sqlite(tmp_path: Path, sqlite_template: Path) -> Iterator[Database]:
     """An empty database of the current schema, in a file of its own."""
-    path = tmp_path / "loop.db"
+    path = tmp_path / "whichopt.db"
     path.write_bytes(sqlite_template.read_bytes())
     database = Database(f"sqlite:///{path}")
     yield database
@@ -178,14 +177,10 @@ def finish_threads() -> None:
 
 
 @pytest.fixture(params=BOTH)
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+def database(request: pytest.FixtureRequest) -> Iterator[Database]:
     """A fresh, migrated database of this test's own, on each engine. Other processes reach it by ``database.url``."""
     if request.param == "sqlite":
-        path = tmp_path / "whichopt.db"
-        shutil.copy(request.getfixturevalue("sqlite_template"), path)
-        handle = Database(f"sqlite:///{path}")
-        yield handle
-        handle.dispose()
+        yield request.getfixturevalue("sqlite")
         return
     template = request.getfixturevalue("postgres_template")
     with postgres_database(request.getfixturevalue("postgres_url"), template) as url:

@@ -14,7 +14,7 @@ from optim_core.data.split import SplitRows
 from optim_core.data.tails import held_back
 from optim_core.data.target_codes import MOST_CLASSES, means, means_of
 from optim_core.data.text import plural, show_some
-from optim_core.data.widths import encoded_shape
+from optim_core.data.widths import encoded_shape, levels_of
 from optim_core.spec.errors import DataError
 from optim_core.spec.keys import derive_seed
 
@@ -74,7 +74,7 @@ def encode_columns(columns: list[Column], rows: SplitRows, scale: bool, codes: b
     cardinalities: tuple[int, ...] = ()
     if categories:
         filled = [column.levels.filled() for column in categories if column.levels is not None]
-        many = [i for i, column in enumerate(filled) if levels.has_many(column, rows.train)]
+        many = [i for i, column in enumerate(categories) if levels_of(column, rows.train)[1]]
         wide = [categories[i].name for i in many]
         if many and means_of(goal.classes):
             y, some = goal.values[rows.train], [[filled[i].codes[chosen] for chosen in splits] for i in many]

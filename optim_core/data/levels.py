@@ -18,11 +18,6 @@ from optim_core.data.limits import MAX_LEVELS
 RARE = "(rare)"
 
 
-def has_many(column: Categories, train: NDArray[np.intp]) -> bool:
-    """Whether the training rows have more levels than get a place of their own."""
-    return len(np.unique(column.codes[train])) > MAX_LEVELS + 1
-
-
 @dataclass(frozen=True)
 class Levels:
     """``kept``: sorted; ``rare``: whether training has others. ``places``: of each name of the column its place in ``kept``,

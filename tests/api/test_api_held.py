@@ -43,11 +43,9 @@ NOT_YET = 20.0
 
 
 @pytest.fixture
-def database(sqlite_template: Path, tmp_path: Path) -> Iterator[Database]:
-    shutil.copy(sqlite_template, tmp_path / "own.db")
-    own = Database(f"sqlite:///{tmp_path / 'own.db'}")
-    yield own
-    own.dispose()
+def database(sqlite: Database) -> Database:
+    """One engine will do: connections are what is held here."""
+    return sqlite
 
 
 @pytest.fixture(autouse=True)

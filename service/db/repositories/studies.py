@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Select, and_, case, delete, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Select, and_, case, delete, func, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from optim_core.spec.keys import canonical_json
@@ -56,13 +56,14 @@ class StudyRepository:
 
     def lock(self, study_id: str) -> Study | None:
         """The study, its row locked until the transaction ends. On SQLite the write transaction is the lock."""
-        query = select(Study).where(Study.id == study_id).with_for_update(key_share=True)
-        return self.session.execute(query.execution_options(populate_existing=True)).scalar_one_or_none()
+        return self._lock(Study.id == study_id)
 
     def lock_of_unit(self, unit_id: int) -> Study | None:
         """As ``lock`` the study that a unit belongs to; None when either is gone."""
-        whose = select(Unit.study_id).where(Unit.id == unit_id).scalar_subquery()
-        query = select(Study).where(Study.id == whose).with_for_update(key_share=True, of=Study)
+        return self._lock(Study.id == select(Unit.study_id).where(Unit.id == unit_id).scalar_subquery())
+
+    def _lock(self, which: ColumnElement[bool]) -> Study | None:
+        query = select(Study).where(which).with_for_update(key_share=True, of=Study)
         return self.session.execute(query.execution_options(populate_existing=True)).scalar_one_or_none()
 
     def add(self, study: Study) -> None:
