@@ -14,13 +14,10 @@ from tests.own_key import AS_OWNER, OWN_KEY
 from tests.workers.loop_server import SPEC, loop_server, score
 
 
-def test_an_external_study_is_shown_like_any_other(tmp_path: Path, sqlite_template: Path) -> None:
-    path = tmp_path / "loop.db"
-    path.write_bytes(sqlite_template.read_bytes())
-    database = Database(f"sqlite:///{path}")
-    app = create_app(Settings(allowed_hosts=["testserver"]), database, NullDispatcher(), OWN_KEY)
+def test_an_external_study_is_shown_like_any_other(tmp_path: Path, sqlite: Database) -> None:
+    app = create_app(Settings(allowed_hosts=["testserver"]), sqlite, NullDispatcher(), OWN_KEY)
     pages = TestClient(app, headers=AS_OWNER)
-    with loop_server(database, tmp_path) as client, client.study({**SPEC, "metric": "val_bpb"}) as study:
+    with loop_server(sqlite, tmp_path) as client, client.study({**SPEC, "metric": "val_bpb"}) as study:
         for trial in study.trials("node-3"):
             trial.report(3, 0.5, 0.4)
             if trial.number == 2:
@@ -40,4 +37,3 @@ def test_an_external_study_is_shown_like_any_other(tmp_path: Path, sqlite_templa
         figures = pages.get(f"/studies/{study.id}/live").json()["figures"]
         assert figures["curves_value"]["data"]
         assert figures["confirmation"]["data"]
-    database.dispose()
