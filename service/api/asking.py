@@ -16,6 +16,7 @@ from service.api.studies import LONGEST_WAIT_S, Number, StudyId
 from service.api.takes import takes_model
 from service.operations import asking
 from service.operations.errors import ServiceError
+from service.operations.reporting import Point, Report
 from service.operations.views import Asked, ClientView, Decision, Released, Told
 
 router = APIRouter(prefix="/v1/studies", tags=["ask and tell"])
@@ -100,10 +101,9 @@ async def ask(ctx: Ctx, study_id: StudyId, request: Request) -> Asked:
 async def report(ctx: Ctx, study_id: StudyId, number: Number, request: Request) -> Decision:
     """Points of the learning curve, in any order, as often as one likes; the answer says whether to go on."""
     body = await read_body(request, ctx.settings.max_body_bytes, ReportBody)
-    points = [asking.Point(p.step, p.loss, p.value) for p in body.points]
-    decision = await run_in_threadpool(
-        asking.report, ctx.database, study_id, number, body.client_id, body.token, points, _lease(ctx)
-    )
+    points = [Point(p.step, p.loss, p.value) for p in body.points]
+    told = Report(study_id, number, body.client_id, body.token, points)
+    decision = await ctx.reports.write(ctx.database, told, ctx.settings.lease_s)
     if decision.reason == "diverged":
         await run_in_threadpool(ctx.dispatcher.nudge, "control")
     return decision
@@ -113,9 +113,8 @@ async def report(ctx: Ctx, study_id: StudyId, number: Number, request: Request) 
 async def heartbeat(ctx: Ctx, study_id: StudyId, number: Number, request: Request) -> Decision:
     """A sign of life, where a loop has nothing to report."""
     body = await read_body(request, ctx.settings.max_body_bytes, HeartbeatBody)
-    return await run_in_threadpool(
-        asking.report, ctx.database, study_id, number, body.client_id, body.token, [], _lease(ctx)
-    )
+    alive = Report(study_id, number, body.client_id, body.token)
+    return await ctx.reports.write(ctx.database, alive, ctx.settings.lease_s)
 
 
 @router.post("/{study_id}/trials/{number}/release", openapi_extra=takes_model(HeartbeatBody, given_back=HOLDER))

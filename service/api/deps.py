@@ -11,6 +11,7 @@ from optim_core.spec.problem import StudySpec
 from service.api.checker import Checker
 from service.api.hub import Hub
 from service.api.readers import Readers
+from service.api.reports import Reports
 from service.api.turns import Turns
 from service.db import Database
 from service.dispatch.base import Dispatcher
@@ -32,6 +33,7 @@ class ServiceParts:
     checker: Checker | None = None
     readers: Readers = field(default_factory=Readers)
     turns: Turns = field(default_factory=Turns)
+    reports: Reports = field(default_factory=Reports)
 
     @property
     def artifacts(self) -> ArtifactFolder:

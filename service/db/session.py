@@ -60,6 +60,11 @@ class Database:
         """Whose rows are written."""
         return self._info.get(PROJECT, DEFAULT_PROJECT)
 
+    @property
+    def scope(self) -> str | None:
+        """The one project whose rows it sees; None: those of all."""
+        return self._info.get(PROJECT)
+
     @contextmanager
     def read(self) -> Iterator[ReadSession]:
         """A read-only transaction. Raises DatabaseUnavailable when the database cannot answer now."""

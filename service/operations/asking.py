@@ -1,13 +1,11 @@
-"""Use cases of a person's own loop: ask for a trial, report how it goes, tell what came of it.
+"""Use cases of a person's own loop: ask for a trial, tell what came of it; how it goes is ``reporting``.
 
-A client is one more worker: its trial is a unit under a lease and a fence, as an engine's pack is. The token that a client
-is given names unit and fence, so what it says late or twice can never be taken for another run of the same trial.
+A client is one more worker: its trial is a unit under a lease and a fence, as an engine's pack is.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,36 +15,21 @@ from sqlalchemy.orm import Session
 
 from optim_core.spec.numbers import measured
 from optim_core.spec.states import STUDY_ENDED, StudyState, TrialState, UnitState
-from optim_core.spec.trial import CurvePoint
 from service.db import Database
 from service.db.models import Study, Unit
 from service.db.repositories import CurveRepository, StudyRepository, TrialRepository, UnitRepository
 from service.db.repositories.studies import ACTIVE
 from service.operations import queue, results, told_results
-from service.operations.errors import Conflict, NotFound, ServiceError, study_not_found
-from service.operations.views import Asked, AskedTrial, ClientView, Decision, Released, Told
+from service.operations.errors import Conflict, ServiceError, study_not_found
+from service.operations.tokens import check_trial, client_key, read_token, token_of, why_lost
+from service.operations.views import Asked, AskedTrial, ClientView, Released, Told
 
 # A process that was silent for so many heartbeats is given up where another one asks under its name.
 MISSED = 2
 # A client that was not heard of for so long is not shown any more.
 CLIENT_SEEN_S = 3600.0
-_TOKEN = re.compile(r"([0-9]{1,18})\.([0-9]{1,9})")
 # The mean of rows that were told in single precision is the metric up to this, relatively.
 _ROWS_AGREE = 1e-4
-
-
-@dataclass(frozen=True)
-class Point:
-    """What a loop says of a step: its loss, its metric, either of them, finite or not."""
-
-    step: int
-    loss: float | None = None
-    value: float | None = None
-
-    @property
-    def alive(self) -> bool:
-        """Whether the run is alive at this step."""
-        return all(x is None or measured(x) for x in (self.loss, self.value))
 
 
 @dataclass(frozen=True)
@@ -71,7 +54,7 @@ def ask(db: Database, study_id: str, client_id: str, lease: Lease, instance: str
             return Asked(ended=True, status=StudyState(study.state))
         unit = units.leased_by(study_id, client_id)
         if unit is not None and None not in (instance, unit.instance) and unit.instance != instance:
-            seen = units.last_seen(_worker_id(study_id, client_id))
+            seen = units.last_seen(client_key(study_id, client_id))
             if seen is not None and studies.now() - seen < MISSED * lease.heartbeat_s:
                 return Asked(status=StudyState(study.state), wait=lease.heartbeat_s, in_use=True)
             unit.fence += 1
@@ -82,8 +65,8 @@ def ask(db: Database, study_id: str, client_id: str, lease: Lease, instance: str
             unit = queue.take(session, study, client_id, lease.lease_s)
         if unit is not None:
             unit.instance = instance
-        # Units before workers, here and in ``report``: one order of locks.
-        units.see_worker(_worker_id(study_id, client_id), study_id=study_id)
+        # Units before workers, here and in ``reporting``: one order of locks.
+        units.see_worker(client_key(study_id, client_id), study_id=study_id)
         if unit is None:
             return Asked(status=StudyState(study.state), wait=lease.heartbeat_s if study.state not in ACTIVE else 1.0)
         session.flush()
@@ -97,43 +80,6 @@ def worth_asking(db: Database, study_id: str) -> bool:
         if study is None or study.state in STUDY_ENDED:
             return True
         return study.state in ACTIVE and UnitRepository(session).any_queued(study_id)
-
-
-def report(
-    db: Database, study_id: str, number: int, client_id: str, token: str, points: Sequence[Point], lease: Lease
-) -> Decision:
-    """Add points to the trial's curve and extend the lease; whether to go on. Without points a heartbeat.
-
-    Points may come late, twice and in any order: each step has one, the last one told. Under a lost lease nothing is written.
-    Of points whose step the run does not have the others are kept: then ServiceError ``step_out_of_range``, which is final.
-    A point that is not finite, or beyond ``numbers.LARGEST``, ends the trial as diverged.
-    """
-    with db.write() as session:
-        unit, fence = _unit(session, study_id, number, token)
-        horizon, outside = unit.horizon, [p.step for p in points if not 0 <= p.step <= unit.horizon]
-        points = [p for p in points if 0 <= p.step <= horizon]
-        broken = min((p.step for p in points if not p.alive), default=None)
-        units, curves = UnitRepository(session), CurveRepository(session)
-        study = None if broken is None else StudyRepository(session).lock(study_id)
-        step = max((p.step for p in points), default=0)
-        mine = unit.worker_id == client_id
-        if not mine or not units.come_to(unit.id, fence, max(unit.step, step), lease.lease_s):
-            return Decision(go_on=False, reason=_why_lost(unit))
-        told = [p for p in points if p.alive]
-        curves.upsert(
-            unit.id, [(number, CurvePoint(step=p.step, train_loss=None, loss=p.loss, value=p.value)) for p in told]
-        )
-        units.see_worker(_worker_id(study_id, client_id), study_id=study_id)
-        if broken is not None and study is not None and (whole := units.get(unit.id)) is not None:
-            told_results.end_diverged(session, study, whole, fence, broken)
-            return Decision(go_on=False, reason="diverged")
-        if unit.study_state in STUDY_ENDED:
-            return Decision(go_on=False, reason="study_ended")
-    if outside:
-        detail = f"steps are 0 to {horizon}, not {outside[0]}; the other points of this report are kept"
-        error = {"pointer": "/points", "code": "step_out_of_range", "detail": detail}
-        raise ServiceError(422, "step_out_of_range", detail, [error])
-    return Decision(go_on=True, reason=None)
 
 
 def release(db: Database, study_id: str, number: int, client_id: str, token: str) -> Released:
@@ -176,7 +122,7 @@ def tell(
                 raise Conflict("trial_finished", f"trial {number} has ended: {_in_words(before)} was told of it before")
             return _told(session, study, number)
         if unit.state != UnitState.LEASED or unit.fence != fence or unit.worker_id != client_id:
-            reason = _why_lost(unit)
+            reason = why_lost(unit)
             code = "lease_lost" if reason == "lease_lost" else "trial_finished"
             raise Conflict(code, f"trial {number} is no longer yours: {reason.replace('_', ' ')}")
         if failed is not None:
@@ -228,15 +174,11 @@ def _external(study: Study | None, study_id: str) -> Study:
     return study
 
 
-def _worker_id(study_id: str, client_id: str) -> str:
-    return f"{study_id}:{client_id}"
-
-
 def _asked(session: Session, study: Study, unit: Unit, lease: Lease) -> AskedTrial:
     [trial] = unit.spec["trials"]
     return AskedTrial(
         number=trial["number"],
-        token=f"{unit.id}.{unit.fence}",
+        token=token_of(unit),
         configuration=trial["configuration"],
         seed=trial["seed"],
         steps=unit.horizon,
@@ -256,19 +198,9 @@ def _unit(session: Session, study_id: str, number: int, token: str) -> tuple[Row
     """The unit, as ``UnitRepository.named``, and the fence that a token names. NotFound unless they are of this trial of this
     study.
     """
-    named = _TOKEN.fullmatch(token)
-    unit = None if named is None else UnitRepository(session).named(int(named[1]))
-    if named is None or unit is None or unit.study_id != study_id or number not in results.numbers_of(unit):
-        raise NotFound("trial_not_asked", f"no trial {number} of study {study_id} was given out with this token")
-    return unit, int(named[2])
-
-
-def _why_lost(unit: Unit | Row[Any]) -> str:
-    if unit.state == UnitState.CANCELLED:
-        return "cancelled"
-    if unit.state in (UnitState.DONE, UnitState.FAILED):
-        return "trial_finished"
-    return "lease_lost"
+    named = read_token(token)
+    unit = None if named is None else UnitRepository(session).named(named[0])
+    return check_trial(unit, study_id, number), 0 if named is None else named[1]
 
 
 def _told(session: Session, study: Study, number: int) -> Told:

@@ -16,9 +16,10 @@ from optim_core.spec.states import StudyState, TrialState, UnitState
 from optim_core.spec.trial import WORST_VALUE
 from optim_core.spec.validation import parse_spec
 from service.db import Database
-from service.operations import asking, planning, queue, studies
-from service.operations.asking import Lease, Point
+from service.operations import asking, planning, queue, reporting, studies
+from service.operations.asking import Lease
 from service.operations.errors import Conflict, NotFound, ServiceError
+from service.operations.reporting import Point, Report
 from service.operations.told_results import objective
 from service.operations.views import AskedTrial
 from tests.db.support import make_spec, make_unit, study_with_units
@@ -49,7 +50,7 @@ def asked(db: Database, study_id: str, client: str = "a", lease: Lease = LEASE) 
 
 
 def report(db: Database, study_id: str, trial: AskedTrial, *points: Point, client: str = "a"):
-    return asking.report(db, study_id, trial.number, client, trial.token, points, LEASE)
+    return reporting.report(db, Report(study_id, trial.number, client, trial.token, points), LEASE.lease_s)
 
 
 def tell(db: Database, study_id: str, trial: AskedTrial, value: float | None = 0.5, client: str = "a", **more: Any):
@@ -128,7 +129,7 @@ def test_after_the_end_everything_is_refused_and_changes_nothing(database: Datab
 def test_an_old_lease_is_refused_and_the_trial_is_given_out_once_more_only(database: Database) -> None:
     study_id = open_study(database, units=1)
     first = asked(database, study_id, "a", SHORT)
-    asking.report(database, study_id, 0, "a", first.token, [Point(30, 0.7)], SHORT)
+    reporting.report(database, Report(study_id, 0, "a", first.token, [Point(30, 0.7)]), SHORT.lease_s)
     time.sleep(0.1)
     assert [c.late for c in asking.clients(database, study_id)] == [True]
     assert len(queue.sweep(database).requeued) == 1

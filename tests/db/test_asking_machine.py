@@ -24,9 +24,10 @@ from sqlalchemy import select, update
 from optim_core.spec.states import STUDY_ENDED, StudyState, TrialState, UnitState
 from service.db import Database
 from service.db.models import Trial, Unit
-from service.operations import asking, events, planning, queue, studies
-from service.operations.asking import Lease, Point
+from service.operations import asking, events, planning, queue, reporting, studies
+from service.operations.asking import Lease
 from service.operations.errors import Conflict, ServiceError
+from service.operations.reporting import Point, Report
 from service.operations.views import AskedTrial
 from tests.db.support import make_unit
 from tests.db.test_asking import external
@@ -96,9 +97,8 @@ class ClientMachine(RuleBasedStateMachine):
         client, trial = one
         held, ended = self.holds(one), self.status() in STUDY_ENDED
         before = studies.get_trial(self.db, self.study_id, trial.number).curve
-        decision = asking.report(
-            self.db, self.study_id, trial.number, client, trial.token, [Point(step, loss)], Lease(60.0, 15.0)
-        )
+        told = Report(self.study_id, trial.number, client, trial.token, [Point(step, loss)])
+        decision = reporting.report(self.db, told, 60.0)
         assert decision.go_on == (held and not ended and math.isfinite(loss))
         if not held:
             assert studies.get_trial(self.db, self.study_id, trial.number).curve == before

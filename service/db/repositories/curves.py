@@ -26,12 +26,18 @@ class CurveRepository:
         self.session = session
 
     def upsert(self, unit_id: int, points: Iterable[tuple[int, CurvePoint]]) -> None:
-        """Add points; of one trial and step the numbers told last count (an attempt that resumed tells it again)."""
-        found: dict[tuple[int, int], CurvePoint] = {}
-        for number, point in points:
-            known = found.get((number, point.step))
-            told = point.model_dump(exclude_none=True)
-            found[number, point.step] = point if known is None else known.model_copy(update=told)
+        """As ``upsert_all`` of one unit: points by the numbers of their trials."""
+        self.upsert_all((unit_id, number, point) for number, point in points)
+
+    def upsert_all(self, points: Iterable[tuple[int, int, CurvePoint]]) -> None:
+        """Add points by unit and trial; of one trial and step the numbers told last count (an attempt that resumed tells it
+        again).
+        """
+        found: dict[tuple[int, int, int], CurvePoint] = {}
+        for unit_id, number, point in points:
+            known = found.get((unit_id, number, point.step))
+            told = point if known is None else known.model_copy(update=point.model_dump(exclude_none=True))
+            found[unit_id, number, point.step] = told
         # Sorted, so that two writers could never wait for each other.
         rows = [
             {
@@ -42,7 +48,7 @@ class CurveRepository:
                 "loss": p.loss,
                 "value": p.value,
             }
-            for (number, step), p in sorted(found.items(), key=itemgetter(0))
+            for (unit_id, number, step), p in sorted(found.items(), key=itemgetter(0))
         ]
         if rows:
             _POINTS.run(self.session, rows)

@@ -10,7 +10,6 @@ from sqlalchemy import (
     ColumnElement,
     Double,
     Executable,
-    Integer,
     Row,
     Select,
     String,
@@ -31,6 +30,7 @@ from optim_core.spec.states import UNIT_TRANSITIONS, UnitState, allowed_sources
 from service.db.base import BigId, db_epoch
 from service.db.models import Study, Unit, Worker
 from service.db.repositories.studies import ACTIVE, OPEN_UNITS, WANTS_PLAN
+from service.db.repositories.upsert import Upsert
 from service.db.repositories.use import LEASE_S, recent_use
 
 # Seconds that a unit which is not done took so far.
@@ -54,6 +54,25 @@ class UnitRepository:
         """Of a unit what a client's token is checked against, and as ``study_state`` whether its study goes on."""
         found: Any = self.session.execute(_named(), {"unit": unit_id}).one_or_none()
         return found
+
+    def lock_named(self, unit_ids: Iterable[int], *, wait: bool) -> dict[int, Row[Any]]:
+        """As ``named`` those of these units that there are, by id, locked until the transaction ends; ``now``: what time it is
+        by the database's clock. Without ``wait`` not those that another transaction has locked.
+        """
+        return {row.id: row for row in self.session.execute(_lock_named(wait), {"units": sorted(unit_ids)})}
+
+    def come_to(self, steps: dict[int, int], lease_until: float) -> None:
+        """Note the step that each of these units, which the caller has locked, came to, and extend their leases."""
+        rows = [{"unit": unit, "came_to": step, "until": lease_until} for unit, step in sorted(steps.items())]
+        self.session.connection().execute(_come_to(), rows)
+
+    def see_clients(self, clients: dict[str, str], now: float) -> None:
+        """Note that clients live: their ids among the workers, and the studies that they train."""
+        rows = [
+            {"id": key, "device": None, "study_id": study_id, "first_seen": now, "last_seen": now}
+            for key, study_id in sorted(clients.items())
+        ]
+        _SEEN.run(self.session, rows)
 
     def states(self, study_id: str) -> Sequence[tuple[int, str]]:
         """(id, state) of the study's units, in the order in which they were queued."""
@@ -163,11 +182,6 @@ class UnitRepository:
             .values(**values)
             .execution_options(synchronize_session=False)
         )
-        return changed.rowcount == 1  # type: ignore[attr-defined]
-
-    def come_to(self, unit_id: int, token: int, step: int, lease_s: float) -> bool:
-        """Note the step that a unit came to, and extend its lease; False, and nothing written, where ``token`` lost it."""
-        changed = self.session.execute(_come_to(), {"unit": unit_id, "token": token, "came_to": step, "for_s": lease_s})
         return changed.rowcount == 1  # type: ignore[attr-defined]
 
     def end_lease(self, unit_id: int, token: int, target: UnitState, **values: Any) -> bool:
@@ -281,22 +295,32 @@ class UnitRepository:
 
 
 @cache
-def _named() -> Executable:
+def _named_columns() -> Select[*tuple[Any, ...]]:
     columns = (Unit.id, Unit.study_id, Unit.spec, Unit.state, Unit.fence, Unit.worker_id, Unit.horizon, Unit.step)
-    query = select(*columns, Study.state.label("study_state")).join(Study, Study.id == Unit.study_id)
-    return query.where(Unit.id == bindparam("unit", type_=BigId))
+    return select(*columns, Study.state.label("study_state")).join(Study, Study.id == Unit.study_id)
 
 
 @cache
+def _named() -> Executable:
+    return _named_columns().where(Unit.id == bindparam("unit", type_=BigId))
+
+
+@cache
+def _lock_named(wait: bool) -> Executable:
+    wanted = Unit.id.in_(bindparam("units", type_=BigId, expanding=True))
+    query = _named_columns().add_columns(db_epoch().label("now")).where(wanted).order_by(Unit.id)
+    return query.with_for_update(of=Unit, key_share=True, skip_locked=not wait)
+
+
+# Of rows that are locked and were checked. The table's own statement: what SQLAlchemy does for objects besides takes longer.
+@cache
 def _come_to() -> Update:
-    held = (Unit.id == bindparam("unit", type_=BigId), Unit.fence == bindparam("token", type_=Integer))
-    until = db_epoch() + bindparam("for_s", type_=Double)
-    return (
-        update(Unit)
-        .where(*held, Unit.state == UnitState.LEASED)
-        .values(step=bindparam("came_to", type_=Integer), lease_until=until)
-        .execution_options(synchronize_session=False)
-    )
+    table: Any = Unit.__table__
+    wanted = table.c.id == bindparam("unit", type_=BigId)
+    return update(table).where(wanted).values(step=bindparam("came_to"), lease_until=bindparam("until"))
+
+
+_SEEN = Upsert(Worker, ("id",), lambda stored, new: {"last_seen": new["last_seen"]})
 
 
 @cache
