@@ -60,13 +60,12 @@ def ask(db: Database, study_id: str, client_id: str, lease: Lease, instance: str
             unit.fence += 1
             session.flush()
         if unit is not None:
+            unit.instance = instance
             units.extend(unit.id, unit.fence, lease.lease_s)
         elif study.state in ACTIVE:
-            unit = queue.take(session, study, client_id, lease.lease_s)
-        if unit is not None:
-            unit.instance = instance
+            unit = queue.take(session, study, client_id, lease.lease_s, instance=instance)
         # Units before workers, here and in ``reporting``: one order of locks.
-        units.see_worker(client_key(study_id, client_id), study_id=study_id)
+        units.see_clients({client_key(study_id, client_id): study_id}, studies.now())
         if unit is None:
             return Asked(status=StudyState(study.state), wait=lease.heartbeat_s if study.state not in ACTIVE else 1.0)
         session.flush()
@@ -186,7 +185,8 @@ def _asked(session: Session, study: Study, unit: Unit, lease: Lease) -> AskedTri
         stage=trial["stage"],
         rung=unit.rung,
         attempt=unit.attempts,
-        reported_step=CurveRepository(session).last_step(unit.id),
+        # Of a unit that was given out once, nobody has told anything.
+        reported_step=CurveRepository(session).last_step(unit.id) if unit.fence > 1 or unit.step else 0,
         # Another horizon is another run: its schedule is another, and it begins anew.
         checkpoint=f"{study.id}-{trial['number']}-{unit.horizon}",
         lease_s=lease.lease_s,

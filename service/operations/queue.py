@@ -142,15 +142,18 @@ def _started(unit: Unit, worker_id: str) -> dict[str, Any]:
     return {**told, "trials": len(results.numbers_of(unit)), "worker": worker_id, "attempt": unit.attempts}
 
 
-def take(session: Session, study: Study, worker_id: str, lease_s: float, *, last: bool = False) -> Unit | None:
+def take(
+    session: Session, study: Study, worker_id: str, lease_s: float, *, last: bool = False, instance: str | None = None
+) -> Unit | None:
     """Lease the active study's oldest queued unit (or its ``last``), its row being locked: under a new fence, its trials
-    running. None when nothing waits, and where its project has no device seconds left: then the study fails.
+    running. ``instance``: the client's process. None when nothing waits, and where its project has no device seconds left: then
+    the study fails.
     """
     studies = StudyRepository(session)
     if (used_up := access.device_used_up(session, study.project_id)) is not None:
         results.fail(session, study, "quota_exceeded", used_up, studies.now())
         return None
-    unit = UnitRepository(session).claim(study.id, worker_id, lease_s, last=last)
+    unit = UnitRepository(session).claim(study.id, worker_id, lease_s, last=last, instance=instance)
     if unit is None:
         return None
     now = leased_at(unit)

@@ -41,8 +41,9 @@ def record(session: Session, study: Study, unit: Unit, result: UnitResult, now: 
         trials.must_move(study.id, [number for number, own in states.items() if own == state], state)
     metric = study.metric if result.probe is None else result.probe.metric
     trials.set_results(study.id, [_row(trial, unit, metric, result) for trial in ended])
-    curves.replace(unit.id, [(trial.number, point) for trial in ended for point in trial.curve])
-    curves.drop_checkpoint(unit.id)
+    if not study.external:  # a client's points stand there as it told them, and its checkpoints are its own
+        curves.replace(unit.id, [(trial.number, point) for trial in ended for point in trial.curve])
+        curves.drop_checkpoint(unit.id)
 
     fresh = sum(not known.get(trial.number, False) for trial in ended)
     study.trials_done += fresh

@@ -11,7 +11,7 @@ from optim_core.spec.keys import canonical_json
 from optim_core.spec.optimizers import find_optimizer
 from optim_core.spec.rowscores import pack
 from optim_core.spec.states import UnitState
-from optim_core.spec.trial import WORST_VALUE, TrialResult, UnitResult, UnitSpec
+from optim_core.spec.trial import WORST_VALUE, CurvePoint, TrialResult, UnitResult, UnitSpec
 from service.db.models import Study, Unit
 from service.db.repositories import CurveRepository, StudyRepository, UnitRepository
 from service.operations import present, results
@@ -79,8 +79,15 @@ def _spec_of(unit: Unit) -> UnitSpec:
     return UnitSpec.model_validate_json(canonical_json(unit.spec))
 
 
-def _curve(session: Session, unit: Unit) -> list:
-    return present.thinned(CurveRepository(session).of_unit(unit.id), MOST_POINTS)
+def _curve(session: Session, unit: Unit) -> list[CurvePoint]:
+    """What the client told of the run; of a long curve so many points, and the others are removed."""
+    curves = CurveRepository(session)
+    told = curves.of_unit(unit.id)
+    kept = present.thinned(told, MOST_POINTS)
+    if len(kept) < len(told):
+        number = results.numbers_of(unit)[0]
+        curves.replace(unit.id, [(number, point) for point in kept])
+    return kept
 
 
 def _broken(session: Session, unit: Unit, step: int) -> TrialResult:

@@ -121,7 +121,9 @@ class UnitRepository:
                 return True
         return False
 
-    def claim(self, study_id: str, worker_id: str, lease_s: float, *, last: bool = False) -> Unit | None:
+    def claim(
+        self, study_id: str, worker_id: str, lease_s: float, *, last: bool = False, instance: str | None = None
+    ) -> Unit | None:
         """Lease the study's oldest queued unit (or its ``last``) in one statement, with a new fence; None when none waits.
         ``leased_at`` says when that was.
         """
@@ -133,20 +135,23 @@ class UnitRepository:
             .with_for_update(skip_locked=True)
             .scalar_subquery()
         )
-        return self._lease(and_(Unit.id == first, Unit.state == UnitState.QUEUED), worker_id, lease_s)
+        return self._lease(and_(Unit.id == first, Unit.state == UnitState.QUEUED), worker_id, lease_s, instance)
 
     def take_over(self, unit_id: int, token: int, worker_id: str, lease_s: float) -> Unit | None:
         """Lease to another worker what is leased under ``token``, with a new fence; None when it no longer is."""
         held = and_(Unit.id == unit_id, Unit.fence == token, Unit.state == UnitState.LEASED)
         return self._lease(held, worker_id, lease_s)
 
-    def _lease(self, which: ColumnElement[bool], worker_id: str, lease_s: float) -> Unit | None:
+    def _lease(
+        self, which: ColumnElement[bool], worker_id: str, lease_s: float, instance: str | None = None
+    ) -> Unit | None:
         statement = (
             update(Unit)
             .where(which)
             .values(
                 state=UnitState.LEASED.value,
                 worker_id=worker_id,
+                instance=instance,
                 fence=Unit.fence + 1,
                 attempts=Unit.attempts + 1,
                 claimed_at=db_epoch() - Unit.spent_s,
