@@ -75,7 +75,7 @@ def _add_reading(app: typer.Typer, open_local: OpenLocal) -> None:
         with connect(open_local, server, key) as backend:
             study = backend.study_id(study)
             row = backend.client.get_study(study)
-            answer = backend.client.recommendation(study) if row["status"] == "completed" else None
+            answer = backend.client.recommendation(study) if row["verdict"] is not None else None
             own_loop = answer is None and row["spec"]["model"]["kind"] == "external"
             clients = backend.client.clients(study) if own_loop else []
         if as_json:

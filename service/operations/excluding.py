@@ -68,7 +68,7 @@ def _check(reason: str) -> None:
 
 def _check_possible(study: Study, trial: Trial, trials: TrialRepository) -> None:
     if study.state == StudyState.CANCELLED:
-        raise Conflict("study_cancelled", "the study was cancelled: it has no answer that this could change")
+        raise Conflict("study_cancelled", "the study was cancelled: it is not answered anew")
     if trial.state not in TRIAL_ENDED or trial.objective is None:
         raise Conflict("trial_not_ended", f"trial {trial.number} is {trial.state}: it has no result to leave out")
     if trial.stage == "confirm" and not trials.confirm_seeds(study.id) - {trial.seed}:
@@ -83,8 +83,7 @@ def _remember_best(study: Study, trials: TrialRepository) -> None:
 
 def _ask_again(session: Session, study: Study, now: float) -> None:
     studies = StudyRepository(session)
-    studies.drop_recommendation(study.id)
-    fresh = {"finished_at": None, "verdict": None, "winner": None, "deadline": deadline_of(study.spec, now)}
-    studies.move(study, StudyState.RUNNING, **fresh)
+    # The answer stays until there is another: if none comes, people learn what it was, and that it is older than this.
+    studies.move(study, StudyState.RUNNING, finished_at=None, deadline=deadline_of(study.spec, now))
     study.stage = "confirm"
     studies.add_event(study, "study.state", {"state": study.state}, now)

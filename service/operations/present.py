@@ -105,8 +105,9 @@ def _summary(study: Study, times: tuple[float, float] | None) -> dict[str, Any]:
         "finished_at": study.finished_at,
         "progress": progress(study, elapsed_s, device_s),
         "error": error,
-        "verdict": study.verdict,
-        "winner": study.winner,
+        # While a study is answered anew its older answer is no answer.
+        "verdict": study.verdict if study.state in STUDY_ENDED else None,
+        "winner": study.winner if study.state in STUDY_ENDED else None,
     }
 
 

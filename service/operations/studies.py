@@ -354,18 +354,28 @@ def curves(db: Database, study_id: str, top: int = 10) -> list[Curve]:
     ]
 
 
+# In front of the notes of an answer that a study has kept which ended before it was answered anew.
+OLDER_ANSWER = "This answer was given before a trial was left out, and no newer one was found:"
+
+
 def get_recommendation(db: Database, study_id: str) -> Recommendation:
-    """The answer. Conflict ``not_ready``, ``study_failed`` or ``study_cancelled`` when there is none."""
+    """The answer; of a study that ended before it was answered anew the older one, with a note that says so. Conflict
+    ``not_ready``, ``study_failed`` or ``study_cancelled`` when there is none.
+    """
     with db.read() as session:
         studies = StudyRepository(session)
         study = _found(studies.get(study_id), study_id)
         document = studies.recommendation(study_id)
-    if document is not None:
+    if document is not None and study.state in STUDY_ENDED:
         try:
-            return Recommendation.model_validate_json(canonical_json(document))
+            answer = Recommendation.model_validate_json(canonical_json(document))
         except ValidationError:
             why = "an older version stored this answer in another form; create a new study from the spec"
             raise Conflict("answer_outdated", why) from None
+        if study.state == StudyState.COMPLETED:
+            return answer
+        older = f"{OLDER_ANSWER} the study {'failed' if study.state == StudyState.FAILED else 'was cancelled'} after that."
+        return answer.model_copy(update={"notes": [older, *answer.notes]})
     if study.state == StudyState.FAILED:
         raise Conflict("study_failed", f"the study failed: {study.error_message}")
     if study.state == StudyState.CANCELLED:

@@ -57,6 +57,28 @@ def test_a_finished_study_is_answered_anew(database: Database) -> None:
     assert studies.get_study(database, study).status == StudyState.COMPLETED
 
 
+@pytest.mark.parametrize("ends", ["cancelled", "failed"])
+def test_a_study_that_ends_before_it_is_answered_anew_keeps_the_older_answer_and_says_so(
+    database: Database, ends: str
+) -> None:
+    study = finished(database)
+    notes = studies.get_recommendation(database, study).notes
+    exclude_trial(database, study, 0, "x")
+    if ends == "cancelled":
+        studies.cancel_study(database, study)
+    else:
+        planning.fail_study(database, study, "internal", "broken")
+    seen = studies.get_study(database, study)
+    assert (seen.status, seen.verdict, seen.winner) == (StudyState(ends), "better", "lion")
+    answer = studies.get_recommendation(database, study)
+    assert answer.verdict == "better"
+    assert answer.notes[1:] == notes
+    assert answer.notes[0].startswith(studies.OLDER_ANSWER)
+    assert ends in answer.notes[0]
+    page = make_client(database).get(f"/studies/{study}").text
+    assert studies.OLDER_ANSWER in page
+
+
 def test_a_plan_made_from_an_older_view_is_refused(database: Database) -> None:
     study = study_with_units(database, [make_unit("a", [0, 1])])
     done(database)

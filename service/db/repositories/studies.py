@@ -243,13 +243,8 @@ class StudyRepository:
         return None if found is None else found.document
 
     def set_recommendation(self, study_id: str, document: dict[str, Any], at: float) -> None:
-        self.session.add(StoredRecommendation(study_id=study_id, document=document, created_at=at))
-
-    def drop_recommendation(self, study_id: str) -> None:
-        found = self.session.get(StoredRecommendation, study_id)
-        if found is not None:
-            self.session.delete(found)
-            self.session.flush()
+        """In the place of an older one, if there is any."""
+        self.session.merge(StoredRecommendation(study_id=study_id, document=document, created_at=at))
 
     def idempotency_key(self, key: str) -> IdempotencyKey | None:
         return self.session.get(IdempotencyKey, (owner(self.session), key))
