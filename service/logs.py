@@ -21,7 +21,7 @@ from structlog.contextvars import bound_contextvars
 from structlog.stdlib import ExtraAdder, ProcessorFormatter
 
 from service.settings import Settings
-from service.text import visible
+from service.text import visible_document
 
 __all__ = ["Outage", "bound_contextvars", "configure", "redact", "thread"]
 
@@ -63,7 +63,7 @@ def configure(settings: Settings, stream: IO[str] | None = None, **always: str) 
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     last: list[Any] = [ProcessorFormatter.remove_processors_meta, structlog.processors.format_exc_info]
-    last.append(lambda _logger, _method, event: _clean(event, secrets))
+    last += [lambda _logger, _method, event: _clean(event, secrets), _plain]
     if out.isatty():
         last += [_on_one_line, structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
     else:
@@ -164,9 +164,14 @@ def _clean(value: Any, secrets: tuple[str, ...]) -> Any:
     return value if value is None or isinstance(value, bool | int | float) else redact(str(value), secrets)
 
 
+def _plain(_logger: object, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+    """What others made us say cannot steer a terminal, nor turn the text of whoever reads the file."""
+    return {key: visible_document(value) for key, value in event.items()}
+
+
 def _on_one_line(_logger: object, _method: str, event: dict[str, Any]) -> dict[str, Any]:
-    """What others made us say cannot begin a line of its own, nor steer a terminal."""
+    """Nor begin a line of its own."""
     return {
-        key: visible(value).replace("\n", "\\n") if isinstance(value, str) and key != "exception" else value
+        key: value.replace("\n", "\\n") if isinstance(value, str) and key != "exception" else value
         for key, value in event.items()
     }

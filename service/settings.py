@@ -14,7 +14,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 class Settings(BaseSettings):
     """Times in seconds. Without a broker workers poll the database, which is all that one machine needs."""
 
-    model_config = SettingsConfigDict(env_prefix="WHICHOPT_", extra="ignore", frozen=True)
+    # An empty variable is none: a compose file hands on what its reader may set.
+    model_config = SettingsConfigDict(env_prefix="WHICHOPT_", env_ignore_empty=True, extra="ignore", frozen=True)
 
     data_dir: Path = Field(default=Path.home() / ".whichopt", description="Folder of the SQLite database")
     database_url: str = Field(default="", description="SQLAlchemy URL; empty = a SQLite file in data_dir")

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from service.cli.errors import STUDY_FAILED, CommandError, say
 from service.operations.artifact_folder import ArtifactFolder
 from service.settings import Settings
+
+if TYPE_CHECKING:
+    from service.db.backup import Verified
 
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of the backup.")]
 
@@ -26,15 +29,11 @@ def add_backup(app: typer.Typer, read_settings: Callable[[], Settings]) -> None:
 
         settings = read_settings()
         with _told():
-            done = run(settings.url, ArtifactFolder(settings.artifacts).path, folder)
+            done = run(settings.url, ArtifactFolder(settings.artifacts).open, folder)
         say(
             f"{done.rows:,} rows and {done.files:,} files are in {folder}; whichopt db verify {folder} restores them once"
         )
-        if done.lost:
-            names = ", ".join(done.lost[:3])
-            raise CommandError(
-                f"{len(done.lost):,} uploaded files had vanished ({names}): all else is in the backup", STUDY_FAILED
-            )
+        _tell_lost(done)
 
     @app.command()
     def restore(folder: Folder) -> None:
@@ -51,6 +50,7 @@ def add_backup(app: typer.Typer, read_settings: Callable[[], Settings]) -> None:
             say(
                 f"{done.held:,} deliveries to webhooks that waited are held and not sent: the original may have sent them"
             )
+        _tell_lost(done)
 
     @app.command()
     def verify(folder: Folder) -> None:
@@ -59,7 +59,18 @@ def add_backup(app: typer.Typer, read_settings: Callable[[], Settings]) -> None:
 
         with _told():
             done = run(folder, read_settings().url)
-        say(f"{folder} is whole: {done.rows:,} rows and {done.files:,} files")
+        say(f"{folder} is as it was written: {done.rows:,} rows and {done.files:,} files")
+        _tell_lost(done)
+
+
+def _tell_lost(done: Verified) -> None:
+    if done.lost:
+        names = ", ".join(done.lost[:3])
+        raise CommandError(
+            f"{len(done.lost):,} uploaded files are not in the backup, all else is: {names}; upload them again, or delete "
+            "what nobody needs (DELETE /v1/artifacts/ID)",
+            STUDY_FAILED,
+        )
 
 
 @contextmanager

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import base64
+from typing import Annotated, Any, BinaryIO, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
 from starlette.concurrency import run_in_threadpool
+from starlette.types import Receive, Scope, Send
 
 from optim_core.spec.datasets import FileFormat
 from service.api.deps import Ctx, ServiceParts
@@ -15,8 +17,9 @@ from service.api.takes import BINARY, gives, takes_bytes
 from service.api.upload import receive, told_when_full
 from service.operations import artifacts
 from service.operations.apart import look_into
+from service.operations.artifact_folder import Damaged
 from service.operations.artifacts import Received
-from service.operations.errors import NotFound
+from service.operations.errors import Conflict, NotFound
 from service.operations.views import ArtifactView, Page
 
 router = APIRouter(prefix="/v1/artifacts", tags=["artifacts"])
@@ -86,14 +89,32 @@ def get_artifact(ctx: Ctx, artifact_id: ArtifactKey) -> ArtifactView:
     "/{artifact_id}/content", response_class=FileResponse, responses=gives({"application/octet-stream": BINARY})
 )
 def download(ctx: Ctx, artifact_id: ArtifactKey) -> FileResponse:
-    """The bytes, to be saved and never to be shown."""
+    """The bytes, to be saved and never to be shown; ``Repr-Digest`` (RFC 9530) is the SHA-256 of the whole file."""
     found = artifacts.get(ctx.database, artifact_id)
-    path = ctx.artifacts.path(found.sha256, found.format)
-    if not path.is_file():
-        raise NotFound("artifact_elsewhere", "the file does not lie in this server's folder")
-    # The label is a person's: only the escaped form, which no client takes for a path.
-    headers = {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(found.name, safe='')}"}
-    return FileResponse(path, media_type="application/octet-stream", headers=headers)
+    try:
+        file = ctx.artifacts.open(found.sha256, found.format)
+    except Damaged:
+        raise Conflict("artifact_corrupt", "the file is no longer what was uploaded; upload it again") from None
+    except OSError:
+        raise NotFound("artifact_elsewhere", "the file does not lie in this server's folder") from None
+    headers = {
+        # The label is a person's: only the escaped form, which no client takes for a path.
+        "Content-Disposition": f"attachment; filename*=UTF-8''{quote(found.name, safe='')}",
+        "Repr-Digest": f"sha-256=:{base64.b64encode(bytes.fromhex(found.sha256)).decode()}:",
+    }
+    return _OpenFile(file, headers)
+
+
+class _OpenFile(FileResponse):
+    """Sends the very file that was opened and hashed, whatever lies under its name by then; closes it."""
+
+    def __init__(self, file: BinaryIO, headers: dict[str, str]) -> None:
+        self._file = file
+        super().__init__(f"/dev/fd/{file.fileno()}", media_type="application/octet-stream", headers=headers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._file:
+            await super().__call__(scope, receive, send)
 
 
 @router.delete("/{artifact_id}", status_code=204)

@@ -12,7 +12,7 @@ PROBLEMS: dict[int, dict[str, str]] = {
         "invalid_digest": "Content-Digest is sha-256=:BASE64:",
         "invalid_event_id": "Last-Event-ID is not one that the stream gave out",
         "invalid_host": "the server does not answer to that name",
-        "invalid_idempotency_key": "an Idempotency-Key has 1 to 255 printable characters",
+        "invalid_idempotency_key": "an Idempotency-Key has 1 to 255 printable ASCII characters",
         "http_error": "the request cannot be understood",
     },
     401: {"unauthorized": "no valid key came with the request"},
@@ -36,6 +36,7 @@ PROBLEMS: dict[int, dict[str, str]] = {
     409: {
         "already_running": "the study is checked, queued or running",
         "answer_outdated": "an older version stored the answer in another form",
+        "artifact_corrupt": "the file is no longer what was uploaded",
         "artifact_in_use": "a study names the artifact: delete the study first",
         "lease_lost": "another client has the trial now",
         "not_external": "the study is not one of a person's own loop",
@@ -55,6 +56,7 @@ PROBLEMS: dict[int, dict[str, str]] = {
     413: {"body_too_large": "the body is larger than the server takes"},
     415: {"unsupported_media_type": "send application/json, and an artifact as it is: not as a form"},
     422: {
+        "artifact_corrupt": "the file is no longer what was uploaded",
         "artifact_elsewhere": "the file does not lie in this server's folder",
         "artifact_not_found": "a study names an artifact that is not there",
         "check_failed": "the data could not be read; the log of the service says why",

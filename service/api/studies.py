@@ -59,8 +59,10 @@ async def create_study(
     or ``failed`` with what is wrong, field by field. With ``wait`` a study whose data are refused meanwhile is not kept, and
     the answer is 422.
     """
-    if idempotency_key is not None and not (0 < len(idempotency_key) <= 255 and idempotency_key.isprintable()):
-        raise ServiceError(400, "invalid_idempotency_key", "an Idempotency-Key has 1 to 255 printable characters")
+    if idempotency_key is not None and not (
+        0 < len(idempotency_key) <= 255 and idempotency_key.isascii() and idempotency_key.isprintable()
+    ):
+        raise ServiceError(400, "invalid_idempotency_key", "an Idempotency-Key has 1 to 255 printable ASCII characters")
     raw = await read_json(request, ctx.settings.max_body_bytes)
     study = await run_in_threadpool(_create, ctx, raw, idempotency_key)
     until = time.monotonic() + wait

@@ -6,6 +6,7 @@ import base64
 import binascii
 import errno
 import hashlib
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -21,19 +22,26 @@ from service.operations.artifact_folder import ArtifactFolder
 from service.operations.artifacts import Received
 from service.operations.errors import ServiceError
 
+log = logging.getLogger("whichopt.artifacts")
+
 # Pieces are gathered up to this before they are written.
 _PIECE = 1 << 20
+# A disk that is full, beyond its quota, read-only or broken, a limit on the size of files, a share that is gone.
+_NO_ROOM = {
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.EHOSTDOWN,
+}  # fmt: skip
 _DIGEST = re.compile(r"(?:^|,)\s*sha-256=:([A-Za-z0-9+/=]{1,64}):\s*(?:,|$)", re.IGNORECASE)
 
 
 @contextmanager
 def told_when_full() -> Iterator[None]:
-    """Where the volume of uploads is full or takes no writes: ServiceError 507 ``storage_full``."""
+    """Where the volume of uploads is full, takes no writes, or is away: ServiceError 507 ``storage_full``."""
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        if error.errno not in _NO_ROOM:
             raise
+        log.error("an upload cannot be stored: %s", error.strerror)
         raise ServiceError(507, "storage_full", "there is no space left for uploads") from None
 
 

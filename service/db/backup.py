@@ -6,6 +6,7 @@ for what was deleted meanwhile.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -19,7 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from sqlalchemy import URL, Connection, MetaData, func, inspect, select, text
 
@@ -29,6 +30,8 @@ from service.db.engine import make_migration_engine, parse_url
 
 MANIFEST, SQLITE, DUMP, FILES = "manifest.json", "database.sqlite", "database.dump", "artifacts"
 FORMAT = 1
+# Of the place of the backup, not of a file that is read.
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
 
 
 class BackupError(Exception):
@@ -38,7 +41,7 @@ class BackupError(Exception):
 @dataclass(frozen=True)
 class Verified:
     """``rows`` of all tables and ``files`` that were compared; ``held``: deliveries that waited and are not sent; ``lost``:
-    files that rows name and that are not there.
+    artifacts whose files had vanished or were not what was uploaded when the backup was made, each with its id.
     """
 
     rows: int
@@ -47,12 +50,17 @@ class Verified:
     lost: tuple[str, ...] = ()
 
 
-# (sha256, format) → where the file of an artifact lies.
+# (sha256, format) → where the file of an artifact lies; and the file itself, if it is what was uploaded, else OSError.
 PathOf = Callable[[str, str], Path]
+Open = Callable[[str, str], BinaryIO]
+# What a manifest says.
+_KEYS = {"dialect": str, "sha256": str, "revision": str, "rows": dict, "artifacts": dict, "lost": list}
 
 
-def backup(url: str, path_of: PathOf, folder: Path) -> Verified:
-    """Write a backup into ``folder``, which must not exist. Nobody has to stop meanwhile. Raises BackupError."""
+def backup(url: str, open_file: Open, folder: Path) -> Verified:
+    """Write a backup into ``folder``, which must not exist. Nobody has to stop meanwhile. Raises BackupError. A file that has
+    vanished or is damaged keeps nothing else from being backed up.
+    """
     if folder.exists():
         raise BackupError(f"{folder} exists already; a backup is a folder of its own")
     parsed = parse_url(url)
@@ -61,7 +69,8 @@ def backup(url: str, path_of: PathOf, folder: Path) -> Verified:
     coming.mkdir(mode=0o700)
     try:
         manifest = (_backup_sqlite if parsed.get_backend_name() == "sqlite" else _backup_postgres)(parsed, coming)
-        manifest["artifacts"], manifest["gone"], lost = _copy_files(url, path_of, manifest.pop("named"), coming / FILES)
+        named = manifest.pop("named")
+        manifest["artifacts"], manifest["lost"] = _copy_files(url, open_file, named, coming / FILES)
         (coming / MANIFEST).write_text(json.dumps({"format": FORMAT, **manifest}, indent=1))
         for file in (*coming.rglob("*"), coming):
             private.tighten(file)  # as pg_dump and SQLite make them the umask decides; nobody else could enter so far
@@ -70,7 +79,7 @@ def backup(url: str, path_of: PathOf, folder: Path) -> Verified:
     except BaseException:
         shutil.rmtree(coming, ignore_errors=True)
         raise
-    return Verified(sum(manifest["rows"].values()), len(manifest["artifacts"]), lost=lost)
+    return _verified(manifest)
 
 
 def restore(folder: Path, url: str, path_of: PathOf) -> Verified:
@@ -102,7 +111,7 @@ def restore(folder: Path, url: str, path_of: PathOf) -> Verified:
             shutil.copyfileobj(content, out)
         os.replace(coming, place)
         _flush(place)
-    return Verified(sum(manifest["rows"].values()), len(manifest["artifacts"]), held)
+    return _verified(manifest, held)
 
 
 def _hold(url: str) -> int:
@@ -131,7 +140,11 @@ def verify(folder: Path, scratch_url: str | None = None) -> Verified:
         _check_rows(url, manifest)
         if migrate.current(url) != manifest["revision"]:
             raise BackupError("its schema is not the one that the manifest names")
-    return Verified(sum(manifest["rows"].values()), len(manifest["artifacts"]))
+    return _verified(manifest)
+
+
+def _verified(manifest: dict[str, Any], held: int = 0) -> Verified:
+    return Verified(sum(manifest["rows"].values()), len(manifest["artifacts"]), held, tuple(manifest["lost"]))
 
 
 def _backup_sqlite(url: URL, folder: Path) -> dict[str, Any]:
@@ -183,35 +196,42 @@ def _seen_by(connection: Connection) -> dict[str, Any]:
         for name, table in sorted(tables.tables.items())
     }
     artifact = tables.tables["artifact"]
-    named = connection.execute(select(artifact.c.sha256, artifact.c.format).distinct()).all()
+    # The same bytes may be several projects'.
+    columns = (artifact.c.sha256, artifact.c.format, func.min(artifact.c.id))
+    named = connection.execute(select(*columns).group_by(artifact.c.sha256, artifact.c.format)).all()
     revision = connection.execute(select(tables.tables["alembic_version"].c.version_num)).scalar_one()
-    return {"revision": revision, "rows": counts, "named": sorted((sha, fmt) for sha, fmt in named)}
+    return {"revision": revision, "rows": counts, "named": sorted(tuple(one) for one in named)}
 
 
 def _copy_files(
-    url: str, path_of: PathOf, named: list[tuple[str, str]], folder: Path
-) -> tuple[dict[str, int], list[str], tuple[str, ...]]:
-    """(name in the backup → bytes, those that were not there, those of them that rows still name). Raises BackupError where
+    url: str, open_file: Open, named: list[tuple[str, str, str]], folder: Path
+) -> tuple[dict[str, int], list[str]]:
+    """(name in the backup → bytes, what is not there or damaged and still named by rows, in words). Raises BackupError where
     none of several is there: then this is not the machine where they lie.
     """
     folder.mkdir()
     copied: dict[str, int] = {}
-    missing: list[tuple[str, str]] = []
-    for sha256, fmt in named:
+    missing: dict[tuple[str, str, str], str] = {}
+    for sha256, fmt, artifact in named:
         name = f"{sha256}.{fmt}"
         try:
-            shutil.copyfile(path_of(sha256, fmt), folder / name)
-        except FileNotFoundError:
-            missing.append((sha256, fmt))
+            with open_file(sha256, fmt) as source, open(folder / name, "xb") as target:
+                shutil.copyfileobj(source, target)
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                raise BackupError(f"{folder} takes no more: {error.strerror}") from None
+            missing[sha256, fmt, artifact] = (
+                "has vanished" if isinstance(error, FileNotFoundError) else str(error.strerror or "is damaged")
+            )
             continue
-        if _hash(folder / name) != sha256:
-            raise BackupError(f"{path_of(sha256, fmt)} is not what was uploaded")
         copied[name] = (folder / name).stat().st_size
     still = {tuple(one) for one in _seen(url)["named"]} if missing else set()
-    lost = [one for one in missing if one in still]
+    lost = [f"{one[2]} ({why})" for one, why in missing.items() if one in still]
     if len(lost) > 1 and not copied:
-        raise BackupError(f"{path_of(*lost[0])} is not there, and {len(lost) - 1} more: back up where the files lie")
-    return copied, [f"{sha}.{fmt}" for sha, fmt in missing], tuple(f"{sha}.{fmt}" for sha, fmt in lost)
+        raise BackupError(
+            f"of {len(lost)} uploaded files none can be read: back up where they lie; the first is {lost[0]}"
+        )
+    return copied, lost
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
@@ -221,6 +241,10 @@ def _manifest(folder: Path) -> dict[str, Any]:
         raise BackupError(f"{folder} is no backup, or not a whole one") from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise BackupError(f"{folder} was made by another version")
+    # Those of before named what had vanished otherwise.
+    manifest.setdefault("lost", manifest.get("gone"))
+    if not all(isinstance(manifest.get(key), kind) for key, kind in _KEYS.items()):
+        raise BackupError(f"{folder} is no backup, or not a whole one")
     return manifest
 
 

@@ -20,7 +20,7 @@ from service.db.models import StoredArtifact
 from service.db.repositories import ArtifactRepository, StudyRepository
 from service.operations import apart, cursors, inspection
 from service.operations.access import check_stored
-from service.operations.artifact_folder import ArtifactFolder
+from service.operations.artifact_folder import ArtifactFolder, Damaged
 from service.operations.errors import Conflict, NotFound, ServiceError
 from service.operations.upload_format import format_of
 from service.operations.views import ArtifactView, Page
@@ -132,7 +132,8 @@ def spec_here(
 ) -> tuple[StudySpec, list[str] | None]:
     """``spec`` with its artifacts as files of this machine, and ``roots`` with their folders, for who reads them.
 
-    ServiceError ``artifact_not_found``; DataError ``artifact_elsewhere`` where the file does not lie in this machine's folder.
+    ServiceError ``artifact_not_found``; DataError ``artifact_elsewhere`` where the file does not lie in this machine's folder,
+    ``artifact_corrupt`` where what lies there is not what was uploaded.
     """
     named = artifact_ids(spec)
     if not named:
@@ -144,13 +145,23 @@ def spec_here(
         if (rows[key].format == "weights") != pointer.endswith("/weights"):
             what = "weights" if pointer.endswith("/weights") else "data"
             raise DataError(f"{rows[key].name} is no file of {what}", code="unsupported_format", pointer=pointer)
-        if not paths[key].is_file():
-            log.error("the uploaded file %s is not in %s, which all machines have to share", key, folder.root)
-            message = f"{rows[key].name} was uploaded, and does not lie where it should be read; upload it again"
-            raise DataError(message, code="artifact_elsewhere", pointer=pointer)
+        _check_there(folder, rows[key], pointer)
     FILE_NAMES.set({os.path.realpath(path): rows[key].name for key, path in paths.items()})
     own = sorted({str(path.parent) for path in paths.values()})
     return placed(spec, lambda key: str(paths[key])), None if roots is None else [*roots, *own]
+
+
+def _check_there(folder: ArtifactFolder, row: StoredArtifact, pointer: str) -> None:
+    try:
+        folder.open(row.sha256, row.format).close()
+    except Damaged as error:
+        log.error("the uploaded file %s is damaged: %s", row.id, error)
+        message = f"{row.name} is no longer what was uploaded; upload it again"
+        raise DataError(message, code="artifact_corrupt", pointer=pointer) from None
+    except OSError as error:
+        log.error("the uploaded file %s cannot be read in %s, which all machines share: %s", row.id, folder.root, error)
+        message = f"{row.name} was uploaded, and does not lie where it should be read; upload it again"
+        raise DataError(message, code="artifact_elsewhere", pointer=pointer) from None
 
 
 def inspect_here(

@@ -374,7 +374,9 @@ def get_recommendation(db: Database, study_id: str) -> Recommendation:
             raise Conflict("answer_outdated", why) from None
         if study.state == StudyState.COMPLETED:
             return answer
-        older = f"{OLDER_ANSWER} the study {'failed' if study.state == StudyState.FAILED else 'was cancelled'} after that."
+        older = (
+            f"{OLDER_ANSWER} the study {'failed' if study.state == StudyState.FAILED else 'was cancelled'} after that."
+        )
         return answer.model_copy(update={"notes": [older, *answer.notes]})
     if study.state == StudyState.FAILED:
         raise Conflict("study_failed", f"the study failed: {study.error_message}")

@@ -9,7 +9,7 @@ from optim_core.data.limits import MAX_TEXT_BYTES
 from optim_core.data.notation import Missing
 from optim_core.data.readers.formats import TEXTS, check_magic
 from optim_core.data.readers.npz_reader import read_npz
-from optim_core.data.readers.refusals import empty
+from optim_core.data.readers.refusals import empty, malformed
 from optim_core.data.readers.table import read_table
 from optim_core.data.readers.unpack import unpacked
 from optim_core.data.text import plural, show
@@ -19,6 +19,7 @@ from service.operations.csv_size import count_lines
 from service.operations.weights_file import tensors_in
 
 _PIECE = 1 << 20
+_HEAD = 1 << 12
 
 
 def content_of(path: Path, name: str, fmt: str) -> str:
@@ -27,8 +28,11 @@ def content_of(path: Path, name: str, fmt: str) -> str:
     A CSV is not taken apart, only counted: which marks separate its fields is for the study to say.
     """
     with path.open("rb") as file:
-        if not file.read(1):
+        head = file.read(_HEAD)
+        if not head:
             raise empty(name)
+        if fmt in TEXTS and not head.strip(b"\0"):  # what is left of a file after a crash, on some systems
+            raise malformed(name, " holds zero bytes and no text")
         file.seek(0)
         if fmt == "weights":
             return plural(tensors_in(file, name), "tensor")

@@ -219,6 +219,7 @@ def saved(state: Any) -> bytes:
 
 REFUSED: list[tuple[str, str, Callable[[], bytes], str]] = [
     ("empty", "t.csv", bytes, "empty_file"),
+    ("zero bytes as csv", "t.csv", lambda: bytes(1000), "malformed_table"),
     ("png as csv", "t.csv", lambda: b"\x89PNG\r\n\x1a\n" + bytes(100), "unsupported_format"),
     ("program as csv", "t.csv", lambda: b"\x7fELF" + bytes(100), "unsupported_format"),
     ("page as csv", "t.csv", lambda: b"<!doctype html><p>hi", "unsupported_format"),
@@ -302,6 +303,40 @@ def test_a_study_of_an_upload_is_checked_as_one_of_a_file(client: TestClient, da
     assert studies_n(database) == 1
     seen = client.post("/v1/inspect", json=spec_of(artifact)).json()
     assert [column["name"] for column in seen["columns"]] == ["x", "y"]
+
+
+def replaced(file: Path) -> None:
+    file.write_bytes(file.read_bytes().replace(b"a", b"b", 1))
+
+
+def linked(file: Path) -> None:
+    file.unlink()
+    file.symlink_to("/etc/passwd")
+
+
+@pytest.mark.parametrize("harm", [replaced, linked])
+def test_what_is_no_longer_what_was_uploaded_is_neither_trained_nor_sent(
+    sqlite_client: TestClient, tmp_path: Path, harm: Callable[[Path], None]
+) -> None:
+    artifact = upload(sqlite_client)
+    address = f"/v1/artifacts/{artifact['id']}/content"
+    whole = sqlite_client.get(address)
+    digest = base64.b64encode(hashlib.sha256(TABLE).digest()).decode()
+    assert whole.headers["repr-digest"] == f"sha-256=:{digest}:"
+    part = sqlite_client.get(address, headers={"Range": "bytes=2-5"})
+    assert (part.status_code, part.content) == (206, TABLE[2:6])
+    [file] = files_in(tmp_path / "artifacts")
+    harm(file)
+    check_problem(sqlite_client.get(address), 409, "artifact_corrupt")
+    check_problem(sqlite_client.post("/v1/inspect", json=spec_of(artifact["id"])), 422, "artifact_corrupt")
+    problem = check_problem(
+        sqlite_client.post("/v1/studies?wait=30", json=spec_of(artifact["id"])), 422, "artifact_corrupt"
+    )
+    assert "table.csv" in problem["detail"]
+    # The right bytes once more mend it.
+    assert upload(sqlite_client)["id"] == artifact["id"]
+    assert sqlite_client.get(address).content == TABLE
+    assert sqlite_client.post("/v1/inspect", json=spec_of(artifact["id"])).status_code == 200
 
 
 def test_weights_that_were_uploaded_are_named_by_a_study(client: TestClient) -> None:

@@ -10,21 +10,25 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import yaml
 from sqlalchemy import make_url
 
+from service.client import Client
 from service.db import Database
 from service.db.engine import make_engine
-from service.operations import access
+from service.operations import access, studies
 from service.settings import Settings
 from tests.conftest import execute, free_port, postgres_database
+from tests.db.support import make_spec
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -245,7 +249,7 @@ def test_every_service_starts_as_a_plain_process(
         access.create_key(database)
         database.dispose()
         # Celery warns of running as root, which no container does.
-        env = {**kept, **service["environment"], **ours, "PYTHONWARNINGS": "ignore"}
+        env = {**kept, **interpolated(service), **ours, "PYTHONWARNINGS": "ignore"}
         with started(service, tmp_path, env) as (process, log):
             if service["command"][1] == "serve":
                 wait_for_log(process, log, "serving on")
@@ -263,6 +267,96 @@ def test_every_service_starts_as_a_plain_process(
         lines = [json.loads(line) for line in told]
         assert all({"message", "level", "timestamp", "logger"} <= set(line) for line in lines)
         assert "p@ss-of-the-test" not in log.read_text()
+
+
+def interpolated(service: dict[str, Any], **given: str) -> dict[str, str]:
+    """The service's environment as docker compose hands it on where its reader has set ``given``."""
+
+    def value(found: re.Match[str]) -> str:
+        return given.get(found[1]) or found[2].removeprefix(":-").removeprefix(":?")
+
+    return {key: re.sub(r"\$\{([A-Z_]+)(:[-?][^}]*)?\}", value, text) for key, text in service["environment"].items()}
+
+
+def test_what_a_reader_may_set_reaches_every_container() -> None:
+    text = (ROOT / "README.md").read_text()
+    [told] = re.findall(r"((?:`WHICHOPT_[A-Z_]+`,?\s(?:and\s)?)+)reach every container", text)
+    names = re.findall(r"WHICHOPT_[A-Z_]+", told)
+    assert "WHICHOPT_WEBHOOK_HOSTS" in names
+    for service in OURS.values():
+        given = interpolated(service, **dict.fromkeys(names, "7"))
+        assert [given[name] for name in names] == ["7"] * len(names)
+    # Who sends webhooks has the way out, and so has who is asked; nobody who runs what people sent.
+    assert {name for name in OURS if "outside" in OURS[name]["networks"]} == {"api", "control"}
+
+
+def test_backups_are_made_by_programs_as_new_as_the_server() -> None:
+    [server] = re.findall(r"postgres:(\d+)@", SERVICES["postgres"]["image"])
+    control = (ROOT / "service/Dockerfile").read_text().partition(" AS control")[2]
+    assert re.findall(r"postgresql-client-(\d+)", control) == [server]
+
+
+class Receiver(BaseHTTPRequestHandler):
+    """Takes what webhooks tell."""
+
+    told: ClassVar[list[bytes]] = []
+
+    def do_POST(self) -> None:
+        self.told.append(self.rfile.read(int(self.headers["content-length"])))
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.mark.service
+def test_a_webhook_that_the_api_takes_is_sent_by_who_sends(
+    postgres_url: str, postgres_template: str, redis_url: str, tmp_path: Path
+) -> None:
+    """The wiring of the compose file: both are told by the same variable where webhooks may go."""
+    receiver = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
+    thread = threading.Thread(target=receiver.serve_forever)
+    thread.start()
+    origin, port = f"http://127.0.0.1:{receiver.server_port}", free_port()
+    with postgres_database(postgres_url, postgres_template) as url:
+        address = make_url(url)
+        ours = {
+            "PGHOST": str(address.host), "PGPORT": str(address.port), "PGUSER": str(address.username),
+            "PGDATABASE": str(address.database), "PGPASSWORD": "any", "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore",
+            "WHICHOPT_BROKER_URL": redis_url, "WHICHOPT_PORT": str(port), "WHICHOPT_HOST": "127.0.0.1",
+            "WHICHOPT_DATA_DIR": str(tmp_path / "data"), "WHICHOPT_ARTIFACTS_DIR": str(tmp_path / "artifacts"),
+            "WHICHOPT_SWEEP_S": "0.5",
+        }  # fmt: skip
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("WHICHOPT_")}
+        database = Database(url)
+        key = access.create_key(database).key
+        running: list[subprocess.Popen[bytes]] = []
+        try:
+            for name in ("api", "control"):
+                env = {**kept, **interpolated(SERVICES[name], WHICHOPT_WEBHOOK_HOSTS=origin), **ours}
+                with (tmp_path / f"{name}.log").open("wb") as log:
+                    command = [str(SCRIPT), *SERVICES[name]["command"][1:]]
+                    running.append(subprocess.Popen(command, cwd=tmp_path, env=env, stdout=log, stderr=log))
+            wait_for_log(running[0], tmp_path / "api.log", "serving on")
+            with Client(f"http://127.0.0.1:{port}", key=key) as client:
+                client.post("/v1/webhooks", {"url": f"{origin}/hook"})
+                study = studies.create_study(database, make_spec()).id
+                studies.cancel_study(database, study)
+                deadline = time.monotonic() + 120
+                while not Receiver.told and time.monotonic() < deadline:
+                    assert running[1].poll() is None
+                    time.sleep(0.1)
+            assert [json.loads(told)["study"]["id"] for told in Receiver.told] == [study]
+        finally:
+            for process in running:
+                process.terminate()
+            for process in running:
+                process.wait(60)
+            receiver.shutdown()
+            receiver.server_close()
+            thread.join()
+            database.dispose()
 
 
 def without_torch(service: dict[str, Any]) -> Path:

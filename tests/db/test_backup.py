@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from service.db import Database
 from service.db.backup import BackupError, backup, restore, verify
 from service.db.models import Event, StoredArtifact, Study
 from service.operations import delivering, queue, studies, webhooks
-from service.operations.artifact_folder import ArtifactFolder
+from service.operations.artifact_folder import ArtifactFolder, Damaged
 from tests.conftest import postgres_database
 from tests.db.support import claim, make_result, make_spec, make_unit, study_with_units
 
@@ -73,7 +74,7 @@ def test_a_backup_taken_under_load_restores_elsewhere(database: Database, elsewh
         writer.start()
     begun.wait(30)
     try:
-        made = backup(database.url, folder.path, tmp_path / "backup")
+        made = backup(database.url, folder.open, tmp_path / "backup")
         found = verify(tmp_path / "backup", database.url)
     finally:
         over.set()
@@ -105,7 +106,7 @@ def test_what_webhooks_were_still_to_be_told_is_not_told_by_a_copy(
     origin = ["https://hooks.example.org"]
     webhooks.create(database, f"{origin[0]}/", origin)
     studies.cancel_study(database, studies.create_study(database, make_spec()).id)
-    backup(database.url, ArtifactFolder(tmp_path / "artifacts").path, tmp_path / "backup")
+    backup(database.url, ArtifactFolder(tmp_path / "artifacts").open, tmp_path / "backup")
     done = restore(tmp_path / "backup", elsewhere, ArtifactFolder(tmp_path / "elsewhere" / "artifacts").path)
     assert done.held == 1
     copy = Database(elsewhere)
@@ -120,12 +121,12 @@ def test_what_webhooks_were_still_to_be_told_is_not_told_by_a_copy(
 
 def test_what_was_damaged_does_not_pass(database: Database, tmp_path: Path) -> None:
     folder = ArtifactFolder(tmp_path / "artifacts")
-    file = with_file(database, folder, b"x,y\n1,2\n")
+    with_file(database, folder, b"x,y\n1,2\n")
     whole = tmp_path / "whole"
-    backup(database.url, folder.path, whole)
+    backup(database.url, folder.open, whole)
     assert verify(whole, database.url).files == 1
     with pytest.raises(BackupError, match="exists already"):
-        backup(database.url, folder.path, whole)
+        backup(database.url, folder.open, whole)
     for damaged in ("artifacts", "database", "manifest"):
         copy = tmp_path / f"damaged-{damaged}"
         shutil.copytree(whole, copy)
@@ -135,16 +136,64 @@ def test_what_was_damaged_does_not_pass(database: Database, tmp_path: Path) -> N
             verify(copy, database.url)
     with pytest.raises(BackupError, match="no backup"):
         verify(tmp_path / "nothing", database.url)
-    file.write_bytes(b"something else")
-    with pytest.raises(BackupError, match="not what was uploaded"):
-        backup(database.url, folder.path, tmp_path / "second")
-    assert not (tmp_path / "second").exists()
-    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".second")]
-    # One that has vanished does not keep all others from being saved.
+    for empty in ('{"format": 1}', '{"format": 1, "dialect": "sqlite", "rows": [], "artifacts": {}, "gone": []}'):
+        (tmp_path / "empty").mkdir(exist_ok=True)
+        (tmp_path / "empty" / "manifest.json").write_text(empty)
+        with pytest.raises(BackupError, match="no backup"):
+            verify(tmp_path / "empty", database.url)
+
+
+def flipped(file: Path, secret: Path) -> None:
+    file.write_bytes(b"x,y\n9,2\n")
+
+
+def vanished(file: Path, secret: Path) -> None:
     file.unlink()
-    made = backup(database.url, folder.path, tmp_path / "second")
-    assert (made.files, made.lost) == (0, (f"{file.parent.name}.csv",))
-    verify(tmp_path / "second", database.url)
-    with_file(database, folder, b"x,y\n3,4\n").unlink()
-    with pytest.raises(BackupError, match="is not there, and 1 more"):
-        backup(database.url, folder.path, tmp_path / "third")
+
+
+def linked(file: Path, secret: Path) -> None:
+    file.unlink()
+    file.symlink_to(secret)
+
+
+def folder_linked(file: Path, secret: Path) -> None:
+    shutil.rmtree(file.parent)
+    (secret.parent / file.name).write_bytes(secret.read_bytes())
+    file.parent.symlink_to(secret.parent)
+
+
+def a_pipe(file: Path, secret: Path) -> None:
+    file.unlink()
+    os.mkfifo(file)
+
+
+@pytest.mark.parametrize("harm", [flipped, vanished, linked, folder_linked, a_pipe])
+def test_a_harmed_upload_keeps_nothing_else_from_being_saved(
+    database: Database, elsewhere: str, tmp_path: Path, harm: Callable[[Path, Path], None]
+) -> None:
+    folder = ArtifactFolder(tmp_path / "artifacts")
+    file, other = with_file(database, folder, b"x,y\n1,2\n"), with_file(database, folder, b"x,y\n3,4\n")
+    folder.open(file.parent.name, "csv").close()
+    secret = tmp_path / "secrets" / "secret"
+    secret.parent.mkdir()
+    secret.write_text("nobody may read this")
+    harm(file, secret)
+    with pytest.raises(OSError, match=r".") as met:
+        folder.open(file.parent.name, "csv")
+    assert isinstance(met.value, FileNotFoundError if harm is vanished else Damaged)
+    made = backup(database.url, folder.open, tmp_path / "backup")
+    assert made.files == 1
+    [lost] = made.lost
+    assert lost.startswith(file.parent.name[:32])
+    assert ("vanished" in lost) == (harm is vanished)
+    assert verify(tmp_path / "backup", database.url) == made
+    restored = ArtifactFolder(tmp_path / "elsewhere" / "artifacts")
+    assert restore(tmp_path / "backup", elsewhere, restored.path).lost == made.lost
+    with restored.open(other.parent.name, "csv") as whole:
+        assert whole.read() == b"x,y\n3,4\n"
+    assert not [f for f in tmp_path.rglob("backup/**/*") if f.is_file() and f.read_bytes() == secret.read_bytes()]
+    # Where none of several lies the backup is made in the wrong place.
+    other.unlink()
+    with pytest.raises(BackupError, match="of 2 uploaded files none can be read"):
+        backup(database.url, folder.open, tmp_path / "third")
+    assert not [path for path in tmp_path.iterdir() if "third" in path.name]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
 import subprocess
@@ -138,6 +139,21 @@ def test_a_file_for_whose_folder_there_is_no_room_is_refused_too(
     monkeypatch.undo()
     volume.remount("rw")
     assert client.post("/v1/artifacts", params={"name": "a.csv"}, content=TABLE).status_code == 201
+
+
+@pytest.mark.parametrize("what", ["EFBIG", "EIO", "ESTALE"])
+def test_whatever_a_disk_says_no_upload_is_a_fault_of_ours(
+    sqlite: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    client = make_client(sqlite, data_dir=tmp_path / "data")
+
+    def refused(_descriptor: int) -> None:
+        raise OSError(getattr(errno, what), "no")
+
+    monkeypatch.setattr(os, "fsync", refused)
+    check_problem(client.post("/v1/artifacts", params={"name": "a.csv"}, content=TABLE), 507, "storage_full")
+    monkeypatch.undo()
+    assert files_in(tmp_path / "data" / "artifacts") == []
 
 
 def test_a_file_is_on_disk_before_its_row_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sqlite: Database) -> None:

@@ -118,6 +118,13 @@ def test_what_people_send_begins_no_line_and_steers_no_terminal() -> None:
     assert "\x1b[2J" not in stream.getvalue()
 
 
+def test_what_people_send_turns_no_text_of_a_file(lines: Lines) -> None:
+    logging.getLogger("whichopt.test").warning("name: %s", "\u202egpj.exe\x1b[2J", extra={"path": "/\u202ex"})
+    [line] = lines()
+    assert line["message"] == r"name: \u202egpj.exe\u001b[2J"
+    assert line["path"] == r"/\u202ex"
+
+
 def test_an_outage_is_one_line_and_its_end_another(lines: Lines, tmp_path: Path) -> None:
     database = Database(f"sqlite:///{tmp_path / 'x.db'}")
     for _ in range(20):

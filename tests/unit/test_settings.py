@@ -8,6 +8,7 @@ import pytest
 
 from service import private
 from service.cli.errors import BAD_INPUT, CommandError
+from service.settings import Settings
 from workers.commands import explain, read_settings
 
 
@@ -26,6 +27,15 @@ def test_a_value_that_cannot_be_meant_is_refused_by_name(
     with pytest.raises(CommandError, match=f"^WHICHOPT_{name}: ") as refused:
         read_settings()
     assert refused.value.code == BAD_INPUT
+
+
+def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"WHICHOPT_{name.upper()}", raising=False)
+    without = read_settings()
+    for name in Settings.model_fields:
+        monkeypatch.setenv(f"WHICHOPT_{name.upper()}", "")
+    assert read_settings() == without
 
 
 def test_a_data_folder_that_cannot_be_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
