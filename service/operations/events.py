@@ -15,8 +15,11 @@ Types and their data:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Row
 
 from optim_core.spec.states import STUDY_ENDED
 from service.db import Database, models
@@ -76,6 +79,20 @@ def opening_keys(db: Database, key_ids: Collection[str]) -> set[str]:
     """Those of the keys and sessions that still let somebody in."""
     with db.read() as session:
         return AccessRepository(session).valid_keys(key_ids)
+
+
+# id, type, data and at.
+Happened = Row[*tuple[Any, ...]]
+
+
+def happened_after(db: Database, study_id: str, last_id: int, limit: int) -> Sequence[Happened]:
+    """As ``events_after``, as plain rows: for who reads a hundred thousand of them."""
+    with db.read() as session:
+        studies = StudyRepository(session)
+        rows = studies.happened_after(study_id, last_id, limit)
+        if not rows and studies.get(study_id) is None:
+            raise study_not_found(study_id)
+    return rows
 
 
 def events_after(db: Database, study_id: str, last_id: int, limit: int = 500) -> list[Event]:

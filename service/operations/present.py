@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 from optim_core.spec.entrypoints import parse_entrypoint
 from optim_core.spec.price import price
@@ -21,13 +22,13 @@ from optim_core.spec.problem import (
     check_metric,
 )
 from optim_core.spec.states import STUDY_ENDED, StudyState, TrialState
-from optim_core.spec.trial import CurvePoint
 from service.db.models import Study, Trial
 from service.operations.views import Best, FieldError, Progress, StudyDetail, StudyFailure, StudySummary, TrialView
 
 # Of a budget in trials or steps: confirming the winners afterwards takes the last fifth of the bar.
 SEARCH_SHARE = 0.8
 MAX_CURVE_POINTS = 500
+Item = TypeVar("Item")
 
 
 def model_label(spec: StudySpec) -> str:
@@ -166,9 +167,9 @@ def trial_fields(trial: Trial) -> dict[str, Any]:
     }
 
 
-def thinned(points: list[CurvePoint], limit: int = MAX_CURVE_POINTS) -> list[CurvePoint]:
+def thinned(points: Sequence[Item], limit: int = MAX_CURVE_POINTS) -> list[Item]:
     """At most ``limit`` points, evenly chosen, with the first and the last."""
     if len(points) <= limit:
-        return points
+        return list(points)
     stride = (len(points) - 1) / (limit - 1)
     return [points[round(i * stride)] for i in range(limit)]

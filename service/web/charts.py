@@ -9,25 +9,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from optim_core.spec.recommendation import Recommendation, ReferenceModel, Score
+from service.operations.present import thinned
 from service.operations.views import Curve
 from service.web import words
-from service.web.bestsofar import Finish
+from service.web.bestsofar import Finish, Searched
 from service.web.palette import UNKNOWN, colour
 from service.web.views import tuned_is_default
 
 Figure = dict[str, Any]
 CURVE_POINTS = 200
-SCATTER_POINTS = 400
 # Tuning curves of more optimizers than this, AdamW and the recommended one apart, would hide each other.
 TUNING_SHOWN = 6
-
-
-def thin(items: Sequence[Any], limit: int) -> list[Any]:
-    """At most ``limit`` of ``items``, evenly spread, first and last always kept."""
-    n = len(items)
-    if n <= limit:
-        return list(items)
-    return [items[round(i * (n - 1) / (limit - 1))] for i in range(limit)]
 
 
 def _axis(title: str, **extra: Any) -> dict[str, Any]:
@@ -54,7 +46,7 @@ def learning_curves(curves: Sequence[Curve], metric: str | None, of: str) -> Fig
     seen: set[str] = set()
     traces = []
     for curve in curves:
-        points = [p for p in thin(curve.points, CURVE_POINTS) if getattr(p, of) is not None]
+        points = [p for p in thinned(curve.points, CURVE_POINTS) if getattr(p, of) is not None]
         if not points:
             continue
         title = words.optimizer_title(curve.optimizer)
@@ -76,39 +68,38 @@ def learning_curves(curves: Sequence[Curve], metric: str | None, of: str) -> Fig
     return {"data": traces, "layout": _layout("optimizer steps", f"validation {name}")}
 
 
-def best_so_far(finishes: Sequence[Finish], direction: str | None, metric: str | None, against: str) -> Figure:
-    """Every searched trial as a dot, and the best so far as a step line, against "time" (s) or "trial" (count)."""
-    points = [(f.elapsed_s if against == "time" else i, f) for i, f in enumerate(finishes, start=1)]
-    better = (lambda new, old: new > old) if direction == "maximize" else (lambda new, old: new < old)
-    steps: list[tuple[float, Finish]] = []
-    for x, finish in points:
-        if finish.metric is not None and (not steps or better(finish.metric, steps[-1][1].metric)):
-            steps.append((x, finish))
-    scored = thin([(x, f) for x, f in points if f.metric is not None], SCATTER_POINTS)
+def best_so_far(searched: Searched, direction: str | None, metric: str | None, against: str) -> Figure:
+    """Searched trials as dots, and the best so far as a step line, against "time" (s) or "trial" (count)."""
+
+    def place(finish: Finish) -> float:
+        return finish.elapsed_s if against == "time" else finish.place
+
+    steps = searched.greatest if direction == "maximize" else searched.least
+    scored = searched.dots
     traces = [
         {
             "type": "scatter",
             "mode": "markers",
-            "x": [x for x, _ in scored],
-            "y": [f.metric for _, f in scored],
-            "marker": {"size": 6, "opacity": 0.6, "color": [colour(f.optimizer) for _, f in scored]},
-            "text": [f"{words.optimizer_title(f.optimizer)}, trial {f.number}" for _, f in scored],
+            "x": [place(f) for f in scored],
+            "y": [f.metric for f in scored],
+            "marker": {"size": 6, "opacity": 0.6, "color": [colour(f.optimizer) for f in scored]},
+            "text": [f"{words.optimizer_title(f.optimizer)}, trial {f.number}" for f in scored],
             "hovertemplate": "%{text}: %{y:.4g}<extra></extra>",
             "name": "trials",
         }
     ]
-    if steps:
-        line = [*steps, (points[-1][0], steps[-1][1])]
+    if steps and searched.last is not None:
+        line = [*steps, steps[-1]]
         traces.append(
             {
                 "type": "scatter",
                 "mode": "lines+markers",
-                "x": [x for x, _ in line],
-                "y": [f.metric for _, f in line],
+                "x": [*map(place, steps), place(searched.last)],
+                "y": [f.metric for f in line],
                 "line": {"shape": "hv", "width": 2.2, "color": "ink"},
                 # The last point only draws the line on to now; it is no new best.
-                "marker": {"size": [9] * len(steps) + [0], "color": [colour(f.optimizer) for _, f in line]},
-                "text": [f"{words.optimizer_title(f.optimizer)}, trial {f.number}" for _, f in line],
+                "marker": {"size": [9] * len(steps) + [0], "color": [colour(f.optimizer) for f in line]},
+                "text": [f"{words.optimizer_title(f.optimizer)}, trial {f.number}" for f in line],
                 "hovertemplate": "best: %{text}: %{y:.4g}<extra></extra>",
                 "name": "best so far",
             }
@@ -206,7 +197,7 @@ def tuning_curves(answer: Recommendation) -> Figure:
 
 def trial_curve(points: Sequence[Any], optimizer: str, metric: str | None) -> dict[str, Figure]:
     """Two figures of one trial: metric against step; training and validation loss against step."""
-    kept = thin(points, 500)
+    kept = thinned(points)
     steps = [p.step for p in kept]
     base = {"type": "scatter", "mode": "lines+markers", "x": steps, "marker": {"size": 4}}
     name = words.metric_name(metric)

@@ -106,15 +106,15 @@ class Pages:
         """All values that the study page and its live fragments show."""
         study = operations.get_study(self.database, study_id)
         answer = self.answer(study)
-        last_event, finishes = self._site.histories.read(self.database, study_id)
+        last_event, searched = self._site.histories.read(self.database, study_id)
         names = views.competing(study)
-        league = views.league_of_answer(answer) if answer else views.league_so_far(names, finishes, study.direction)
+        league = views.league_of_answer(answer) if answer else views.league_so_far(names, searched, study.direction)
         return {
             "study": study,
             "answer": answer,
             "league": league,
             "names": names,
-            "finishes": finishes,
+            "searched": searched,
             "last_event": last_event,
             "clients": self.clients(study),
             **self.trials(study_id, query),
@@ -127,13 +127,13 @@ class Pages:
         return asking.clients(self.database, study.id)
 
     def figures(self, shown: dict[str, Any]) -> dict[str, charts.Figure]:
-        study, finishes = shown["study"], shown["finishes"]
+        study, searched = shown["study"], shown["searched"]
         curves = operations.curves(self.database, study.id, top=CURVES_SHOWN)
         found = {
             "curves_value": charts.learning_curves(curves, study.metric, "value"),
             "curves_loss": charts.learning_curves(curves, study.metric, "loss"),
-            "best_time": charts.best_so_far(finishes, study.direction, study.metric, "time"),
-            "best_trial": charts.best_so_far(finishes, study.direction, study.metric, "trial"),
+            "best_time": charts.best_so_far(searched, study.direction, study.metric, "time"),
+            "best_trial": charts.best_so_far(searched, study.direction, study.metric, "trial"),
         }
         if shown["answer"] is not None:
             found["confirmation"] = charts.confirmation(shown["answer"])

@@ -14,7 +14,7 @@ from optim_core.spec.recommendation import Confirmed, Effect, LeagueRow, RateCos
 from optim_core.spec.states import STUDY_ENDED, TrialState
 from service.operations.views import StudyDetail, StudySummary, TrialView
 from service.web import words
-from service.web.bestsofar import Finish
+from service.web.bestsofar import OfOptimizer, Searched
 
 
 @dataclass(frozen=True)
@@ -161,31 +161,24 @@ def _span(score: Confirmed, bounds: tuple[float, float]) -> Span:
     return Span(place(score.ci95[0], bounds), place(score.mean, bounds), place(score.ci95[1], bounds))
 
 
-def league_so_far(optimizers: Sequence[str], finishes: Sequence[Finish], direction: str | None) -> list[LeagueLine]:
+def league_so_far(optimizers: Sequence[str], searched: Searched, direction: str | None) -> list[LeagueLine]:
     """The league while the study runs: best searched value of each optimizer, nothing confirmed yet."""
-    best_of, sign = (max, -1.0) if direction == "maximize" else (min, 1.0)
+    sign = -1.0 if direction == "maximize" else 1.0
     lines = []
-    # Read once for all: a long study has a hundred thousand.
-    finished: dict[str, list[Finish]] = {name: [] for name in optimizers}
-    for finish in finishes:
-        if finish.optimizer in finished:
-            finished[finish.optimizer].append(finish)
-    for name, own in finished.items():
-        values = [f.metric for f in own if f.metric is not None]
-        trials = {f.number for f in own}
-        diverged = {f.number for f in own if f.metric is None}
+    for name in optimizers:
+        own = searched.optimizers.get(name, OfOptimizer(None, None, 0, 0))
         lines.append(
             LeagueLine(
                 rank=None,
                 optimizer=name,
-                searched=best_of(values) if values else None,
+                searched=own.greatest if direction == "maximize" else own.least,
                 short=None,
                 confirmed=None,
                 span=None,
-                trials=len(trials),
+                trials=own.trials,
                 full_trials=None,
                 lacks=None,
-                divergence_rate=len(diverged) / len(trials) if trials else 0.0,
+                divergence_rate=own.diverged / own.trials if own.trials else 0.0,
                 lr_width_decades=None,
                 lr_wrong_by_3=None,
                 step_s=None,

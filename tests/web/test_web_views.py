@@ -16,7 +16,7 @@ from optim_core.spec.trial import CurvePoint
 from service import web
 from service.operations.views import Curve
 from service.web import charts, palette, views, words
-from service.web.bestsofar import Finish
+from service.web.bestsofar import MOST_DOTS, Search, Searched
 from tests.web.web_answers import CONFIRMED_N, SHORT_STEPS, sample_recommendation
 from tests.web.web_samples import SEARCHED
 
@@ -141,14 +141,40 @@ def test_a_row_whose_long_trials_all_diverged_is_marked_as_short() -> None:
     assert not views.searched_short(row.model_copy(update={"searched_steps": None, "searched": None}), league)
 
 
+def search(*finishes: tuple[int, str, float | None, float]) -> Searched:
+    of = Search()
+    for finish in finishes:
+        of.add(*finish)
+    return of.seen()
+
+
+def test_a_trial_that_is_left_out_is_as_if_it_had_never_been() -> None:
+    rows = [(0, "sgd", 3.0, 0.1), (1, "adamw", 0.5, 0.2), (2, "lion", 1.0, 1.0), (1, "adamw", 9.0, 1.5)]
+    whole = Search()
+    for row in rows:
+        whole.add(*row)
+    assert [f.number for f in whole.seen().least] == [0, 1]
+    assert whole.without(1).seen() == search(*(row for row in rows if row[0] != 1))
+
+
+def test_what_a_page_shows_of_a_long_search_is_no_longer_than_of_a_short_one() -> None:
+    seen = search(*((i, "adam", 1.0 + (i * 7919) % 1000, float(i)) for i in range(5000)))
+    assert len(seen.dots) == MOST_DOTS
+    assert (seen.dots[0].number, seen.dots[-1].number) == (0, 4999)
+    assert seen.last is not None
+    assert (seen.last.place, seen.optimizers["adam"].trials) == (5000, 5000)
+    assert (seen.optimizers["adam"].least, seen.optimizers["adam"].greatest) == (1.0, 1000.0)
+
+
 def test_the_league_so_far_is_by_value_and_without_one_last() -> None:
-    finishes = [
-        Finish(0, "sgd", 3.0, 0.1),
-        Finish(1, "adamw", 2.0, 0.2),
-        Finish(1, "adamw", 1.0, 0.9),
-        Finish(2, "lion", None, 1.0),
-    ]
-    league = views.league_so_far(["adamw", "sgd", "lion"], finishes, "minimize")
+    searched = search(
+        (0, "sgd", 3.0, 0.1),
+        (1, "adamw", 2.0, 0.2),
+        (1, "adamw", 1.0, 0.9),
+        (2, "lion", None, 1.0),
+        (3, "other", 0.0, 2.0),
+    )
+    league = views.league_so_far(["adamw", "sgd", "lion"], searched, "minimize")
     assert [(line.optimizer, line.searched, line.trials, line.divergence_rate) for line in league] == [
         ("adamw", 1.0, 1, 0.0), ("sgd", 3.0, 1, 0.0), ("lion", None, 1, 1.0),
     ]  # fmt: skip
@@ -156,10 +182,9 @@ def test_the_league_so_far_is_by_value_and_without_one_last() -> None:
 
 
 def test_at_a_tie_adamw_comes_first_and_the_rank_is_shared() -> None:
-    finishes = [Finish(i, name, 1.0, 0.1) for i, name in enumerate(["adagrad", "nesterov", "adamw"])]
-    league = views.league_so_far(
-        ["adagrad", "adamw", "lion", "nesterov"], [*finishes, Finish(3, "lion", 0.5, 0.2)], "maximize"
-    )
+    finishes = [(i, name, 1.0, 0.1) for i, name in enumerate(["adagrad", "nesterov", "adamw"])]
+    searched = search(*finishes, (3, "lion", 0.5, 0.2))
+    league = views.league_so_far(["adagrad", "adamw", "lion", "nesterov"], searched, "maximize")
     assert [(line.rank, line.optimizer) for line in league] == [
         (1, "adamw"), (1, "adagrad"), (1, "nesterov"), (4, "lion"),
     ]  # fmt: skip
@@ -174,8 +199,8 @@ def test_at_a_tie_adamw_comes_first_and_the_rank_is_shared() -> None:
 @pytest.mark.parametrize(("direction", "best"), [("maximize", [1.0, 3.0, 3.0]), ("minimize", [1.0, 0.5, 0.5])])
 def test_best_so_far_only_improves(direction: str, best: list[float]) -> None:
     values = [1.0, 3.0, 0.5, None, 2.0]
-    finishes = [Finish(i, "adam", v, float(i)) for i, v in enumerate(values)]
-    figure = charts.best_so_far(finishes, direction, "loss", "time")
+    searched = search(*((i, "adam", v, float(i)) for i, v in enumerate(values)))
+    figure = charts.best_so_far(searched, direction, "loss", "time")
     assert figure["data"][1]["y"] == best
     assert figure["data"][1]["x"][-1] == 4.0
 
@@ -217,7 +242,7 @@ def test_long_curves_are_thinned_and_keep_their_ends() -> None:
 
 def test_no_trial_is_no_figure_error() -> None:
     assert charts.learning_curves([], None, "value")["data"] == []
-    assert charts.best_so_far([], None, None, "trial")["data"][0]["x"] == []
+    assert charts.best_so_far(Searched(), None, None, "trial")["data"][0]["x"] == []
 
 
 def _luminance(colour: str) -> float:

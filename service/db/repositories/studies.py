@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, case, delete, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Row, Select, and_, case, delete, func, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from optim_core.spec.keys import canonical_json
@@ -237,6 +237,11 @@ class StudyRepository:
     def events_after(self, study_id: str, last_id: int, limit: int) -> Sequence[Event]:
         query = select(Event).where(Event.study_id == study_id, Event.id > last_id).order_by(Event.id).limit(limit)
         return self.session.scalars(query).all()
+
+    def happened_after(self, study_id: str, last_id: int, limit: int) -> Sequence[Row[*tuple[Any, ...]]]:
+        """As ``events_after``, without an object for each."""
+        query = select(Event.id, Event.type, Event.data, Event.at).where(Event.study_id == study_id, Event.id > last_id)
+        return self.session.execute(query.order_by(Event.id).limit(limit)).all()
 
     def recommendation(self, study_id: str) -> dict[str, Any] | None:
         found = self.session.get(StoredRecommendation, study_id)
