@@ -68,7 +68,7 @@ class Edge:
             await problem(request, 400, "malformed_request", wrong, headers=CLOSE)(scope, receive, with_headers)
             return
         await self._names(judged, receive, _nowhere)
-        if _TRUSTED not in judged:
+        if _TRUSTED not in judged and not _without_name(request):
             await problem(request, 400, "invalid_host", OTHER_NAME)(scope, receive, with_headers)
         elif scope["method"] not in SAFE and _of_another_site(request):
             await problem(request, 403, "csrf_rejected", OTHER_SITE)(scope, receive, with_headers)
@@ -95,6 +95,11 @@ async def _nowhere(message: Message) -> None:
     pass
 
 
+def _without_name(request: Request) -> bool:
+    """Whether it names no host: HTTP/1.0, as some load balancers ask for a server's health. No browser does."""
+    return request.scope["http_version"] == "1.0" and "host" not in request.headers
+
+
 def _crowded() -> bool:
     return current_default_thread_limiter().statistics().tasks_waiting >= MOST_WAITING
 
@@ -114,7 +119,7 @@ def _of_another_site(request: Request) -> bool:
     if site is not None:
         return site not in ("same-origin", "none")
     # A proxy may speak another scheme to us than to the browser.
-    return origin is not None and urlsplit(origin).netloc.lower() != request.headers["host"].lower()
+    return origin is not None and urlsplit(origin).netloc.lower() != request.headers.get("host", "").lower()
 
 
 def _without_body(send: Send) -> Send:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -47,6 +49,28 @@ def test_a_server_answers_to_its_own_names_whatever_it_binds(sqlite_template: Pa
             assert not name or name not in problem["detail"]
     for name in own:
         assert client.get("/healthz", headers={"Host": f"{name}:8000"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("version", "host", "status"), [("1.0", "", 200), ("1.0", "evil.example", 400), ("1.1", "", 400)]
+)
+def test_a_load_balancer_may_ask_without_a_name(client: TestClient, version: str, host: str, status: int) -> None:
+    """No browser does, so nobody's name can be made to stand for this server."""
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http", "http_version": version, "method": "GET", "path": "/healthz", "raw_path": b"/healthz",
+        "query_string": b"", "scheme": "http", "headers": [(b"host", host.encode())] if host else [], "client": ("::1", 1),
+        "server": ("::1", 80),
+    }  # fmt: skip
+    asyncio.run(client.app(scope, receive, send))  # type: ignore[call-arg]
+    assert sent[0]["status"] == status
 
 
 def test_names_can_be_added(sqlite_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
