@@ -14,7 +14,7 @@ from service.api.deps import ServiceParts
 from service.api.edge import Edge, names_of
 from service.api.hub import Hub
 from service.api.problems import install
-from service.api.protocol import accepting, server_config
+from service.api.protocol import HttpServer, accepting, server_config
 from service.api.requests import RequestLog
 from service.db import Database
 from service.dispatch.base import Dispatcher
@@ -22,7 +22,7 @@ from service.operations.artifact_folder import ArtifactFolder
 from service.operations.door import Door
 from service.settings import Settings
 
-__all__ = ["create_app", "server_config"]
+__all__ = ["HttpServer", "create_app", "server_config"]
 
 
 def create_app(settings: Settings, database: Database, dispatcher: Dispatcher, own_key: str | None = None) -> FastAPI:

@@ -83,12 +83,11 @@ def quiet(settings: Settings) -> Settings:
 @contextmanager
 def serve_in_thread(app: object) -> Iterator[str]:
     """Serve an ASGI application on a free loopback port; yields its address. Raises OSError when it does not start."""
-    import uvicorn
 
-    from service.app import server_config
+    from service.app import HttpServer, server_config
 
     listener = listen_on("127.0.0.1", 0)
-    server = uvicorn.Server(server_config(app, logging.ERROR, 1))
+    server = HttpServer(server_config(app, logging.ERROR, 1))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="api", daemon=True)
     thread.start()
     try:

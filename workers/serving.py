@@ -86,9 +86,8 @@ def serve(settings: Settings, workers: int) -> None:
         # Beside Celery the control worker plans.
         pool = LocalPool(settings, workers, planner=not settings.broker_url)
         stack.callback(pool.close)
-        import uvicorn
 
-        from service.app import create_app, server_config
+        from service.app import HttpServer, create_app, server_config
         from service.db import Database
         from service.dispatch.celery import CeleryDispatcher
         from service.dispatch.null import NullDispatcher
@@ -118,7 +117,7 @@ def serve(settings: Settings, workers: int) -> None:
         elif own_key is not None:  # what is kept in a file, or read by others, lets nobody in
             log.info("to sign a browser in: %s/signin and the key in %s", url, settings.data_dir / "key")
 
-        class Server(uvicorn.Server):
+        class Server(HttpServer):
             async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
                 announced.close()  # requests may still end, and another account listen at our address meanwhile
                 await super().shutdown(sockets)

@@ -83,6 +83,8 @@ async def ask(ctx: Ctx, study_id: StudyId, request: Request) -> Asked:
     with ctx.hub.watch(study_id, request.state.caller) as watch:
         while found.trial is None and not (found.ended or found.in_use) and (left := until - time.monotonic()) > 0:
             await watch.moved(min(left, LONGEST_LOOK_S))
+            if watch.shut:  # the client asks again
+                return found
             async with ctx.turns.of(study_id):
                 if await run_in_threadpool(asking.worth_asking, ctx.database, study_id):
                     found = await run_in_threadpool(asking.ask, ctx.database, *mine)

@@ -49,7 +49,9 @@ class _Topic:
 
 
 class Watch:
-    """One who waits for news of a study, in the loop that made it. ``shut``: its key opens nothing any more."""
+    """One who waits for news of a study, in the loop that made it. ``shut``: its key opens nothing any more, or this server
+    ends: nothing more will be heard here.
+    """
 
     def __init__(self, topic: _Topic, key_id: str | None) -> None:
         self._topic, self.key_id = topic, key_id
@@ -86,7 +88,7 @@ class Hub:
         self._database = database
         self._changed = threading.Condition()
         self._topics: dict[str, _Topic] = {}
-        self._running = False
+        self._running = self._closed = False
 
     @contextmanager
     def watch(self, study_id: str, caller: Caller) -> Iterator[Watch]:
@@ -95,6 +97,7 @@ class Hub:
             topic = self._topics.setdefault(study_id, _Topic())
             topic.look_s, topic.due = FIRST_S, 0.0
             watch = Watch(topic, caller.key_id)
+            watch.shut = self._closed
             topic.watches.add(watch)
             if self._running:
                 self._changed.notify()
@@ -109,6 +112,15 @@ class Hub:
                 if not topic.watches:
                     self._topics.pop(study_id, None)
                     self._changed.notify()
+
+    def close(self) -> None:
+        """End what waits and what will: this server ends, and whoever listens comes back to the next one."""
+        with self._changed:
+            self._closed = True
+            watches = [watch for topic in self._topics.values() for watch in topic.watches]
+            for watch in watches:
+                watch.shut = True
+        _tell(watches)
 
     def _run(self) -> None:
         keys_due = 0.0

@@ -7,13 +7,14 @@ import errno
 import json
 import logging
 import resource
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Any, Literal
 
 import h11
-from uvicorn import Config
+from uvicorn import Config, Server
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from service.api.headers import HEADERS
@@ -50,6 +51,17 @@ def server_config(app: Any, log_level: int | str, end_s: int) -> Config:
         app, http=HttpProtocol, ws="none", backlog=BACKLOG, log_config=None, log_level=log_level, access_log=False,
         timeout_graceful_shutdown=end_s,
     )  # fmt: skip
+
+
+class HttpServer(Server):
+    """Ends what only waits (streams, long polls) once it is to end: they come back to the next one. uvicorn would wait for
+    them, then cut them off.
+    """
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let what is being answered come to its end, then end."""
+        self.config.app.state.context.hub.close()  # type: ignore[union-attr]
+        await super().shutdown(sockets)
 
 
 def _is_news(record: logging.LogRecord) -> bool:

@@ -68,7 +68,7 @@ async def create_study(
     until = time.monotonic() + wait
     if study.status == StudyState.CHECKING and wait:
         with ctx.hub.watch(study.id, request.state.caller) as watch:
-            while study.status == StudyState.CHECKING and (left := until - time.monotonic()) > 0:
+            while study.status == StudyState.CHECKING and not watch.shut and (left := until - time.monotonic()) > 0:
                 await watch.moved(left)
                 study = await run_in_threadpool(operations.get_study, ctx.database, study.id)
     if wait and study.error is not None and study.error.errors:
