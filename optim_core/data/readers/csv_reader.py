@@ -58,7 +58,7 @@ def read_csv(
         except pa.ArrowInvalid:
             # The strict parser says what is wrong, and where.
             pass
-    columns, more = read_strict(text.stream(skip), name, layout.delimiter, width, layout.lines)
+    columns, more = read_strict(text.stream(skip), name, width, layout)
     return layout, columns, report + more
 
 

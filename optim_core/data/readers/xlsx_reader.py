@@ -28,6 +28,7 @@ from optim_core.spec.names import did_you_mean
 _LOOKED_AT = 100
 # Rows without a cell between others: what a sheet may have of them before the rest is no table.
 _MAX_GAP = 10_000
+_Read = tuple[list[str], list[pd.Series], list[str], list[tuple[str, ...]]]
 
 
 @dataclass(frozen=True)
@@ -57,10 +58,10 @@ class _Sheet:
         return len(self.heading.names) > 1 and len(self.head) > self.heading.rows
 
 
-def read_xlsx(file: BinaryIO, name: str, wanted: Wanted) -> tuple[list[str], list[pd.Series], list[str]]:
-    """Names, columns and sentences, of the sheet that is asked for, else of the first that has the target, else of the first
-    table. Raises DataError ``malformed_table``, ``malformed_archive``, ``too_large``, ``too_large_unpacked``,
-    ``too_many_columns``, ``empty_file``, ``sheet_missing``.
+def read_xlsx(file: BinaryIO, name: str, wanted: Wanted) -> _Read:
+    """Names, columns, sentences, and the rows of the names as ``key_of`` has them, of the sheet that is asked for, else of the
+    first that has the target, else of the first table. Raises DataError ``malformed_table``, ``malformed_archive``,
+    ``too_large``, ``too_large_unpacked``, ``too_many_columns``, ``empty_file``, ``sheet_missing``.
     """
     try:
         with zipfile.ZipFile(file) as archive:
@@ -75,7 +76,7 @@ def read_xlsx(file: BinaryIO, name: str, wanted: Wanted) -> tuple[list[str], lis
         raise unreadable(name, "a spreadsheet", error) from None
 
 
-def _read(file: BinaryIO, name: str, wanted: Wanted) -> tuple[list[str], list[pd.Series], list[str]]:
+def _read(file: BinaryIO, name: str, wanted: Wanted) -> _Read:
     book = _book(file)
     titles = [str(sheet.title) for sheet in book.worksheets]
     filled = _sheets(book, name, wanted)
@@ -97,7 +98,7 @@ def _read(file: BinaryIO, name: str, wanted: Wanted) -> tuple[list[str], list[pd
         if any(clean_name(names[place]) == wanted.target for place in lost):
             raise malformed(name, f" cannot be used: the {what}")
         report.append(f"Warning formulas: {what}.")
-    return names, columns, report
+    return names, columns, report, chosen.heading.heads
 
 
 def _book(file: BinaryIO, *, formulas: bool = False) -> Any:
