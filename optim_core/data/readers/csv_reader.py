@@ -66,6 +66,10 @@ def _head(text: Utf8Text, name: str) -> bytes:
     """The first lines, two at least."""
     stream = text.stream()
     head = stream.read(_HEAD_BYTES)
+    if b"\n" not in head and b"\r" in head:
+        text.end_lines_at_returns()
+        head = head.replace(b"\r", b"\n")
+        stream = text.stream(len(head))
     while head.count(b"\n") < 2 and len(head) <= 2 * MAX_LINE_BYTES:
         more = stream.read(_HEAD_BYTES)
         if not more:
