@@ -51,7 +51,11 @@ def read_csv(
     skip = _bytes_of(head, layout.lines)
     report = [*text.report, *layout.report]
     rows = text.stream(skip)
-    if layout.delimiter != " " and in_order(iter(lambda: rows.read(1 << 16), b""), layout.delimiter):
+    if (
+        layout.delimiter.isascii()
+        and layout.delimiter != " "
+        and in_order(iter(lambda: rows.read(1 << 16), b""), layout.delimiter)
+    ):
         try:
             columns = read_fast(lambda: text.stream(skip), name, layout.delimiter, width, missing)
             return layout, columns, report

@@ -17,8 +17,18 @@ from optim_core.data.readers.headers import clean_name
 from optim_core.data.readers.margins import is_rule, key_of
 from optim_core.data.text import plural, show, show_some
 
-DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": "spaces"}
+DELIMITERS = {
+    ",": "commas",
+    ";": "semicolons",
+    "\t": "tabs",
+    "|": "bars",
+    " ": "spaces",
+    "^": "carets",
+    "~": "tildes",
+    "\x01": "the sign \\x01",
+}
 _COMMON = (",", ";", "\t", "|")
+_RARE = ("\x01", "^", "~")
 # Spaces stand within cells, too: they separate where nothing else does.
 _WEAK = 0.5
 _LINES = 200
@@ -81,8 +91,9 @@ def find_layout(
     order = sorted(
         _COMMON, key=lambda one: (scores[one] >= _WEAK and _has_names(records[one]), scores[one]), reverse=True
     )
-    if scores[order[0]] < _WEAK < scores[" "]:
-        order = [" ", *order]
+    # These, too, as signs of text, unless no other sign separates.
+    if scores[order[0]] < _WEAK:
+        order = [*(one for one in (*_RARE, " ") if scores[one] > _WEAK), *order]
     layouts = [_laid_out(records[one], one, target, headless) for one in order if one == order[0] or scores[one] > 0]
     named = (one for one in layouts if _names(one.header, target))
     return next(named, layouts[0])
