@@ -369,6 +369,7 @@ def _matches(texts: pa.Array | pa.ChunkedArray, pattern: str) -> np.ndarray:
 
 _OPTIONS: dict[str, Any] = {
     "is_in": pc.SetLookupOptions,
+    "match_substring": pc.MatchSubstringOptions,
     "match_substring_regex": pc.MatchSubstringOptions,
     "replace_substring": pc.ReplaceSubstringOptions,
     "replace_substring_regex": pc.ReplaceSubstringOptions,

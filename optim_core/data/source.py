@@ -146,7 +146,12 @@ def _from_frame(table: Table, dataset: FileDataset, report: list[str]) -> Source
     if target not in names:
         if not _is_table(dataset, table.frame):
             file = show(shown_name(Path(dataset.path)))
-            message = f"there is no column {show(target)} in {file}; is it a table with names in its first line?"
+            what = "is it a table with names in its first line?"
+            if table.frame.shape[1] == 1:
+                what = (
+                    f"{what[:-1]}, and what separates its fields? It was read as one column; sep: (--sep) says the sign"
+                )
+            message = f"there is no column {show(target)} in {file}; {what}"
             raise DataError(message, code="target_missing", pointer="/dataset/target")
         raise _missing(target, names, "target_missing", "/dataset/target", _elsewhere(table))
     if table.headless:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -234,12 +235,15 @@ def _without_rare(labels: np.ndarray, keep: np.ndarray, name: str) -> tuple[np.n
     if not few.any():
         return labels, keep, []
     if counts.max() == 1:
-        message = f"every row has its own class in {name}; is it an identifier?"
+        what = _described(np.asarray(found))
+        message = f"every row has its own class in {name}; " + (
+            "is it an identifier?" if what.startswith("such as") else f"its values are {what}"
+        )
         raise DataError(message, code="target_unique", pointer=POINTER)
     lost = few[codes]
     if (~few).sum() < 2 or int((~lost).sum()) < MIN_ROWS:
         enough = f"{int((~few).sum())} have {FEWEST_OF_A_CLASS} rows or more"
-        message = f"{name} has {plural(len(found), 'class')}, of which {enough}"
+        message = f"{name} has {plural(len(found), 'class')}, of which {enough}; its values are {_described(np.asarray(found))}"
         raise DataError(message, code="too_few_rows", pointer=POINTER)
     if _mostly_rare(counts):
         message = (
@@ -256,6 +260,16 @@ def _without_rare(labels: np.ndarray, keep: np.ndarray, name: str) -> tuple[np.n
         f"training, validation and test need a row each, so a class of {name} needs {FEWEST_OF_A_CLASS}."
     )
     return labels[~lost], kept, [said]
+
+
+def _described(found: np.ndarray) -> str:
+    """Some of the distinct values, and whether they are numbers that are written with the other decimal mark."""
+    shown = show_some((_class_name(value) for value in found[:3].tolist()), 3)
+    for mark, called in ((",", "commas"), (".", "points")):
+        written = [re.fullmatch(rf"\s*[+-]?\d+\{mark}\d+\s*", str(value)) is not None for value in found]
+        if found.dtype == object and 2 * sum(written) > len(written):
+            return f"numbers with decimal {called}, such as {shown}: decimal: '{mark}' (--decimal) reads them"
+    return f"such as {shown}"
 
 
 def _class_name(value: object) -> str:

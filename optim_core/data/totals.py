@@ -7,22 +7,25 @@ import re
 import numpy as np
 import pandas as pd
 
-from optim_core.data.notation import Notation, as_text, is_textual, read_numbers
+from optim_core.data.notation import is_textual
 from optim_core.data.source import Source
+from optim_core.data.summaries import Summary, as_numbers, columns_of_numbers, rounding, summaries
 from optim_core.data.text import plural, show_some
 
 # Whole cells. The first are said of sums alone; the second may be a name, and must look like a sum, too.
 _SURE = (
     "subtotal|subtotals|grand total|total general|sum total|overall total|zwischensumme|gesamtsumme|endsumme|insgesamt|summe"
-    "|sous total|soustotal|total général|subtotale|totale generale|suma|suma total|totaal|subtotaal"
+    "|gesamtergebnis|sous total|soustotal|total général|subtotale|totale generale|suma|suma total|totaal|subtotaal"
 )
 _PERHAPS = (
-    "total|totals|sum|gesamt|overall|all|alle|totale|totali|totales|totaux|somme|somma|soma|ensemble"
+    "total|totals|sum|gesamt|ergebnis|teilergebnis|overall|all|alle|totale|totali|totales|totaux|somme|somma|soma|ensemble"
     "|razem|итого|всего|合计|总计"
 )
 _WORDS = re.compile(rf"^(?:(?P<sure>{_SURE})|{_PERHAPS})$")
 # Inside a longer label, where only a sum that adds up is believed: "Total North", "Summe Nord".
-_INSIDE = re.compile(r"\b(?:sub|grand |gesamt|zwischen)?(?:total|totals|totale|summe|suma|somme|insgesamt)\b")
+_INSIDE = re.compile(
+    r"\b(?:sub|grand |gesamt|zwischen)?(?:total|totals|totale|summe|ergebnis|suma|somme|insgesamt|sum of)\b"
+)
 # Beyond this share of the rows it is a category like others, unless each adds up.
 _MOST = 0.1
 _FEWEST = 3
@@ -32,10 +35,11 @@ _LONGEST, _MOST_TEXTS = 40, 5_000
 
 
 def without_totals(source: Source) -> Source:
-    """The source without rows that sum up others, and a sentence that names them.
+    """The source without rows that sum up or describe others, and a sentence that names them.
 
     A row is one where a text says so (``Total``, ``Zwischensumme``) in a column that otherwise says something else and a number
-    of it is at least half of what it may sum up; or the last one where its target is the sum of all others.
+    of it is at least half of what it may sum up; the last one where its target is the sum of all others; and one of the last
+    where ``summaries`` finds that it holds their sums or means.
     """
     if isinstance(source.features, np.ndarray) or len(source.target) < _FEWEST:
         return source
@@ -51,26 +55,34 @@ def without_totals(source: Source) -> Source:
         gone = found | {row: word for row, word in inside.items() if sums.add_up(row, exactly=True)}
     last = len(source.target) - 1
     if last not in gone:
-        tail = _as_numbers(source.target.iloc[max(0, last - 50) :], source.notation)
+        tail = as_numbers(source.target.iloc[max(0, last - 50) :], source.notation)
         if tail is not None and tail[-1] > 0 and tail[-1] >= np.nanmax(tail):
-            target = _as_numbers(source.target, source.notation)
-            if target is not None and _Sums([target], {*gone}).add_up(last, exactly=True):
+            target = as_numbers(source.target, source.notation)
+            # Of values of both signs the sum may be like any other.
+            if target is not None and np.nanmin(target) >= 0 and _Sums([target], {*gone}).add_up(last, exactly=True):
                 gone[last] = ""
-    if not gone or len(gone) == len(source.target):
+    told = {row: Summary(word, sums=True) for row, word in gone.items()}
+    told |= summaries(source, told.keys())
+    if not told or len(told) == len(source.target):
         return source
-    return _without(source, gone)
+    return _without(source, told)
 
 
-def _without(source: Source, gone: dict[int, str]) -> Source:
+def _without(source: Source, gone: dict[int, Summary]) -> Source:
     rows = sorted(gone)
     numbers = source.numbered()[rows]
-    words = list(dict.fromkeys(gone[row] for row in rows if gone[row]))
+    words = list(dict.fromkeys(gone[row].word for row in rows if gone[row].word))
     why = f"which {'says' if len(rows) == 1 else 'say'} {show_some(words)} and" if words else "which"
     one = len(rows) == 1
     which = f"data row{'' if one else 's'} {', '.join(f'{n}' for n in numbers[:5])}{' …' if len(rows) > 5 else ''}"
+    does = f"{'sums' if one else 'sum'} up others and would decide every error"
+    if not any(gone[row].sums for row in rows):
+        does = f"{'holds' if one else 'hold'} means and the like of others"
+    elif not all(gone[row].sums for row in rows):
+        does = "hold sums, means and the like of others"
     sentence = (
-        f"Warning totals_left_out: left out {plural(len(rows), 'row')} ({which}), {why} {'sums' if one else 'sum'} up others "
-        "and would decide every error; a row that is none keeps its place under another name."
+        f"Warning totals_left_out: left out {plural(len(rows), 'row')} ({which}), {why} {does}; a row that is none keeps its "
+        "place under another name."
     )
     kept = np.ones(len(source.target), dtype=bool)
     kept[rows] = False
@@ -114,15 +126,8 @@ def _labelled(source: Source) -> tuple[dict[int, tuple[str, bool]], dict[int, st
 
 
 def _numbers(source: Source) -> list[np.ndarray]:
-    columns = [source.target, *(pd.Series(source.features[name]) for name in source.features)]  # type: ignore[index]
-    return [values for raw in columns if (values := _as_numbers(raw, source.notation)) is not None]
-
-
-def _as_numbers(raw: pd.Series, notation: Notation) -> np.ndarray | None:
-    if not is_textual(raw):
-        return raw.astype("Float64").to_numpy(np.float64, na_value=np.nan) if raw.dtype.kind in "iufbIUFB" else None
-    found = read_numbers(str(raw.name), as_text(raw, notation.missing), notation)
-    return None if found is None else found.values
+    raw = [source.target, *(pd.Series(source.features[name]) for name in source.features)]  # type: ignore[index]
+    return columns_of_numbers(raw, source.notation)
 
 
 class _Sums:
@@ -136,7 +141,7 @@ class _Sums:
             plain = np.nan_to_num(values)
             plain[self._at] = 0.0
             sums = [np.r_[0.0, np.cumsum(part)] for part in (plain, np.abs(plain), plain != 0)]
-            self._columns.append((values, sums))
+            self._columns.append((values, sums, rounding(values)))
         self._rows = rows
 
     def add_up(self, row: int, *, exactly: bool) -> bool:
@@ -144,14 +149,14 @@ class _Sums:
         place = int(np.searchsorted(self._at, row))
         starts = {int(self._at[place - 1]) + 1 if place else 0, 0}
         spans = [(first, row) for first in starts] if row else [(1, self._rows)]
-        for values, sums in self._columns:
+        for values, sums, slack in self._columns:
             own = values[row]
             if np.isnan(own) or own == 0:
                 continue
             for first, end in spans:
                 total, size, count = (part[end] - part[first] for part in sums)
                 if count >= _FEWEST and (
-                    abs(total - own) <= _EXACT * size if exactly else own * np.sign(total) >= size / 2
+                    abs(total - own) <= _EXACT * size + slack if exactly else own * np.sign(total) >= size / 2
                 ):
                     return True
         return False

@@ -76,6 +76,9 @@ class BuiltinDataset(Value):
         return self
 
 
+_NO_SEPARATORS = "\"'.\r\n"
+
+
 class DatasetInFile(Value):
     """How a table in a file is read, or with ``format: text`` a text.
 
@@ -84,17 +87,17 @@ class DatasetInFile(Value):
     is learned token by token, a token being a byte (default) or a character (``unit``), from blocks of ``block`` tokens
     (default 64); it has no ``target``.
 
-    How a table is written is found out, and these say it where that is wrong: ``sep`` between the fields of csv, ``decimal``
-    mark of numbers, ``encoding`` of a text (any that Python knows), ``na``: what stands for no value, instead of ``NA``,
-    ``?``, ``-`` and the like; the empty cell always does; ``header: none`` where no row holds names, so that the columns are
-    ``column 1`` and so on; ``sheet`` of a spreadsheet.
+    How a table is written is found out, and these say it where that is wrong: ``sep``, the sign between the fields of csv,
+    ``decimal`` mark of numbers, ``encoding`` of a text (any that Python knows), ``na``: what stands for no value, instead of
+    ``NA``, ``?``, ``-`` and the like; the empty cell always does; ``header: none`` where no row holds names, so that the
+    columns are ``column 1`` and so on; ``sheet`` of a spreadsheet.
     """
 
     format: FileFormat | None = None
     target: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
     features: Annotated[list[Annotated[str, Field(min_length=1, max_length=1024)]], Field(min_length=1)] | None = None
     weight: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
-    sep: Literal[",", ";", "\t", "|", " ", ":"] | None = None
+    sep: Annotated[str, Field(max_length=64)] | None = None
     decimal: Literal[".", ","] | None = None
     encoding: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     na: Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=100)] | None = None
@@ -113,6 +116,14 @@ class DatasetInFile(Value):
     def _clean_names(cls, names: list[str] | None) -> list[str] | None:
         # What may be in them is a matter of the file.
         return None if names is None else [normalize("NFC", name) for name in names]
+
+    @field_validator("sep")
+    @classmethod
+    def _one_sign(cls, sep: str | None) -> str | None:
+        if sep is not None and (len(sep) != 1 or sep.isalnum() or sep in _NO_SEPARATORS):
+            message = f"{sep!r} is not one sign that may stand between fields; letters, digits, quotes and points stand in them"
+            raise SpecError(message, code="unknown_value")
+        return sep
 
     @field_validator("encoding")
     @classmethod

@@ -55,6 +55,8 @@ _MODELS: dict[str, tuple[type, ...]] = {
     "budget": (Budget,),
 }
 MOST_ERRORS = 20
+# So many keys are named where one is unlike all of them.
+_FEW = 12
 # ``model``, ``layers``, and which one: what comes then is a key of a layer.
 LAYER_DEPTH = 3
 # What a person sees first: names that are none, and last what is missing. The order of the document within each.
@@ -69,9 +71,11 @@ _ELSEWHERE = {
     ),
     "test_size": "its place is training.test_fraction",
     "validation_size": "its place is training.validation_fraction",
+    "fractions": "their places are training.validation_fraction and training.test_fraction; what is left trains",
     "shuffle": "rows split at random are shuffled, by seed; a split by time keeps their order",
     "stratify": "each class has its share in every part of a random split",
 }
+_ELSEWHERE |= dict.fromkeys(("ratio", "ratios", "sizes"), _ELSEWHERE["fractions"])
 _ELSEWHERE |= dict.fromkeys(("n_folds", "n_splits", "k", "cv", "kfold", "num_folds"), _ELSEWHERE["folds"])
 _ELSEWHERE |= {"test_fraction": _ELSEWHERE["test_size"], "validation_fraction": _ELSEWHERE["validation_size"]}
 # What pydantic says → what we promise.
@@ -272,6 +276,13 @@ def _unknown_key(location: list[int | str], raw: Any) -> str:
     fields = {name for model in models for name in model.model_fields} | (set() if parent else {"target"})
     unknown = unknown_name("key", location[-1], sorted(fields))
     place = _place_of(str(location[-1]), parent) if len(location) <= 2 else None
+    if (
+        place is None
+        and "did you mean" not in unknown
+        and len(location) in (2, LAYER_DEPTH + 1)
+        and 0 < len(fields) <= _FEW
+    ):
+        return f"{unknown}; the keys here are {', '.join(map(repr, sorted(fields)))}"
     return unknown if place is None else f"unknown key {location[-1]!r}; it belongs {place}"
 
 

@@ -20,7 +20,7 @@ PIPED = "-"
 _PIECE = 1 << 20
 _TABS = ("tab", "\\t")
 
-Sep = Annotated[str | None, typer.Option(help="What separates the fields of a CSV: , ; | : tab or a space.")]
+Sep = Annotated[str | None, typer.Option(help="What separates the fields of a CSV: , ; | ^ tab or any other sign.")]
 Decimal = Annotated[str | None, typer.Option(help="The decimal mark of a table's numbers: . or ,")]
 Encoding = Annotated[str | None, typer.Option(help="Of a table of text, such as latin-1 or utf-16.")]
 Na = Annotated[

@@ -12,7 +12,7 @@ import openpyxl
 import pytest
 
 from optim_core.data import Understood, understand
-from optim_core.spec.errors import DataError
+from optim_core.spec.errors import DataError, SpecError
 from optim_core.spec.validation import parse_spec
 
 N = 60
@@ -243,3 +243,34 @@ def test_whatever_a_reader_trips_over_is_a_clear_error(
     monkeypatch.setattr("optim_core.data.source.read_npz", starve)
     with pytest.raises(MemoryError):
         read(tmp_path, "x", name)
+
+
+@pytest.mark.parametrize("sep", ["^", "~", "\x01"])
+def test_rare_signs_that_separate_are_found(tmp_path: Path, sep: str) -> None:
+    found = read(tmp_path, lines("a", "b", "y", row="{i}~{v}~{y}", sep=sep))
+    assert found.names == ["a", "b"]
+    assert len(found.target.values) == N
+
+
+@pytest.mark.parametrize("sep", ["^", "#", "§", "!", "&", "/"])
+def test_any_sign_may_separate_that_is_said(tmp_path: Path, sep: str) -> None:
+    text = lines("a", "b", "y", row="{i}~{v}~{y}", sep=sep)
+    assert read(tmp_path, text, sep=sep).names == ["a", "b"]
+    if sep != "^":
+        message = refused(tmp_path, text)
+        assert "It was read as one column" in message
+        assert "--sep" in message
+
+
+@pytest.mark.parametrize("sep", ["a", "7", ".", '"', "ab", "", "\n"])
+def test_what_stands_in_fields_separates_none(sep: str) -> None:
+    with pytest.raises(SpecError, match="is not one sign that may stand between fields"):
+        parse_spec({"model": "mlp", "dataset": {"path": "t.csv", "target": "y", "sep": sep}})
+
+
+def test_a_decimal_mark_that_is_the_other_one_is_named(tmp_path: Path) -> None:
+    for step in (1, 2):
+        rows = [f"{i % 7};{abs(X[i]) + i // step * step:.2f}".replace(".", ",") for i in range(N)]
+        message = refused(tmp_path, "\n".join(["a;y", *rows, *rows[: 10 * step - 10]]), decimal=".")
+        assert "numbers with decimal commas, such as '" in message
+        assert "decimal: ',' (--decimal) reads them" in message

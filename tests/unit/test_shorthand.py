@@ -112,6 +112,11 @@ WRONG: list[tuple[dict[str, Any], list[tuple[str, str, str]]]] = [
         ("/model/layers/0/out_featurs", "unknown_field", "unknown key 'out_featurs'; did you mean 'out_features'?"),
         ("/model/layers/0/out_features", "field_required", "is required"),
     ]),
+    ({"model": "mlp", "dataset": TABLE, "split": {"fractions": [0.6, 0.2, 0.2], "xyz": 1}}, [
+        ("/split/fractions", "unknown_field", "unknown key 'fractions': their places are training.validation_fraction and "
+         "training.test_fraction; what is left trains"),
+        ("/split/xyz", "unknown_field", "unknown key 'xyz'; the keys here are 'by', 'column', 'test', 'validation'"),
+    ]),
     ({"model": "mlp", "dataset": "iris", "training": {"epochs": 2, "steps": 3}, "sed": 1}, [
         ("/sed", "unknown_field", "unknown key 'sed'; did you mean 'seed'?"),
         ("/training", "invalid_value", "give epochs or steps, not both"),

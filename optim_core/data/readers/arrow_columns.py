@@ -70,7 +70,7 @@ def is_text(kind: pa.DataType) -> bool:
 
 
 def _column_of(chunks: list[pa.Array], kind: pa.DataType) -> pd.Series:
-    """float64, boolean, datetime64 or strings."""
+    """float64, boolean, datetime64 or strings, among them times of day as they are written."""
     if t.is_dictionary(kind):
         kind = kind.value_type
     dense = [c.dictionary_decode() if isinstance(c, pa.DictionaryArray) else c for c in chunks]
@@ -80,6 +80,9 @@ def _column_of(chunks: list[pa.Array], kind: pa.DataType) -> pd.Series:
     if t.is_date(kind) or t.is_timestamp(kind):
         seconds = values.cast(pa.timestamp("us", tz=getattr(kind, "tz", None)), safe=False)
         return pd.Series(seconds.cast(pa.int64()).to_pandas(), dtype="Int64").pipe(_as_time)
+    if t.is_time(kind):
+        written = call("replace_substring_regex", values.cast(pa.large_string()), pattern=r"\.0+$", replacement="")
+        return pd.Series(pd.array(written, dtype="str"))
     if t.is_boolean(kind):
         return pd.Series(pd.array(values.to_pandas(), dtype="boolean"))
     if t.is_null(kind):
@@ -94,7 +97,8 @@ def _supported(kind: pa.DataType) -> bool:
     if t.is_dictionary(kind):
         return _supported(kind.value_type) and not t.is_dictionary(kind.value_type)
     number = t.is_integer(kind) or t.is_floating(kind) or t.is_decimal(kind) or t.is_duration(kind)
-    return number or t.is_boolean(kind) or t.is_date(kind) or t.is_timestamp(kind) or t.is_null(kind) or is_text(kind)
+    time = t.is_date(kind) or t.is_timestamp(kind) or t.is_time(kind)
+    return number or time or t.is_boolean(kind) or t.is_null(kind) or is_text(kind)
 
 
 def _unpacked_bytes(column: pa.Array) -> int:

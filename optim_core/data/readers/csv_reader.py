@@ -51,14 +51,18 @@ def read_csv(
     skip = _bytes_of(head, layout.lines)
     report = [*text.report, *layout.report]
     rows = text.stream(skip)
-    if layout.delimiter != " " and in_order(iter(lambda: rows.read(1 << 16), b""), layout.delimiter):
+    if (
+        layout.delimiter.isascii()
+        and layout.delimiter != " "
+        and in_order(iter(lambda: rows.read(1 << 16), b""), layout.delimiter)
+    ):
         try:
             columns = read_fast(lambda: text.stream(skip), name, layout.delimiter, width, missing)
             return layout, columns, report
         except pa.ArrowInvalid:
             # The strict parser says what is wrong, and where.
             pass
-    columns, more = read_strict(text.stream(skip), name, layout.delimiter, width, layout.lines)
+    columns, more = read_strict(text.stream(skip), name, width, layout)
     return layout, columns, report + more
 
 
@@ -66,6 +70,10 @@ def _head(text: Utf8Text, name: str) -> bytes:
     """The first lines, two at least."""
     stream = text.stream()
     head = stream.read(_HEAD_BYTES)
+    if b"\n" not in head and b"\r" in head:
+        text.end_lines_at_returns()
+        head = head.replace(b"\r", b"\n")
+        stream = text.stream(len(head))
     while head.count(b"\n") < 2 and len(head) <= 2 * MAX_LINE_BYTES:
         more = stream.read(_HEAD_BYTES)
         if not more:

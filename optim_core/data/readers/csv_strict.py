@@ -10,41 +10,49 @@ import pandas as pd
 import pyarrow as pa
 
 from optim_core.data.limits import MAX_LINE_BYTES
-from optim_core.data.readers.layout import bare, dialect
+from optim_core.data.readers.layout import Layout, bare, dialect
+from optim_core.data.readers.ragged import Ragged
 from optim_core.data.readers.refusals import check_cells, malformed
 from optim_core.data.text import plural
 
 _FLUSH_CELLS = 500_000
 
 
-def read_strict(
-    stream: BinaryIO, name: str, delimiter: str, width: int, first: int
-) -> tuple[list[pd.Series], list[str]]:
-    """The rows of ``stream`` (UTF-8) as ``width`` columns of strings, untouched, and sentences. ``first``: lines before it.
+def read_strict(stream: BinaryIO, name: str, width: int, layout: Layout) -> tuple[list[pd.Series], list[str]]:
+    """The rows of ``stream`` (UTF-8) below the lines of ``layout`` as ``width`` columns of strings, untouched, and sentences.
 
-    A line that begins with ``#`` and is no row of the table is a comment. Raises DataError ``malformed_table`` (ragged row,
-    broken quote, NUL, lone CR) and ``too_large``; each names the line.
+    Lines that are no rows are passed over: comments, ruled lines, the names once more, pages' titles, and what stands below the
+    last row. A few rows may lack fields at their end, and have empty ones too many. Raises DataError ``malformed_table`` (other
+    ragged rows, broken quote, NUL, lone CR) and ``too_large``; each names the line.
     """
-    reader = csv.reader(map(bare(delimiter), _lines(stream, name, first)), strict=True, **dialect(delimiter))
+    first = layout.lines
+    reader = csv.reader(
+        map(bare(layout.delimiter), _lines(stream, name, first)), strict=True, **dialect(layout.delimiter)
+    )
     rows = _Rows(width)
-    comments = 0
+    ragged = Ragged(rows.add, width, layout.heads)
     try:
         for row in reader:
-            if not row or (width > 1 and len(row) == 1 and not row[0].strip()):
-                continue
-            if len(row) != width:
-                if row[0].startswith("#"):
-                    comments += 1
-                    continue
-                raise _refused(name, first + reader.line_num, f"has {len(row)} fields where the header has {width}")
-            rows.add(row)
-            if rows.count % 1000 == 0:
-                check_cells(name, rows.count, width)
+            if len(row) == width:
+                ragged.settle(row)
+                rows.add(row)
+                if rows.count % 1000 == 0:
+                    check_cells(name, rows.count, width)
+            elif not ragged.take(row, first + reader.line_num):
+                raise _refused(name, first + reader.line_num, _uneven(row, width))
     except csv.Error as error:
         raise _refused(name, first + reader.line_num, str(error)) from None
+    ragged.end()
     check_cells(name, rows.count, width)
-    report = [f"Passed over {plural(comments, 'comment')} among the rows."] if comments else []
-    return rows.columns(), report
+    if ragged.too_many(rows.count):
+        row, line = ragged.short[0]
+        more = f", as are {len(ragged.short) - 1:,} others" if len(ragged.short) > 1 else ""
+        raise _refused(name, line, _uneven(row, width) + more)
+    return rows.columns(), ragged.report()
+
+
+def _uneven(row: list[str], width: int) -> str:
+    return f"has {plural(len(row), 'field')} where the header has {width}"
 
 
 class _Rows:

@@ -1,9 +1,15 @@
-"""Which encoding a text is in, and its bytes as UTF-8."""
+"""Which encoding a text is in, and its bytes as UTF-8.
+
+What is no Unicode is read as Windows-1252, aloud, and with a warning where that gives no words. charset-normalizer, which
+other libraries bring along, was weighed: of tables of short cells it takes Mac-Roman for Korean and knows no Windows-1251, and
+a wrong guess that reads like words is worse than a warning.
+"""
 
 from __future__ import annotations
 
 import codecs
 import io
+import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO, cast
 
@@ -11,9 +17,30 @@ from optim_core.data.readers.refusals import malformed
 from optim_core.data.text import show
 from optim_core.spec.errors import DataError
 
-_BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+# Those of UTF-32 first: one begins with that of UTF-16.
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
 _PIECE = 1 << 16
 _NAMES = {"cp1252": "Windows-1252", "iso8859-1": "Latin-1", "utf-16-le": "UTF-16", "utf-16-be": "UTF-16"}
+_NAMES |= {"utf-32-le": "UTF-32", "utf-32-be": "UTF-32"}
+# What Windows-1252 makes of other alphabets: three signs in a row that are not ASCII, marks within words but apostrophes and
+# dashes, capitals behind small letters, and codes that stand for nothing.
+_APOSTROPHES = "\u2018\u2019\u2013\u2014\u00b7\u00ad\u00a0"
+_ODD = re.compile(
+    r"[^\x00-\x7f\s]{3,}|[\x80-\x9f]"
+    rf"|(?<=[^\W\d_])[^\w\s\x00-\x7f{_APOSTROPHES}](?=[^\W\d_])"
+    r"|(?<=[a-z])[\u00c0-\u00de\u0160\u017d\u0178\u0152]"
+    # Of the languages that have them hardly any is written in Windows-1252.
+    r"|(?<=[A-Za-z])[\u0160\u0161\u017d\u017e\u0178](?=[a-z0-9])"
+)
+_FOREIGN = re.compile(r"[^\x00-\x7f\xa0]")
+_BETWEEN = re.compile(r"[\s,;|\"]")
+_AROUND, _SHOWN = 1 << 18, 12
 
 
 class Utf8Text:
@@ -25,6 +52,7 @@ class Utf8Text:
     def __init__(self, file: BinaryIO, name: str, given: str | None) -> None:
         self._file, self.name = file, name
         self._mark, self.encoding, self.report = b"", "utf-8", list[str]()
+        self._ends, self._first = False, 0
         head = file.read(4096)
         found = next((row for row in _BOMS if head.startswith(row[0])), None)
         if given is not None:
@@ -40,8 +68,15 @@ class Utf8Text:
             self.encoding = "utf-16-le" if head[1:2] == b"\0" else "utf-16-be"
         self._guess()
 
+    def end_lines_at_returns(self) -> None:
+        """A carriage return alone ends a line, as on old Macs."""
+        self._ends = True
+
     def pieces(self) -> Iterator[bytes]:
         """The text from its beginning as UTF-8, without a byte order mark."""
+        return (piece.replace(b"\r", b"\n") for piece in self._decoded()) if self._ends else self._decoded()
+
+    def _decoded(self) -> Iterator[bytes]:
         self._file.seek(0)
         self._file.read(len(self._mark))
         if self.encoding == "utf-8":
@@ -63,14 +98,36 @@ class Utf8Text:
         why = self._failure(self.encoding)
         if why and self.encoding == "utf-8":
             # As in texts: Windows-1252, else Latin-1, which takes any byte.
+            place = self._first
             self.encoding = "iso8859-1" if self._failure("cp1252") else "cp1252"
+            self._first = place
         elif why:
-            raise malformed(self.name, f" looks like UTF-16, but {why}")
-        if self.encoding != "utf-8":
-            reason = f" ({why})" if why else ""
-            self.report.append(
-                f"The text is read as {_NAMES[self.encoding]}{reason}; encoding: says it where this is wrong."
-            )
+            raise malformed(self.name, f" looks like {_NAMES[self.encoding]}, but {why}")
+        if self.encoding == "utf-8":
+            return
+        said = f"he text is read as {_NAMES[self.encoding]}{f' ({why})' if why else ''}"
+        odd = self._odd() if why else ""
+        if odd:
+            which = "encoding: (--encoding) says which it is, such as shift_jis, gb18030, cp1251, koi8-r, mac_roman or cp850"
+            self.report.append(f"Warning encoding: t{said} and looks wrong ({show(odd)}): {which}.")
+        else:
+            self.report.append(f"T{said}; encoding: says it where this is wrong.")
+
+    def _odd(self) -> str:
+        """Some of the text where most of what is not ASCII is odd in a Western one."""
+        place = self._first
+        self._file.seek(0)
+        self._file.read(max(0, place - 200))
+        text = self._file.read(_AROUND).decode(self.encoding, "replace")
+        odd = [found for found in _ODD.finditer(text)]
+        count = sum(len(_FOREIGN.findall(found[0])) for found in odd)
+        if 2 * count <= len(_FOREIGN.findall(text)):
+            return ""
+        start = odd[0].start()
+        word = (
+            _BETWEEN.split(text[max(0, start - _SHOWN) : start])[-1] + _BETWEEN.split(text[start : start + _SHOWN])[0]
+        )
+        return word or odd[0][0]
 
     def _check(self) -> None:
         try:
@@ -91,7 +148,8 @@ class Utf8Text:
             try:
                 decoder.decode(piece, not piece)
             except UnicodeDecodeError as error:
-                return f"byte {len(self._mark) + place - waiting + error.start + 1:,} does not fit {encoding.upper()}"
+                self._first = len(self._mark) + place - waiting + error.start
+                return f"byte {self._first + 1:,} does not fit {encoding.upper()}"
             if not piece:
                 return ""
             place += len(piece)

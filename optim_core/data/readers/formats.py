@@ -41,11 +41,12 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\x80\x03", "a Python pickle"),
     (b"\x80\x04", "a Python pickle"),
     (b"\x80\x05", "a Python pickle"),
+    (b"\0\0\xfe\xff", "UTF-32 text; save it as UTF-8"),
     (b"\xff\xfe", "UTF-16 text; save it as UTF-8"),
     (b"\xfe\xff", "UTF-16 text; save it as UTF-8"),
     (b"\xd0\xcf\x11\xe0", "an old Excel or Word file; save it as .xlsx"),
 )
-_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_UTF16 = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 _EXPECTED = {"parquet": (b"PAR1",), "npz": _ZIP, "xlsx": _ZIP, "arrow": (b"ARROW1", _ARROW_STREAM)}
 

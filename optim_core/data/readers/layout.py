@@ -8,38 +8,57 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
 from optim_core.data.readers.head_rows import are_units, is_number, joined_names
 from optim_core.data.readers.headers import clean_name
+from optim_core.data.readers.margins import is_rule, key_of
 from optim_core.data.text import plural, show, show_some
 
-DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": "spaces"}
+DELIMITERS = {
+    ",": "commas",
+    ";": "semicolons",
+    "\t": "tabs",
+    "|": "bars",
+    " ": "spaces",
+    "^": "carets",
+    "~": "tildes",
+    "\x01": "the sign \\x01",
+}
 _COMMON = (",", ";", "\t", "|")
+_RARE = ("\x01", "^", "~")
 # Spaces stand within cells, too: they separate where nothing else does.
 _WEAK = 0.5
 _LINES = 200
+# So many of the rows have as many fields as the table has columns, but for lines that are none of its rows.
+_ALIKE = 0.9
 
 
 @dataclass(frozen=True)
 class Layout:
-    """``header``: the names as they stand, one a column. ``lines`` of the file are read with them; ``report``: sentences."""
+    """``header``: the names as they stand, one a column. ``lines`` of the file are read with them; ``report``: sentences.
+    ``heads``: the rows in these lines, as ``key_of`` has them.
+    """
 
     delimiter: str
     header: list[str]
     lines: int
     report: list[str]
+    heads: list[tuple[str, ...]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Heading:
-    """What the first rows of a table say: ``names`` of the columns; ``rows``: how many rows these and all above them take."""
+    """What the first rows of a table say: ``names`` of the columns; ``rows``: how many rows these and all above them take;
+    ``heads``: these rows, as ``key_of`` has them.
+    """
 
     names: list[str]
     rows: int
     report: list[str]
+    heads: list[tuple[str, ...]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -72,8 +91,9 @@ def find_layout(
     order = sorted(
         _COMMON, key=lambda one: (scores[one] >= _WEAK and _has_names(records[one]), scores[one]), reverse=True
     )
-    if scores[order[0]] < _WEAK < scores[" "]:
-        order = [" ", *order]
+    # These, too, as signs of text, unless no other sign separates.
+    if scores[order[0]] < _WEAK:
+        order = [*(one for one in (*_RARE, " ") if scores[one] > _WEAK), *order]
     layouts = [_laid_out(records[one], one, target, headless) for one in order if one == order[0] or scores[one] > 0]
     named = (one for one in layouts if _names(one.header, target))
     return next(named, layouts[0])
@@ -104,7 +124,7 @@ def _records(lines: Sequence[str], delimiter: str) -> list[_Record]:
     found = []
     try:
         for fields in islice(reader, _LINES):
-            if any(field.strip() for field in fields):
+            if any(field.strip() for field in fields) and not is_rule(fields):
                 found.append(_Record(fields, reader.line_num))
     except csv.Error:
         # The strict parser says what it is.
@@ -162,7 +182,7 @@ def _laid_out(records: list[_Record], delimiter: str, target: str | None, headle
         return Layout(delimiter, [], 0, [])
     found = _heading(records, delimiter, target, headless)
     behind = [record for record in records if record.last > found.rows and not _is_comment(record)]
-    return Layout(delimiter, _as_wide(found.names, behind), found.rows, found.report)
+    return Layout(delimiter, _as_wide(found.names, behind), found.rows, found.report, found.heads)
 
 
 def _heading(records: list[_Record], delimiter: str, target: str | None, headless: bool) -> Heading:
@@ -181,6 +201,7 @@ def _heading(records: list[_Record], delimiter: str, target: str | None, headles
     if headless:
         names, last = [""] * len(header.fields), above[-1].last if above else 0
     behind = [record for record in records if record.last > last and not _is_comment(record)]
+    behind = [record for record in behind if headless or record.fields != header.fields]
     if not headless:
         names, above, behind, said = _of_two_rows(names, above, behind, target)
         report += said
@@ -195,7 +216,8 @@ def _heading(records: list[_Record], delimiter: str, target: str | None, headles
         what = "comment" if comments == len(above) else "line"
         first = show(delimiter.join(above[0].fields).strip())
         report.insert(0, f"Passed over {plural(len(above), what)} above the names, such as {first}.")
-    return Heading(names, last, report)
+    heads = [] if headless else [key_of(record.fields) for record in records if record.last <= last]
+    return Heading(names, last, report, heads)
 
 
 def _of_two_rows(
@@ -223,10 +245,12 @@ def _as_wide(names: list[str], rows: list[_Record]) -> list[str]:
     if not rows:
         return names
     counts = Counter(len(row.fields) for row in rows)
-    width = len(rows[0].fields) if len(counts) == 1 else 0
+    width, often = max(counts.items(), key=lambda item: (item[1], item[0]))
+    if often < _ALIKE * len(rows):
+        return names
     if width == len(names) + 1:
         # Either every row ends with a delimiter, or the rows have names of their own, as R writes them.
-        ends = all(not row.fields[-1].strip() for row in rows)
+        ends = all(not row.fields[-1].strip() for row in rows if len(row.fields) == width)
         return [*names, ""] if ends else ["", *names]
     while width and len(names) > width and not names[-1].strip():
         names = names[:-1]

@@ -24,6 +24,7 @@ from optim_core.data.readers.csv_reader import read_csv
 from optim_core.data.readers.head_rows import look_like_data
 from optim_core.data.readers.headers import clean_name, column_names
 from optim_core.data.readers.layout import DELIMITERS
+from optim_core.data.readers.margins import key_of, without_edges, without_repeated
 from optim_core.spec.problem import FileDataset
 
 
@@ -49,15 +50,24 @@ def read_table(file: BinaryIO, name: str, kind: str, dataset: FileDataset, missi
         layout, columns, report = read_csv(
             file, name, sep=dataset.sep, encoding=dataset.encoding, missing=missing, target=target, headless=headless
         )
-        raw: list[str] = layout.header
+        raw, heads = layout.header, layout.heads
         if layout.delimiter != ",":
             how = f", separated by {DELIMITERS.get(layout.delimiter, repr(layout.delimiter))}"
         otherwise = "," if layout.delimiter == ";" else "."
     else:
-        raw, columns, report = _read(file, name, kind, dataset)
+        raw, columns, report, heads = _read(file, name, kind, dataset)
     names, sentences = column_names(raw)
-    plain = [_numbers(column, missing) for column in columns]
     cleaned = [clean_name(one) for one in raw]
+    if kind in ("csv", "xlsx"):
+        inner = without_edges(columns)
+        columns, report = inner.columns, report + inner.report
+    plain = [_numbers(column, missing) for column in columns]
+    inner = without_repeated(columns, heads)
+    if inner.report:
+        kept = [_numbers(column, missing) for column in inner.columns]
+        # Of a table without names its first row took their place, which others may repeat.
+        if not look_like_data(cleaned, kept):
+            columns, plain, report = inner.columns, kept, report + inner.report
     texts = [column for column in plain if is_textual(column)]
     points = sum(
         _is_broken(now) for before, now in zip(columns, plain, strict=True) if kind == "csv" or before is not now
@@ -81,27 +91,33 @@ def notation_of(dataset: FileDataset, found: Notation) -> Notation:
     return found if dataset.decimal is None else replace(found, decimal=dataset.decimal, forced=True)
 
 
-def _read(file: BinaryIO, name: str, kind: str, dataset: FileDataset) -> tuple[list[str], list[pd.Series], list[str]]:
-    """Names, columns and sentences. Readers of formats that are rarer than csv are imported when one comes."""
-    if kind == "parquet":
-        from optim_core.data.readers.parquet_reader import read_parquet
-
-        return read_parquet(file, name)
-    if kind == "arrow":
-        from optim_core.data.readers.arrow_reader import read_arrow
-
-        return read_arrow(file, name)
+def _read(
+    file: BinaryIO, name: str, kind: str, dataset: FileDataset
+) -> tuple[list[str], list[pd.Series], list[str], list[tuple[str, ...]]]:
+    """Names, columns, sentences, and the rows of the names as ``key_of`` has them. Readers of formats that are rarer than csv
+    are imported when one comes.
+    """
     if kind == "xlsx":
         from optim_core.data.readers.xlsx_reader import Wanted, read_xlsx
 
         return read_xlsx(file, name, Wanted(dataset.target, dataset.sheet, dataset.header == "none"))
-    if kind == "arff":
+    if kind == "parquet":
+        from optim_core.data.readers.parquet_reader import read_parquet
+
+        names, columns, report = read_parquet(file, name)
+    elif kind == "arrow":
+        from optim_core.data.readers.arrow_reader import read_arrow
+
+        names, columns, report = read_arrow(file, name)
+    elif kind == "arff":
         from optim_core.data.readers.arff_reader import read_arff
 
-        return read_arff(file, name, dataset.encoding)
-    from optim_core.data.readers.json_reader import read_json
+        names, columns, report = read_arff(file, name, dataset.encoding)
+    else:
+        from optim_core.data.readers.json_reader import read_json
 
-    return read_json(file, name, dataset.encoding)
+        names, columns, report = read_json(file, name, dataset.encoding)
+    return names, columns, report, [key_of(names)]
 
 
 def _numbers(column: pd.Series, missing: Missing) -> pd.Series:

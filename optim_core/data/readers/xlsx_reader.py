@@ -10,7 +10,7 @@ import warnings
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, BinaryIO
 
 import pandas as pd
@@ -20,6 +20,7 @@ from optim_core.data.readers.cells import Growing
 from optim_core.data.readers.headers import clean_name, column_names
 from optim_core.data.readers.layout import Heading, head_of
 from optim_core.data.readers.refusals import check_cells, empty, malformed, unreadable
+from optim_core.data.readers.xlsx_merged import Merged
 from optim_core.data.readers.zip_check import check_entries
 from optim_core.data.text import show, show_some
 from optim_core.spec.errors import DataError
@@ -28,6 +29,7 @@ from optim_core.spec.names import did_you_mean
 _LOOKED_AT = 100
 # Rows without a cell between others: what a sheet may have of them before the rest is no table.
 _MAX_GAP = 10_000
+_Read = tuple[list[str], list[pd.Series], list[str], list[tuple[str, ...]]]
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,16 @@ class Wanted:
 
 @dataclass(frozen=True)
 class _Sheet:
-    """``head``: its first rows with a cell; ``rows``: those after them."""
+    """``head``: its first rows with a cell; ``rows``: those after them; ``numbers``: of the first rows in the sheet, the later
+    ones have theirs in front. ``part``: its XML in the archive.
+    """
 
     title: str
+    part: str
     head: list[tuple[Any, ...]]
+    numbers: list[int]
     heading: Heading
-    rows: Iterator[tuple[Any, ...]] = field(repr=False)
+    rows: Iterator[tuple[int, tuple[Any, ...]]] = field(repr=False)
 
     def has(self, target: str | None) -> bool:
         return target is not None and target in column_names(self.heading.names)[0]
@@ -57,10 +63,10 @@ class _Sheet:
         return len(self.heading.names) > 1 and len(self.head) > self.heading.rows
 
 
-def read_xlsx(file: BinaryIO, name: str, wanted: Wanted) -> tuple[list[str], list[pd.Series], list[str]]:
-    """Names, columns and sentences, of the sheet that is asked for, else of the first that has the target, else of the first
-    table. Raises DataError ``malformed_table``, ``malformed_archive``, ``too_large``, ``too_large_unpacked``,
-    ``too_many_columns``, ``empty_file``, ``sheet_missing``.
+def read_xlsx(file: BinaryIO, name: str, wanted: Wanted) -> _Read:
+    """Names, columns, sentences, and the rows of the names as ``key_of`` has them, of the sheet that is asked for, else of the
+    first that has the target, else of the first table. Raises DataError ``malformed_table``, ``malformed_archive``,
+    ``too_large``, ``too_large_unpacked``, ``too_many_columns``, ``empty_file``, ``sheet_missing``.
     """
     try:
         with zipfile.ZipFile(file) as archive:
@@ -75,7 +81,7 @@ def read_xlsx(file: BinaryIO, name: str, wanted: Wanted) -> tuple[list[str], lis
         raise unreadable(name, "a spreadsheet", error) from None
 
 
-def _read(file: BinaryIO, name: str, wanted: Wanted) -> tuple[list[str], list[pd.Series], list[str]]:
+def _read(file: BinaryIO, name: str, wanted: Wanted) -> _Read:
     book = _book(file)
     titles = [str(sheet.title) for sheet in book.worksheets]
     filled = _sheets(book, name, wanted)
@@ -83,8 +89,9 @@ def _read(file: BinaryIO, name: str, wanted: Wanted) -> tuple[list[str], list[pd
         raise empty(name)
     having = [sheet for sheet in filled if sheet.has(wanted.target)]
     chosen = next(iter(having), None) or next((one for one in filled if one.is_table), filled[0])
-    names, columns = _columns(chosen, name)
-    report = list(chosen.heading.report)
+    merged = Merged(file, chosen.part)
+    names, columns = _columns(chosen, name, merged)
+    report = [*chosen.heading.report, *merged.report(names)]
     if len(titles) > 1:
         others = show_some(title for title in titles if title != chosen.title)
         where = f"Read the sheet {show(chosen.title)}, which is one of {len(titles)} (the others: {others})"
@@ -97,7 +104,7 @@ def _read(file: BinaryIO, name: str, wanted: Wanted) -> tuple[list[str], list[pd
         if any(clean_name(names[place]) == wanted.target for place in lost):
             raise malformed(name, f" cannot be used: the {what}")
         report.append(f"Warning formulas: {what}.")
-    return names, columns, report
+    return names, columns, report, chosen.heading.heads
 
 
 def _book(file: BinaryIO, *, formulas: bool = False) -> Any:
@@ -122,13 +129,16 @@ def _sheets(book: Any, name: str, wanted: Wanted) -> list[_Sheet]:
     for sheet in found:
         sheet.reset_dimensions()
         rows = _filled(sheet.iter_rows(values_only=True), name)
-        head = list(islice(rows, _LOOKED_AT))
-        if head:
-            sheets.append(_Sheet(str(sheet.title), head, head_of(head, wanted.target, wanted.headless), rows))
+        first = list(islice(rows, _LOOKED_AT))
+        if first:
+            head = [row for _, row in first]
+            heading = head_of(head, wanted.target, wanted.headless)
+            part = str(sheet._worksheet_path)
+            sheets.append(_Sheet(str(sheet.title), part, head, [number for number, _ in first], heading, rows))
     return sheets
 
 
-def _columns(sheet: _Sheet, name: str) -> tuple[list[str], list[pd.Series]]:
+def _columns(sheet: _Sheet, name: str, merged: Merged) -> tuple[list[str], list[pd.Series]]:
     names = list(sheet.heading.names)
     table = Growing()
 
@@ -139,8 +149,9 @@ def _columns(sheet: _Sheet, name: str) -> tuple[list[str], list[pd.Series]]:
         table.next_row()
         check_cells(name, table.rows, table.width)
 
-    for row in [*sheet.head[sheet.heading.rows :], *sheet.rows]:
-        add(row)
+    first = zip(sheet.numbers, sheet.head, strict=True)
+    for number, row in chain(islice(first, sheet.heading.rows, None), sheet.rows):
+        add(merged.fill(number, row))
     columns = table.columns() or [pd.Series([], dtype="str") for _ in names]
     return names + [""] * (len(columns) - len(names)), columns
 
@@ -162,9 +173,10 @@ def _formulas(file: BinaryIO, sheet: _Sheet) -> list[int]:
     return sorted(place for place in found - valued if place < len(sheet.heading.names))
 
 
-def _filled(rows: Iterator[tuple[Any, ...]], name: str) -> Iterator[tuple[Any, ...]]:
+def _filled(rows: Iterator[tuple[Any, ...]], name: str) -> Iterator[tuple[int, tuple[Any, ...]]]:
+    """The rows with a cell, and their numbers."""
     gap = 0
-    for row in rows:
+    for number, row in enumerate(rows, start=1):
         cells = len(row)
         while cells and (row[cells - 1] is None or row[cells - 1] == ""):
             cells -= 1
@@ -172,7 +184,7 @@ def _filled(rows: Iterator[tuple[Any, ...]], name: str) -> Iterator[tuple[Any, .
             check_cells(name, 1, cells)
         if cells:
             gap = 0
-            yield row[:cells]
+            yield number, row[:cells]
             continue
         gap += 1
         if gap > _MAX_GAP:
