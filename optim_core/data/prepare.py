@@ -24,7 +24,7 @@ from optim_core.data.proposals import names_parts
 from optim_core.data.rows import read_rows
 from optim_core.data.source import Source
 from optim_core.data.split import SplitRows
-from optim_core.data.tails import wild_in
+from optim_core.data.tails import Tail, tails_of
 from optim_core.data.target import Target, understand_target
 from optim_core.data.text import plural, show
 from optim_core.data.widths import gaps_of
@@ -88,7 +88,7 @@ class Understood:
     all are. ``batch_size``: as asked, or what the training rows allow. ``columns``: the usable ones; none for ``images``
     (n, c, h, w). ``left_out``: the others; ``names``: of all of them, in the order of the file. ``scale``: see ``Source``.
     ``codes``: category columns become codes rather than one-hot columns. ``head``: the first rows as they were read.
-    ``places``: (n,) the numbers of the rows in the data set, from 1 on. ``held_back``: how many wild values of which column.
+    ``places``: (n,) the numbers of the rows in the data set, from 1 on. ``tails``: by name, what is done to far values.
     """
 
     target: Target
@@ -107,7 +107,7 @@ class Understood:
     left_out: list[LeftOut]
     head: pd.DataFrame
     places: np.ndarray
-    held_back: dict[str, int] = field(default_factory=dict)
+    tails: dict[str, Tail] = field(default_factory=dict)
     weights: np.ndarray | None = None
 
     def shape(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -230,7 +230,7 @@ def understand(spec: StudySpec, roots: Sequence[str] | None = None) -> Understoo
     for split in cut.splits:
         # What a fold would refuse is refused now, not when the confirmation comes to it.
         _targets(target, split)
-    held = wild_in(columns, cut.splits[0].train) if source.scale else []
+    tails = tails_of(columns, cut.splits[0].train) if source.scale else []
     weights = class_weights(spec.training.class_weights, target.classes, target.values[cut.splits[0].train])
     check_measurable(metric, target.values, target.classes, cut.splits)
     return Understood(
@@ -250,7 +250,7 @@ def understand(spec: StudySpec, roots: Sequence[str] | None = None) -> Understoo
             *imbalance(metric, target.values, target.classes),
             *report,
             *leaks.values(),
-            *(one.warning for one in held),
+            *(sentence for one in tails for sentence in one.said),
             *cut.report,
             *weights_said(weights, target.classes),
         ],
@@ -259,7 +259,7 @@ def understand(spec: StudySpec, roots: Sequence[str] | None = None) -> Understoo
         left_out=left_out,
         head=pd.DataFrame() if isinstance(source.features, np.ndarray) else _head(source.features, target.keep),
         places=source.numbered()[target.keep].astype(np.uint32),
-        held_back={one.name: one.count for one in held},
+        tails={one.name: one for one in tails},
         weights=None if source.weights is None else source.weights.to_numpy(np.float32)[target.keep],
     )
 

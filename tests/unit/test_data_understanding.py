@@ -12,7 +12,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from optim_core.data import Arrays, columns_of, understand
 from optim_core.data.prepare import Understood
-from optim_core.data.tails import held_back, target_tails
+from optim_core.data.tails import tamed, target_tails
 from optim_core.data.target_codes import means
 from optim_core.spec.errors import DataError
 from optim_core.spec.validation import parse_spec
@@ -304,11 +304,11 @@ def test_what_is_wild_is_learned_from_training_rows_and_heavy_tails_are_none() -
     train = np.arange(200)
     block = np.column_stack([np.full(N, 5.0), np.exp(1.5 * RNG.normal(size=N)), VALUES])
     block[250, 2], block[3, 0] = 1e9, np.nan
-    held, moved = held_back(block, train)
-    assert moved.tolist() == [0, 0, 1]
-    assert held[250, 2] == VALUES[:200].max()
-    block[250, 2] = held[250, 2]
-    np.testing.assert_array_equal(held, block)
+    held = tamed(block, train, [False] * 3)
+    assert held.moved.tolist() == [0, 0, 1]
+    assert held.block[250, 2] == VALUES[:200].max()
+    block[250, 2] = held.block[250, 2]
+    np.testing.assert_array_equal(held.block, block)
 
 
 def test_a_target_that_one_value_drowns_is_refused_and_a_heavy_tail_is_said(tmp_path: Path) -> None:
