@@ -287,6 +287,7 @@ def _columns(source: Source, target: Target) -> tuple[list[Column], list[LeftOut
         more = f"; and {len(unused) - _EXPLAINED} more" if len(unused) > _EXPLAINED else ""
         raise DataError(f"no column can be used as a feature{why}{more}", code="no_usable_feature", pointer="/dataset")
     report = [said for column in usable for said in (column.note, column.warning) if said]
+    report += [column.warning for column in unused if column.warning]
     if len(unused) <= _EXPLAINED:
         report += [f"Left out {show(column.name)}: {column.reason}." for column in unused]
     else:
@@ -319,7 +320,11 @@ def _understood(name: str, raw: pd.Series, source: Source, target: Target) -> Co
     why = identifies(found, raw, target.values, target.classes)
     if names_parts(found):
         why = "it says which rows train and which test"
-    return found if why is None else LeftOut(name, f"{why} (name it under features to keep it)", gaps_of(found), found)
+    if why is None:
+        return found
+    # What is said of numbers is of no use where they name rows.
+    warning = found.warning if found.levels is not None else ""
+    return LeftOut(name, f"{why} (name it under features to keep it)", gaps_of(found), found, warning)
 
 
 def _targets(target: Target, rows: SplitRows) -> tuple[np.ndarray, tuple[float, float]]:
