@@ -13,6 +13,7 @@ import pandas as pd
 from optim_core.data import columns as reading
 from optim_core.data.class_weights import class_weights, weights_said
 from optim_core.data.columns import Column, LeftOut
+from optim_core.data.copies import repeated
 from optim_core.data.cut import cut_rows, without_a_moment
 from optim_core.data.encode import Goal, checked_shape, encode_columns, encode_images
 from optim_core.data.identifiers import identifies
@@ -222,11 +223,12 @@ def understand(spec: StudySpec, roots: Sequence[str] | None = None) -> Understoo
     except SpecError as error:
         raise DataError(str(error), code=error.code, pointer=error.pointer) from None
     columns, left_out, report = _columns(source, target)
-    leaks = leaking(columns, target.values, target.classes)
+    images = source.features[target.keep] if isinstance(source.features, np.ndarray) else None
+    copies = repeated(columns, images, target.values)
+    leaks = leaking(columns, target.values, target.classes, copies[0])
     if target.classes is None:
         leaks |= sums(columns, target.values, leaks)
-    images = source.features[target.keep] if isinstance(source.features, np.ndarray) else None
-    cut = cut_rows(spec, rows, target, columns, images, _beside(spec, source, target, left_out), leaks)
+    cut = cut_rows(spec, rows, target, columns, copies, _beside(spec, source, target, left_out), leaks)
     for split in cut.splits:
         # What a fold would refuse is refused now, not when the confirmation comes to it.
         _targets(target, split)

@@ -283,6 +283,26 @@ def test_gaps_that_tell_a_number_are_warned_of(tmp_path: Path) -> None:
     assert said(found, "possible_leakage", "'c'", "is there or not as the target is high or low")
 
 
+@pytest.mark.parametrize("target", ["classes", "numbers"])
+def test_copies_of_rows_do_not_give_the_target_away(tmp_path: Path, target: str) -> None:
+    rng = np.random.default_rng(7)
+    individuals = pd.DataFrame({
+        "a": rng.normal(size=60), "c": [f"city {i % 40}" for i in range(60)],
+        "y": rng.choice(["u", "v"], 60) if target == "classes" else rng.normal(size=60),
+    })  # fmt: skip
+    rows = individuals.iloc[rng.permutation(np.repeat(np.arange(60), 8))].reset_index(drop=True)
+    assert not said(understood(tmp_path, rows), "possible_leakage")
+    # One that does is found among the copies, too.
+    sure = rows.assign(code=np.where(rows.y == "u", 1, 2) if target == "classes" else 3 * rows.y)
+    assert said(understood(tmp_path, sure), "possible_leakage", "'code'")
+    # Another measurement of the same individuals.
+    again = rows.assign(b=rows.a**2, t=rng.normal(size=480)).drop(columns="c")
+    found = understood(tmp_path, again)
+    assert not said(found, "possible_leakage")
+    if target == "classes":
+        assert said(found, "Warning repeated_measures: rows that agree in 'a'", "--split group:a")
+
+
 # Values far from all others
 
 
