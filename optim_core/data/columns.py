@@ -16,7 +16,7 @@ from optim_core.data.free_text import WIDTH, hashed
 from optim_core.data.limits import MAX_LEVELS, MAX_MAGNITUDE
 from optim_core.data.mixed import alike_but_for_case, read_clock, read_pairs, why_coded, why_codes, why_mixed
 from optim_core.data.notation import Notation, Numbers, as_text, is_textual, read_numbers
-from optim_core.data.sentinels import without_codes, without_days
+from optim_core.data.sentinels import maybe_codes, without_codes, without_days
 from optim_core.data.text import plural, show
 from optim_core.data.texts import Texts
 from optim_core.data.unread_times import unread_times
@@ -128,6 +128,8 @@ def _number(
     present = values[~np.isnan(values)]
     if present.size == 0:
         return LeftOut(name, "it has no values")
+    if kind == "number" and not warning:
+        warning = maybe_codes(name, values, notation.missing)
     if present.min() == present.max() and present.size == values.size:
         return LeftOut(name, "it is constant")
     return Column(name, kind, numbers=values[:, None], note=" ".join(notes), warning=warning)

@@ -400,6 +400,32 @@ def test_what_may_be_a_value_stays(tmp_path: Path, values: np.ndarray) -> None:
     assert not said(understood(tmp_path, {"y": RNG.normal(size=N), "a": values}), "sentinel")
 
 
+@pytest.mark.parametrize(
+    ("values", "code"),
+    [
+        (np.where(np.arange(N) % 9 == 0, 9, 1 + np.arange(N) % 5), "9"),
+        (np.where(np.arange(N) % 9 == 0, 8 + np.arange(N) % 2, np.arange(N) % 5), "8"),
+        (np.where(np.arange(N) % 9 == 0, -1, RNG.integers(18, 90, N)), "-1"),
+        (np.where(np.arange(N) % 9 == 0, -1, RNG.exponential(size=N)), "-1"),
+        (np.arange(N) % 10, ""),
+        (1 + np.arange(N) % 9, ""),
+        (np.where(np.arange(N) == 9, 9, np.arange(N) % 5), ""),
+        (np.arange(N) % 3 - 1, ""),
+        (np.where(np.arange(N) % 9 == 0, 9, 2 * (np.arange(N) % 4)), ""),
+        (RNG.integers(-1, 9, N) - 0.0 - (np.arange(N) % 7 == 0), ""),
+        (RNG.poisson(1.5, N), ""),
+    ],
+)
+def test_an_answer_that_may_be_none_is_said_and_stays(tmp_path: Path, values: np.ndarray, code: str) -> None:
+    found = understood(tmp_path, {"y": RNG.normal(size=N), "a": values})
+    assert said(found, "Warning maybe_sentinel: 'a'", f"--na {code}") is bool(code)
+    assert columns_of(found)[0].missing == 0
+    if code:
+        assert not said(
+            understood(tmp_path, {"y": RNG.normal(size=N), "a": values}, dataset={"na": [code]}), "maybe_sentinel"
+        )
+
+
 def test_births_long_ago_are_no_codes(tmp_path: Path) -> None:
     days = pd.Series(pd.date_range("1900-01-01", periods=N, freq="90D")).sample(frac=1, random_state=0)
     assert not said(understood(tmp_path, {"y": VALUES, "born": days.dt.strftime("%Y-%m-%d").to_numpy()}), "sentinel")
