@@ -10,14 +10,16 @@ import pandas as pd
 from pandas.api import types
 
 from optim_core.data.categories import Categories
-from optim_core.data.dates import compact_dates, read_dates
+from optim_core.data.compact_dates import compact_dates
+from optim_core.data.dates import read_dates
 from optim_core.data.free_text import WIDTH, hashed
 from optim_core.data.limits import MAX_LEVELS, MAX_MAGNITUDE
 from optim_core.data.mixed import alike_but_for_case, read_clock, read_pairs, why_coded, why_codes, why_mixed
 from optim_core.data.notation import Notation, Numbers, as_text, is_textual, read_numbers
-from optim_core.data.sentinels import without_codes, without_days
+from optim_core.data.sentinels import maybe_codes, without_codes, without_days
 from optim_core.data.text import plural, show
 from optim_core.data.texts import Texts
+from optim_core.data.unread_times import unread_times
 from optim_core.data.words import merged_sentence, no_values, with_classes, words_lost
 
 _FLAGS = ({"true", "false"}, {"yes", "no"}, {"y", "n"}, {"t", "f"}, {"on", "off"})
@@ -48,13 +50,14 @@ class Column:
 @dataclass(frozen=True)
 class LeftOut:
     """A column that is not used, with the reason as the end of a sentence. ``missing``: rows without a value. ``column``: what
-    it would be.
+    it would be. ``warning``: what to say besides.
     """
 
     name: str
     reason: str
     missing: int = 0
     column: Column | None = None
+    warning: str = ""
 
 
 def understand(name: str, raw: pd.Series, *, chosen: bool, notation: Notation) -> Column | LeftOut:
@@ -82,6 +85,9 @@ def understand(name: str, raw: pd.Series, *, chosen: bool, notation: Notation) -
         return _codes(name, text, coded, chosen)
     numbers = read_numbers(name, text, notation)
     if numbers is not None:
+        days = compact_dates(numbers.values)
+        if days is not None:
+            return _date(name, days, numbers.notes, notation)
         return _number(name, numbers.values, "number", notation, numbers.notes)
     dates = read_dates(name, text)
     if dates is not None:
@@ -122,6 +128,8 @@ def _number(
     present = values[~np.isnan(values)]
     if present.size == 0:
         return LeftOut(name, "it has no values")
+    if kind == "number" and not warning:
+        warning = maybe_codes(name, values, notation.missing)
     if present.min() == present.max() and present.size == values.size:
         return LeftOut(name, "it is constant")
     return Column(name, kind, numbers=values[:, None], note=" ".join(notes), warning=warning)
@@ -167,13 +175,15 @@ def _category(name: str, text: Texts, chosen: bool, notes: list[str]) -> Column 
     distinct, present = len(text.distinct), int(text.counts.sum())
     if distinct == 1 and present == len(text.codes):
         return LeftOut(name, "it is constant")
-    if distinct > MAX_LEVELS and distinct > _FREE_TEXT_SHARE * present:
+    different = distinct > _FREE_TEXT_SHARE * present
+    warning = unread_times(name, text) if different else ""
+    if distinct > MAX_LEVELS and different:
         what = f"its {distinct:,} different texts look like names or free text"
         if not chosen:
             said = "; ".join([what, *(note[0].lower() + note[1:].rstrip(".") for note in notes)])
-            return LeftOut(name, f"{said} (name it under features to keep it)")
+            return LeftOut(name, f"{said} (name it under features to keep it)", warning=warning)
         some = pd.Series(text.distinct[text.present(_LOOKED_AT)], dtype="str")
         if some.str.count(r"\s+").mean() >= _WORDS - 1:
             notes = [*notes, f"The words of {show(name)} were hashed into {WIDTH} numbers."]
             return Column(name, "text", numbers=hashed(text), note=" ".join(notes))
-    return Column(name, "category", levels=Categories.of(text), note=" ".join(notes))
+    return Column(name, "category", levels=Categories.of(text), note=" ".join(notes), warning=warning)

@@ -10,7 +10,6 @@ import pandas as pd
 
 from optim_core.data import columns as reading
 from optim_core.data.columns import Column
-from optim_core.data.copies import repeated
 from optim_core.data.declared import by_time, moments, named_parts, with_validation
 from optim_core.data.proposals import proposals
 from optim_core.data.rows import Rows
@@ -49,12 +48,13 @@ def cut_rows(
     rows: Rows,
     target: Target,
     columns: Sequence[Column],
-    images: np.ndarray | None,
+    copies: tuple[np.ndarray | None, list[str]],
     beside: Sequence[Column] = (),
     leaks: Collection[str] = (),
 ) -> Cut:
-    """Cut the rows that ``target`` keeps. ``beside``: columns that are no features, but may say how; ``leaks``: names
-    of those that give the target away. Raises DataError."""
+    """Cut the rows that ``target`` keeps. ``copies``: what ``copies.repeated`` says of them. ``beside``: columns that are no
+    features, but may say how; ``leaks``: names of those that give the target away. Raises DataError.
+    """
     plan, y, classes = spec.split, target.values, target.classes
     by = None if rows.by is None else pd.Series(rows.by[target.keep]).reset_index(drop=True)
     parts = None if rows.parts is None else rows.parts[target.keep]
@@ -69,7 +69,7 @@ def cut_rows(
         together = _groups(by)
         splits = split_rows(spec, y, classes, together)
     else:
-        together, report = repeated(columns, images, y)
+        together, report = copies[0], [*copies[1]]
         if plan.by == "random":
             splits = split_rows(spec, y, classes, together)
             report += proposals([*columns, *beside], leaks)

@@ -14,51 +14,21 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from optim_core.data.notation import FEWEST, call, few, lost_sentence
+from optim_core.data.date_shapes import SHAPES, likely_shapes, month_called, offset_of
+from optim_core.data.notation import call, few, lost_sentence
 from optim_core.data.text import show
 from optim_core.data.texts import Texts
 
-# How names of months begin in English, German, French, Spanish, Italian, Portuguese and Dutch, and their longer forms.
-# A library of all languages (Babel) is ten megabytes.
-_MONTHS = (
-    ("jan", "jän", "janv", "ene", "gen"), ("feb", "fev", "fév", "févr"), ("mar", "mär", "mae", "mrz", "mrt", "maa"),
-    ("apr", "avr", "abr"), ("may", "mai", "mei", "mag"), ("jun", "juin", "giu"), ("jul", "juil", "lug"),
-    ("aug", "aoû", "aou", "ago"), ("sep", "set"), ("oct", "okt", "ott", "out"), ("nov",), ("dec", "dez", "déc", "dic"),
-)  # fmt: skip
-_MONTH_OF = {start: month for month, starts in enumerate(_MONTHS, 1) for start in starts}
-_FULL = {
-    "january", "february", "march", "april", "june", "july", "august", "sept", "september", "october", "november", "december",
-    "januar", "jänner", "februar", "märz", "maerz", "juni", "juli", "oktober", "dezember", "janvier", "février", "fevrier",
-    "mars", "avril", "juin", "juil", "juillet", "août", "aout", "septembre", "octobre", "novembre", "décembre", "decembre",
-    "janv", "févr", "fevr", "enero", "febrero", "marzo", "abril", "mayo", "junio", "julio", "agosto", "septiembre", "setiembre",
-    "octubre", "noviembre", "diciembre", "gennaio", "febbraio", "aprile", "maggio", "giugno", "luglio", "settembre", "ottobre",
-    "dicembre", "janeiro", "fevereiro", "março", "marco", "maio", "junho", "julho", "setembro", "outubro",
-    "novembro", "dezembro", "januari", "februari", "maart", "augustus",
-}  # fmt: skip
-# A range, as the class of all letters takes 15 milliseconds to compile each time that it is used.
-_NAME = r"(?P<name>[a-zà-ÿ]{3,10})\.?"
-_WEEK = r"(?:(?:mon|tues?|wed(?:nes)?|thu(?:rs)?|fri|sat(?:ur)?|sun)(?:day)?\.?,? +)?"
-_CLOCK = (
-    r"(?:(?:T|,? +)(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2})(?:\.(?P<part>\d{1,9}))?)?"
-    r"(?P<half> ?[ap]m)?(?P<zone> ?(?:Z|UTC|GMT|[+-]\d{2}(?::?\d{2})?))?)?"
-)
-_SHAPES = tuple(
-    rf"(?i)^{_WEEK}{date}{_CLOCK}$"
-    for date in (
-        r"(?P<year>\d{4})(?P<mark>[-/.])(?P<month>\d{1,2})(?:(?P<again>[-/.])(?P<day>\d{1,2}))?",
-        r"(?P<one>\d{1,2})(?P<mark>[-/.])(?P<two>\d{1,2})(?P<again>[-/.])(?P<year>\d{4}|\d{2})",
-        rf"(?P<day>\d{{1,2}})(?:st|nd|rd|th)?[-/. ]{{0,2}}{_NAME}[-/, ]{{0,2}}(?P<year>\d{{4}}|\d{{2}})",
-        rf"{_NAME}[- ]{{1,2}}(?P<day>\d{{1,2}})(?:st|nd|rd|th)?(?:, ?| |-)(?P<year>\d{{4}})",
-        rf"{_NAME}[- ,]{{1,2}}(?P<year>\d{{4}})",
-        r"(?P<year>\d{4})[- ]?Q(?P<quarter>[1-4])",
-    )
-)
 # Where this century's years of two digits may end: not before the year of writing. No clock: the same file has to mean the
 # same next year.
 _FIRST_PIVOT, _LAST_PIVOT = 27, 41
 # Between them nobody takes such years for others.
 _POSIX_FROM, _POSIX_TO = np.datetime64("1969"), np.datetime64(f"20{_FIRST_PIVOT}")
 _SAMPLE = 50
+# What has no year is put into one that has all days.
+_NO_YEAR = 2000
+# Minutes east of Greenwich of a zone that is not known.
+_NOWHERE = 10_000
 
 
 @dataclass(frozen=True)
@@ -72,13 +42,10 @@ class Dates:
 def read_dates(name: str, text: Texts) -> Dates | None:
     """The column ``name`` as dates; None where it is none of dates. Few strays count as missing, as in numbers.
 
-    Read are ISO 8601 with times and zones, 31.12.2020, 12/31/20, 31 Dec 2020, Dec 31, 2020, Dec 2020, 2020Q4, each with a time.
+    What is read: see ``date_shapes``.
     """
     cells = text.cells
-    sample = (
-        cells.take(pa.array(np.unique(np.linspace(0, len(cells) - 1, _SAMPLE).astype(int)))) if len(cells) else cells
-    )
-    if not len(cells) or all(np.isnat(stamps).mean() > 0.5 for stamps in _stamps(sample)[:2]):
+    if not len(cells) or all(np.isnat(stamps).mean() > 0.5 for stamps in _stamps(_sample(cells))[:2]):
         return None
     month_first, day_first, unsure, short = _stamps(cells)
     stamps, why = _ordered(month_first, day_first, unsure, text.codes)
@@ -158,25 +125,34 @@ def _stamps(cells: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nda
     plain = call("utf8_trim_whitespace", cells)
     readings = np.full((2, len(cells)), np.datetime64("NaT", "us"))
     unsure, short = np.zeros(len(cells), dtype=int), np.zeros(len(cells), dtype=bool)
-    matched, years = list[tuple[np.ndarray, dict[str, pa.Array]]](), np.zeros(len(cells), dtype=np.int64)
-    for pattern in _SHAPES:
-        found = call("extract_regex", plain, pattern=pattern)
-        places = np.flatnonzero(found.is_valid().to_numpy(zero_copy_only=False))
-        if not len(places):
+    matched, years = list[tuple[np.ndarray, dict[str, pa.Array]]](), np.full(len(cells), _NO_YEAR)
+    likely = likely_shapes(_sample(plain).to_pylist())
+    left = np.arange(len(cells))
+    # What the sample lacks may be in the few cells that are left; where it has nothing at all, there is none.
+    for pattern in [*likely, *(shape for shape in SHAPES if shape not in likely)] if likely else []:
+        found = call("extract_regex", plain if len(left) == len(cells) else plain.take(pa.array(left)), pattern=pattern)
+        here = found.is_valid().to_numpy(zero_copy_only=False)
+        if not here.any():
             continue
+        at = pa.array(np.flatnonzero(here))
         part = {
-            found.type.field(i).name: call("struct_field", found, indices=[i]).take(pa.array(places))
+            found.type.field(i).name: call("struct_field", found, indices=[i]).take(at)
             for i in range(found.type.num_fields)
         }
+        places, left = left[here], left[~here]
         matched.append((places, part))
-        years[places] = _numbers(part["year"])
-        short[places] = np.asarray(call("utf8_length", part["year"]).to_numpy(zero_copy_only=False)) == 2
-        if len(places) == len(cells):
-            break  # no cell has two shapes
+        if "year" in part:
+            years[places] = _numbers(part["year"])
+            short[places] = np.asarray(call("utf8_length", part["year"]).to_numpy(zero_copy_only=False)) == 2
+        if not len(left):
+            break
     years[short] += np.where(years[short] < _pivot(years[short]), 2000, 1900)
     for places, part in matched:
         year = years[places]
         same = _equal(part["mark"], part["again"]) if "again" in part else np.ones(len(places), bool)
+        if "week" in part:
+            readings[:, places] = _weeks(part, year)
+            continue
         if "one" not in part:
             same = same | _equal(part["again"], "") if "again" in part else same
             month = _month(part)
@@ -189,6 +165,13 @@ def _stamps(cells: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nda
         readings[1, places] = _dates(part, year, two, one, same)
         unsure[places] = 1 + _equal(part["mark"], ".")
     return readings[0], readings[1], unsure, short
+
+
+def _sample(cells: pa.Array) -> pa.Array:
+    """Some of the cells, evenly."""
+    if len(cells) <= _SAMPLE:
+        return cells
+    return cells.take(pa.array(np.linspace(0, len(cells) - 1, _SAMPLE).astype(int)))
 
 
 def _pivot(years: np.ndarray) -> int:
@@ -220,14 +203,27 @@ def _dates(
     return np.where(good, stamps + micros.astype("timedelta64[us]"), np.datetime64("NaT", "us"))
 
 
+def _weeks(part: dict[str, pa.Array], year: np.ndarray) -> np.ndarray:
+    """By ISO 8601: the first week of a year is that of January 4, and weeks begin on Mondays, as days of 1970 on Thursdays."""
+    week, day = _numbers(part["week"]), _numbers(part["weekday"], 1) if "weekday" in part else np.ones(1, np.int64)
+    fourth = (year - 1970).astype("datetime64[Y]").astype("datetime64[D]").astype(np.int64) + 3
+    days = fourth - (fourth + 3) % 7 + 7 * (week - 1) + day - 1
+    good = (week >= 1) & (week <= 53)
+    return np.where(good, days.astype("datetime64[D]").astype("datetime64[us]"), np.datetime64("NaT", "us"))
+
+
 def _clock(part: dict[str, pa.Array]) -> tuple[np.ndarray, np.ndarray]:
     """Microseconds since midnight in UTC, and whether there is such a time."""
-    hour, minute, second = (_numbers(part[key], 0) for key in ("hour", "minute", "second"))
-    half = _each(part["half"], lambda text: {"": 0, "am": 1, "pm": 2}[text.strip().lower()])
-    good = (hour <= np.where(half == 0, 23, 12)) & (minute <= 59) & (second <= 59)
+    count = len(next(iter(part.values())))
+    hour, minute, second = (
+        _numbers(part[key], 0) if key in part else np.zeros(count, np.int64) for key in ("hour", "minute", "second")
+    )
+    half, fraction, zone = (
+        _each(part[key], number) if key in part else np.zeros(count, np.int64)
+        for key, number in (("half", _half), ("part", _micros), ("zone", _minutes_east))
+    )
+    good = (hour <= np.where(half == 0, 23, 12)) & (minute <= 59) & (second <= 59) & (zone != _NOWHERE)
     hour = np.where(half == 0, hour, hour % 12 + 12 * (half == 2))
-    fraction = _each(part["part"], lambda text: int(text[:6].ljust(6, "0")) if text else 0)
-    zone = _each(part["zone"], lambda text: _offset(text.strip()))
     return ((hour * 60 + minute - zone) * 60 + second) * 1_000_000 + fraction, good
 
 
@@ -238,48 +234,27 @@ def _each(texts: pa.Array, number: Callable[[str], int]) -> np.ndarray:
     return numbers[found.indices.to_numpy(zero_copy_only=False)] if len(numbers) else np.zeros(0, np.int64)
 
 
-def _offset(zone: str) -> int:
-    """Minutes east of Greenwich."""
-    if zone[:1] not in ("+", "-"):
-        return 0
-    digits = zone[1:].replace(":", "").ljust(4, "0")
-    return (1 if zone[0] == "+" else -1) * (int(digits[:2]) * 60 + int(digits[2:]))
+def _half(text: str) -> int:
+    """0 where a clock has 24 hours; 1 for the morning, 2 for the afternoon."""
+    return {"": 0, "a": 1, "p": 2}[text.strip().lower()[:1]]
+
+
+def _micros(text: str) -> int:
+    return int(text[:6].ljust(6, "0")) if text else 0
+
+
+def _minutes_east(zone: str) -> int:
+    found = offset_of(zone)
+    return _NOWHERE if found is None else found
 
 
 def _month(part: dict[str, pa.Array]) -> np.ndarray:
     if "quarter" in part:
-        return 3 * _numbers(part["quarter"]) - 2
-    return _numbers(part["month"]) if "month" in part else _named(part["name"])
-
-
-def compact_dates(values: np.ndarray) -> pd.Series | None:
-    """Numbers such as 20200131 as dates, NaT where there is none; None where one is no day of the years 1800 to 2099, or
-    there are too few different ones to tell.
-    """
-    present = values[~np.isnan(values)]
-    if not present.size or present.min() < 1800_01_01 or present.max() > 2099_12_31 or (present % 1 != 0).any():
-        return None
-    distinct = np.unique(present).astype(np.int64)
-    year, month, day = distinct // 10_000, distinct // 100 % 100, distinct % 100
-    if distinct.size < FEWEST or not ((month >= 1) & (month <= 12) & (day >= 1)).all():
-        return None
-    first = ((year - 1970) * 12 + month - 1).astype("datetime64[M]")
-    stamps = first.astype("datetime64[D]") + (day - 1)
-    if (stamps.astype("datetime64[M]") != first).any():
-        return None
-    places = np.searchsorted(distinct, np.where(np.isnan(values), distinct[0], values).astype(np.int64))
-    return pd.Series(np.where(np.isnan(values), np.datetime64("NaT", "us"), stamps.astype("datetime64[us]")[places]))
-
-
-def _named(names: pa.Array) -> np.ndarray:
-    return _each(names, _month_called)
-
-
-def _month_called(name: str) -> int:
-    """1 to 12; 0 for what is no month."""
-    lower = name.lower()
-    known = lower in _FULL or lower in _MONTH_OF
-    return _MONTH_OF.get(lower[:4], _MONTH_OF.get(lower[:3], 0)) if known else 0
+        given = (
+            call("if_else", call("equal", part["quarter"], ""), part["nth"], part["quarter"]) if "nth" in part else None
+        )
+        return 3 * _numbers(part["quarter"] if given is None else given) - 2
+    return _numbers(part["month"]) if "month" in part else _each(part["name"], month_called)
 
 
 def _equal(one: pa.Array, other: pa.Array | str) -> np.ndarray:

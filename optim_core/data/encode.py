@@ -11,7 +11,7 @@ from optim_core.data.columns import Column
 from optim_core.data.limits import MAX_CELLS, MAX_LEVELS
 from optim_core.data.numeric import encode_numbers
 from optim_core.data.split import SplitRows
-from optim_core.data.tails import held_back
+from optim_core.data.tails import tamed
 from optim_core.data.target_codes import MOST_CLASSES, means, means_of
 from optim_core.data.text import plural, show_some
 from optim_core.data.widths import encoded_shape, levels_of
@@ -47,8 +47,8 @@ class Goal:
 
 
 def encode_columns(columns: list[Column], rows: SplitRows, scale: bool, codes: bool, goal: Goal) -> Encoded:
-    """Impute numbers by the median (with a flag where they were missing), hold wild ones back and standardise them; encode
-    categories, those of many levels by the target of the training rows, too.
+    """Impute numbers by the median (with a flag where they were missing), hold slips back, take heavy tails
+    as logarithms and standardise them; encode categories, those of many levels by the target of the training rows, too.
 
     Args: columns: at least one; scale: False leaves numbers in their own unit; codes: a category column becomes one
     column of codes instead of one-hot columns. A category that training never saw counts as a rare one. Raises
@@ -65,7 +65,8 @@ def encode_columns(columns: list[Column], rows: SplitRows, scale: bool, codes: b
         block = np.concatenate([column.numbers for column in numeric if column.numbers is not None], axis=1)
         number_names = _number_names(numeric)
         if scale:
-            block, _ = held_back(block, rows.train)
+            quantity = [column.role == "number" for column in numeric for _ in _number_names([column])]
+            block = tamed(block, rows.train, quantity).block
         encoded, own = encode_numbers(block, splits, number_names, scale)
         names += own
         for part, values in zip(parts, encoded, strict=True):

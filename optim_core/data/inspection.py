@@ -27,9 +27,11 @@ def _used(column: Column, found: Understood, train: np.ndarray) -> ColumnInfo:
     missing = gaps_of(column)
     if column.levels is None:
         done = _numbers(column, found.scale, missing > 0)
-        if column.name in found.held_back:
-            count = plural(found.held_back[column.name], "wild value")
-            done = f"{done}; {count} moved to the farthest of the others"
+        tail = found.tails.get(column.name)
+        if tail is not None and tail.logarithm:
+            done = f"its logarithm, since it is heavy-tailed, {done}"
+        if tail is not None and tail.moved:
+            done = f"{done}; {plural(tail.moved, 'wild value')} moved to the farthest of the others"
     else:
         kept, rare = levels_of(column, train)
         done = _categories(kept, rare, found.codes, missing > 0)

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from optim_core.data.columns import Column
-from optim_core.data.text import show
+from optim_core.data.text import show, show_some
+from optim_core.spec.split import proposal
 
 # Rank correlation from which on a column is the target in another form: rounding loses that little.
 _SAME_ORDER = 0.9999
@@ -19,38 +20,87 @@ _FEWEST_VALUES, _ROWS_PER_LEVEL = 20, 5
 _LOOKED_AT = 2_000
 # What so seldom happens by chance did not.
 _BY_CHANCE = 1e-6
+_ALONE = "determines the target by itself"
 
 
-def leaking(columns: Sequence[Column], y: np.ndarray, classes: list[str] | None) -> dict[str, str]:
+def leaking(
+    columns: Sequence[Column], y: np.ndarray, classes: list[str] | None, alike: np.ndarray | None = None
+) -> dict[str, str]:
     """A warning, by name, for each column that repeats the target: of numbers in the same or the opposite order all over, or in
     coarser steps; of classes a column each of whose values, or each of whose ranges, has one class. And for each whose gaps do.
+
+    ``alike``: (n,) labels, equal for rows that are copies of each other, which say the same but once.
     """
     warnings = {}
-    few = np.random.default_rng(0).permutation(len(y))[:_LOOKED_AT]
+    once = np.arange(len(y)) if alike is None else np.unique(alike, return_index=True)[1]
+    few = np.random.default_rng(0).permutation(once)[:_LOOKED_AT]
+    looks = few, once
+    alone = list[Column]()
     for column in columns:
         if column.levels is not None:
             raw, gone = column.levels.codes, column.levels.gaps
         else:
-            assert column.numbers is not None
-            raw = column.numbers[:, 0]
+            raw = _first(column)
             gone = np.isnan(raw)
         how = (
             None
             if column.numbers is not None and column.numbers.shape[1] != 1
-            else _by_values(raw, gone, y, few, classes)
+            else _by_values(raw, gone, y, looks, classes)
         )
-        how = how or (_by_gaps(gone, y, few, classes) if gone.any() else None)
+        how = how or (_by_gaps(gone, y, looks, classes) if gone.any() else None)
         if how is not None:
             warnings[column.name] = f"Warning possible_leakage: column {show(column.name)} {how}."
-    return warnings
+            if how == _ALONE:
+                alone.append(column)
+    return warnings | _of_individuals(alone, columns)
+
+
+def _of_individuals(alone: Sequence[Column], columns: Sequence[Column]) -> dict[str, str]:
+    """Instead of the leaks of columns that determine the target ``alone``: many values with which others go are what an
+    individual has that was measured again, and each has its class.
+    """
+    said = {}
+    for column in alone:
+        codes, count = _numbered(column)
+        beside = (
+            []
+            if count < _FEWEST_VALUES
+            else [one.name for one in columns if one is not column and _with(codes, count, one)]
+        )
+        if beside:
+            names = show_some([column.name, *beside])
+            said[column.name] = (
+                f"Warning repeated_measures: rows that agree in {names} agree in the target, too, as those of one individual "
+                f"do that was measured again. Where they are, keep them together: {proposal('group', column.name)}; else "
+                f"{show(column.name)} gives the target away."
+            )
+    return said
+
+
+def _with(codes: np.ndarray, count: int, other: Column) -> bool:
+    """Whether each of ``count`` values goes with one of many of ``other``."""
+    own, values = _numbered(other)
+    return values >= _FEWEST_VALUES and len(pd.unique(codes * (values + 1) + own)) == count
+
+
+def _numbered(column: Column) -> tuple[np.ndarray, int]:
+    """(n,) codes of a column's values, a gap being one; and how many values there are."""
+    raw = column.levels.codes if column.levels is not None else _first(column)
+    codes, values = pd.factorize(raw, use_na_sentinel=False)
+    return codes.astype(np.int64), len(values)
+
+
+def _first(column: Column) -> np.ndarray:
+    assert column.numbers is not None
+    return column.numbers[:, 0]
 
 
 def _by_values(
-    raw: np.ndarray, gone: np.ndarray, y: np.ndarray, few: np.ndarray, classes: list[str] | None
+    raw: np.ndarray, gone: np.ndarray, y: np.ndarray, looks: tuple[np.ndarray, np.ndarray], classes: list[str] | None
 ) -> str | None:
-    """``few``: rows that are looked at first, for most columns show there that they are no leak."""
+    """``looks``: rows that are looked at first, for most columns show there that they are no leak; and all."""
     how = None
-    for rows in (few, np.arange(len(y))):
+    for rows in looks:
         part, goal, present = raw[rows], y[rows], ~gone[rows]
         how = None if present.sum() * 2 < len(rows) else _how(part[present], goal[present], classes is not None)
         if how is None:
@@ -58,10 +108,12 @@ def _by_values(
     return how
 
 
-def _by_gaps(gone: np.ndarray, y: np.ndarray, few: np.ndarray, classes: list[str] | None) -> str | None:
+def _by_gaps(
+    gone: np.ndarray, y: np.ndarray, looks: tuple[np.ndarray, np.ndarray], classes: list[str] | None
+) -> str | None:
     """Whether a value is there only where the target is one class, or lies in a range apart; or is missing only there."""
     how = None
-    for rows in (few, np.arange(len(y))):
+    for rows in looks:
         where, goal = gone[rows], y[rows]
         if min(where.sum(), (~where).sum()) < _ROWS_PER_LEVEL:
             return None
@@ -102,7 +154,7 @@ def _how(raw: np.ndarray, y: np.ndarray, classes: bool) -> str | None:
         return None
     pairs = len(pd.unique(codes.astype(np.int64) * (int(y.max()) + 1) + y))
     if pairs == len(values) and len(raw) >= _ROWS_PER_LEVEL * len(values):
-        return "determines the target by itself"
+        return _ALONE
     if raw.dtype.kind == "i" or len(values) < _FEWEST_VALUES:
         return None
     order = np.argsort(raw, kind="stable")

@@ -13,6 +13,7 @@ import pandas as pd
 from optim_core.data import columns as reading
 from optim_core.data.class_weights import class_weights, weights_said
 from optim_core.data.columns import Column, LeftOut
+from optim_core.data.copies import repeated
 from optim_core.data.cut import cut_rows, without_a_moment
 from optim_core.data.encode import Goal, checked_shape, encode_columns, encode_images
 from optim_core.data.identifiers import identifies
@@ -24,7 +25,7 @@ from optim_core.data.proposals import names_parts
 from optim_core.data.rows import read_rows
 from optim_core.data.source import Source
 from optim_core.data.split import SplitRows
-from optim_core.data.tails import wild_in
+from optim_core.data.tails import Tail, tails_of
 from optim_core.data.target import Target, understand_target
 from optim_core.data.text import plural, show
 from optim_core.data.widths import gaps_of
@@ -88,7 +89,7 @@ class Understood:
     all are. ``batch_size``: as asked, or what the training rows allow. ``columns``: the usable ones; none for ``images``
     (n, c, h, w). ``left_out``: the others; ``names``: of all of them, in the order of the file. ``scale``: see ``Source``.
     ``codes``: category columns become codes rather than one-hot columns. ``head``: the first rows as they were read.
-    ``places``: (n,) the numbers of the rows in the data set, from 1 on. ``held_back``: how many wild values of which column.
+    ``places``: (n,) the numbers of the rows in the data set, from 1 on. ``tails``: by name, what is done to far values.
     """
 
     target: Target
@@ -107,7 +108,7 @@ class Understood:
     left_out: list[LeftOut]
     head: pd.DataFrame
     places: np.ndarray
-    held_back: dict[str, int] = field(default_factory=dict)
+    tails: dict[str, Tail] = field(default_factory=dict)
     weights: np.ndarray | None = None
 
     def shape(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -222,15 +223,16 @@ def understand(spec: StudySpec, roots: Sequence[str] | None = None) -> Understoo
     except SpecError as error:
         raise DataError(str(error), code=error.code, pointer=error.pointer) from None
     columns, left_out, report = _columns(source, target)
-    leaks = leaking(columns, target.values, target.classes)
+    images = source.features[target.keep] if isinstance(source.features, np.ndarray) else None
+    copies = repeated(columns, images, target.values)
+    leaks = leaking(columns, target.values, target.classes, copies[0])
     if target.classes is None:
         leaks |= sums(columns, target.values, leaks)
-    images = source.features[target.keep] if isinstance(source.features, np.ndarray) else None
-    cut = cut_rows(spec, rows, target, columns, images, _beside(spec, source, target, left_out), leaks)
+    cut = cut_rows(spec, rows, target, columns, copies, _beside(spec, source, target, left_out), leaks)
     for split in cut.splits:
         # What a fold would refuse is refused now, not when the confirmation comes to it.
         _targets(target, split)
-    held = wild_in(columns, cut.splits[0].train) if source.scale else []
+    tails = tails_of(columns, cut.splits[0].train) if source.scale else []
     weights = class_weights(spec.training.class_weights, target.classes, target.values[cut.splits[0].train])
     check_measurable(metric, target.values, target.classes, cut.splits)
     return Understood(
@@ -250,7 +252,7 @@ def understand(spec: StudySpec, roots: Sequence[str] | None = None) -> Understoo
             *imbalance(metric, target.values, target.classes),
             *report,
             *leaks.values(),
-            *(one.warning for one in held),
+            *(sentence for one in tails for sentence in one.said),
             *cut.report,
             *weights_said(weights, target.classes),
         ],
@@ -259,7 +261,7 @@ def understand(spec: StudySpec, roots: Sequence[str] | None = None) -> Understoo
         left_out=left_out,
         head=pd.DataFrame() if isinstance(source.features, np.ndarray) else _head(source.features, target.keep),
         places=source.numbered()[target.keep].astype(np.uint32),
-        held_back={one.name: one.count for one in held},
+        tails={one.name: one for one in tails},
         weights=None if source.weights is None else source.weights.to_numpy(np.float32)[target.keep],
     )
 
@@ -287,6 +289,7 @@ def _columns(source: Source, target: Target) -> tuple[list[Column], list[LeftOut
         more = f"; and {len(unused) - _EXPLAINED} more" if len(unused) > _EXPLAINED else ""
         raise DataError(f"no column can be used as a feature{why}{more}", code="no_usable_feature", pointer="/dataset")
     report = [said for column in usable for said in (column.note, column.warning) if said]
+    report += [column.warning for column in unused if column.warning]
     if len(unused) <= _EXPLAINED:
         report += [f"Left out {show(column.name)}: {column.reason}." for column in unused]
     else:
@@ -319,7 +322,11 @@ def _understood(name: str, raw: pd.Series, source: Source, target: Target) -> Co
     why = identifies(found, raw, target.values, target.classes)
     if names_parts(found):
         why = "it says which rows train and which test"
-    return found if why is None else LeftOut(name, f"{why} (name it under features to keep it)", gaps_of(found), found)
+    if why is None:
+        return found
+    # What is said of numbers is of no use where they name rows.
+    warning = found.warning if found.levels is not None else ""
+    return LeftOut(name, f"{why} (name it under features to keep it)", gaps_of(found), found, warning)
 
 
 def _targets(target: Target, rows: SplitRows) -> tuple[np.ndarray, tuple[float, float]]:

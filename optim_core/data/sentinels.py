@@ -15,6 +15,10 @@ _DAYS = np.array(
 )  # fmt: skip
 # Of fewer other values it may be one more.
 _FEWEST_OTHERS, _FEWEST_ROWS = 5, 2
+# Answers to questions on a scale that are none; a scale has so many steps at least.
+_ANSWERS, _FEWEST_STEPS = (8.0, 9.0), 3
+# Of so many different values a sign is none, and so many rows, and such a share of them, are no strays.
+_MANY_OTHERS, _FEWEST_CODED, _OFTEN_CODED = 10, 5, 0.01
 # So many times as often as other days is no coincidence.
 _OFTEN = 10
 # Farther from the median than this, in usual distances from it, says nothing of where values lie. See ``tails``.
@@ -51,6 +55,42 @@ def without_codes(
     rest = values[~gone & ~np.isnan(values)]
     between = f"{rest.min():g} to {rest.max():g}"
     return np.where(gone, np.nan, values), _warning(name, [f"{code:g}" for code in codes], int(gone.sum()), between)
+
+
+def maybe_codes(name: str, values: np.ndarray, missing: Missing) -> str:
+    """A warning where (n,) numbers, NaN for gaps, have a frequent value that may be the code of an answer that is none: 8 or 9
+    beside a scale of whole numbers, with a step between left out; -1 beside many numbers of which none is below 0. It stays,
+    for it may as well be a value. Nothing where a person said what is ``missing``.
+    """
+    if missing.listed:
+        return ""
+    # Of a few distinct numbers, or a sign, is told without sorting all.
+    low, high = np.nanmin(values), np.nanmax(values)
+    codes = list[float]()
+    if low == -1:
+        rest = values[values != -1]
+        rest = rest[~np.isnan(rest)]
+        # Of -1, 0, 1 a sign or a step down is one of the values.
+        if len(pd.unique(rest)) >= _MANY_OTHERS and rest.min() >= 0:
+            codes.append(-1.0)
+    elif low >= 0 and high in _ANSWERS:
+        found = np.unique(values[~np.isnan(values)])
+        scale = found[~np.isin(found, _ANSWERS)]
+        whole = len(scale) >= _FEWEST_STEPS and bool((np.diff(scale) == 1).all()) and scale[0] in (0, 1)
+        if whole and found[len(scale)] > scale[-1] + 1:
+            codes.extend(found[len(scale) :].tolist())
+    present = np.count_nonzero(~np.isnan(values))
+    often = [code for code in codes if np.count_nonzero(values == code) >= max(_FEWEST_CODED, _OFTEN_CODED * present)]
+    if not often:
+        return ""
+    shown = show_some([f"{code:g}" for code in often])
+    rows = plural(int(np.isin(values, often).sum()), "row")
+    others = values[~np.isin(values, often)]
+    return (
+        f"Warning maybe_sentinel: {show(name)} is {shown} in {rows}, beside values of {np.nanmin(others):g} to "
+        f"{np.nanmax(others):g}: it is taken as a number. If it means no answer, say --na {often[0]:g}, in a spec dataset: "
+        f"{{na: [{', '.join(f'{code:g}' for code in often)}]}}."
+    )
 
 
 def without_days(name: str, stamps: pd.Series, missing: Missing) -> tuple[pd.Series, str]:

@@ -16,12 +16,14 @@ IMPORT_S = 1.5
 
 def affordable_references(spec: StudySpec, probe: ProbeReport) -> tuple[list[ReferenceName], float]:
     """(what may be fitted for every fold, the seconds that it should take), the cheapest first. Never changes in a study."""
-    left = min(SHARE * spec.budget.shortest_s, MOST_S) - IMPORT_S
+    most = min(SHARE * spec.budget.shortest_s, MOST_S)
     names: list[ReferenceName] = []
     seconds = 0.0
     for name, each in sorted((probe.reference_s or {}).items(), key=lambda one: one[1]):
         whole = each * len(folds_of(spec, probe))
-        if seconds + whole <= left:
+        # A line is fitted in no time: where the library may be loaded it is not dropped for that.
+        loading = 0.0 if name == "linear" and most >= IMPORT_S else IMPORT_S
+        if seconds + whole + loading <= most:
             names.append(name)
             seconds += whole
     return names, seconds + IMPORT_S if names else 0.0

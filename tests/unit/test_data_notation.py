@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from optim_core.data import notation
-from optim_core.data.dates import compact_dates, read_dates
+from optim_core.data.compact_dates import compact_dates
+from optim_core.data.dates import read_dates
 from optim_core.data.notation import Missing, Notation, as_text, decimal_mark, read_numbers
 from optim_core.data.texts import Texts
 

@@ -161,6 +161,9 @@ def test_what_is_affordable_is_a_tenth_of_a_budget_in_time() -> None:
     assert names(60.0, linear=0.1, trees=0.7) == ["linear", "trees"]
     assert names(60.0, linear=0.1, trees=0.9) == ["linear"]
     assert names(10.0, linear=0.01, trees=0.02) == []
+    # The line by itself, where the library takes all of a tenth.
+    assert names(15.0, linear=0.06, trees=0.4) == ["linear"]
+    assert names(15.0, linear=0.4, trees=0.5) == []
     # Without a limit in time nobody waits for more than a minute.
     assert names(None, linear=1.0, trees=10.0) == ["linear", "trees"]
     assert names(None, linear=1.0, trees=11.0) == ["linear"]
