@@ -59,13 +59,15 @@ def ask(db: Database, study_id: str, client_id: str, lease: Lease, instance: str
                 return Asked(status=StudyState(study.state), wait=lease.heartbeat_s, in_use=True)
             unit.fence += 1
             session.flush()
+        now = None
         if unit is not None:
             unit.instance = instance
             units.extend(unit.id, unit.fence, lease.lease_s)
         elif study.state in ACTIVE:
             unit = queue.take(session, study, client_id, lease.lease_s, instance=instance)
+            now = None if unit is None else unit.leased_at  # a moment ago
         # Units before workers, here and in ``reporting``: one order of locks.
-        units.see_clients({client_key(study_id, client_id): study_id}, studies.now())
+        units.see_clients({client_key(study_id, client_id): study_id}, now or studies.now())
         if unit is None:
             return Asked(status=StudyState(study.state), wait=lease.heartbeat_s if study.state not in ACTIVE else 1.0)
         session.flush()
@@ -110,29 +112,35 @@ def tell(
     if rows is not None and value is not None:
         _check_rows(value, rows)
     with db.write() as session:
-        named, fence = _unit(session, study_id, number, token)
-        study = StudyRepository(session).lock(study_id)
-        unit = UnitRepository(session).get(named.id)
-        if study is None or unit is None:
+        study, named = StudyRepository(session).lock(study_id), read_token(token)
+        unit_id, fence = named or (0, 0)
+        found, now = UnitRepository(session).get_now(unit_id) or (None, 0.0)
+        unit = check_trial(found, study_id, number)
+        if study is None:
             raise study_not_found(study_id)
         if unit.state == UnitState.DONE and unit.fence == fence and unit.worker_id == client_id:
             before = _told_before(unit)
             if before != _as_told(value, failed):
                 raise Conflict("trial_finished", f"trial {number} has ended: {_in_words(before)} was told of it before")
-            return _told(session, study, number)
+            trial = TrialRepository(session).get(study.id, number)
+            assert trial is not None
+            return Told(number=number, state=TrialState(trial.state), status=StudyState(study.state))
         if unit.state != UnitState.LEASED or unit.fence != fence or unit.worker_id != client_id:
             reason = why_lost(unit)
             code = "lease_lost" if reason == "lease_lost" else "trial_finished"
             raise Conflict(code, f"trial {number} is no longer yours: {reason.replace('_', ' ')}")
         if failed is not None:
-            told_results.end_failed(session, study, unit, fence, "trial_failed", failed)
+            state = TrialState.FAILED
+            ended = told_results.end_failed(session, study, unit, fence, now, "trial_failed", failed)
         elif value is None or not measured(value):
-            told_results.end_diverged(session, study, unit, fence, unit.horizon)
+            state = TrialState.DIVERGED
+            ended = told_results.end_diverged(session, study, unit, fence, now, unit.horizon)
         else:
+            state = TrialState.COMPLETED
             known_loss = loss if loss is not None and measured(loss) else None
-            told_results.end_with(session, study, unit, fence, value, known_loss, rows)
-        session.flush()
-        return _told(session, study, number)
+            ended = told_results.end_with(session, study, unit, fence, now, value, known_loss, rows)
+        assert ended, "nobody takes a unit away while its study is locked"
+        return Told(number=number, state=state, status=StudyState(study.state))
 
 
 def clients(db: Database, study_id: str) -> list[ClientView]:
@@ -201,12 +209,6 @@ def _unit(session: Session, study_id: str, number: int, token: str) -> tuple[Row
     named = read_token(token)
     unit = None if named is None else UnitRepository(session).named(named[0])
     return check_trial(unit, study_id, number), 0 if named is None else named[1]
-
-
-def _told(session: Session, study: Study, number: int) -> Told:
-    trial = TrialRepository(session).get(study.id, number)
-    assert trial is not None
-    return Told(number=number, state=TrialState(trial.state), status=StudyState(study.state))
 
 
 def _as_told(value: float | None, failed: str | None) -> float | str | None:

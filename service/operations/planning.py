@@ -240,7 +240,7 @@ def _insert_units(session: Session, study: Study, units: list[UnitSpec], note: s
         return 0
     now = studies.now()
     planned = {trial.number: (trial, unit) for unit in new for trial in unit.trials}
-    existing = trials.with_result(study.id, planned)
+    existing = trials.known(study.id, planned)
     trials.must_move(study.id, sorted(existing), TrialState.WAITING)  # promoted to their next rung
     rows = [
         {

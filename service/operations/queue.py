@@ -327,7 +327,8 @@ def sweep(db: Database, max_attempts: int = DEFAULT_ATTEMPTS) -> SweepReport:
             unit = UnitRepository(session).get(unit_id)
             if study is None or unit is None or unit.fence != token or unit.lease_until is None:
                 continue
-            if unit.lease_until >= StudyRepository(session).now():
+            now = StudyRepository(session).now()
+            if unit.lease_until >= now:
                 continue  # it was extended since we looked
             most = min(max_attempts, CLIENT_ATTEMPTS) if study.external else max_attempts
             told = f"{'client' if study.external else 'worker'} {unit.worker_id} was lost in attempt {unit.attempts} of {most}"
@@ -335,7 +336,7 @@ def sweep(db: Database, max_attempts: int = DEFAULT_ATTEMPTS) -> SweepReport:
                 if _requeue(session, study, unit, token, "client_lost" if study.external else "worker_lost", told):
                     requeued.append(unit_id)
             elif study.external:
-                if told_results.end_failed(session, study, unit, token, "client_lost", told):
+                if told_results.end_failed(session, study, unit, token, now, "client_lost", told):
                     failed.append(unit_id)
             elif _give_up(session, study, unit, token, "attempts_exceeded", told, _WHEN[unit.kind]):
                 failed.append(unit_id)

@@ -95,7 +95,7 @@ def _report_alone(db: Database, told: Report, lease_s: float) -> Decision | Serv
         unit = None if broken is None else UnitRepository(session).get(written.unit.id)
         if broken is None or unit is None:
             return written.answer
-        told_results.end_diverged(session, study, unit, unit.fence, broken)
+        told_results.end_diverged(session, study, unit, unit.fence, written.unit.now, broken)
         return Decision(go_on=False, reason="diverged")
 
 

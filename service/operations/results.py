@@ -35,17 +35,16 @@ def record(session: Session, study: Study, unit: Unit, result: UnitResult, now: 
     trials, curves, studies = TrialRepository(session), CurveRepository(session), StudyRepository(session)
     given = {trial["number"]: trial for trial in unit.spec["trials"]}
     ended = [trial for trial in result.trials if trial.number in given]
-    known = trials.with_result(study.id, given)
+    known = trials.known(study.id, given)
     states = {trial.number: TrialState.FAILED if failed else state_of(trial) for trial in ended}
-    for state in set(states.values()):
-        trials.must_move(study.id, [number for number, own in states.items() if own == state], state)
     metric = study.metric if result.probe is None else result.probe.metric
-    trials.set_results(study.id, [_row(trial, unit, metric, result) for trial in ended])
+    rows = [_row(trial, unit, metric, result) | {"state": states[trial.number].value} for trial in ended]
+    trials.set_results(study.id, rows, known)
     if not study.external:  # a client's points stand there as it told them, and its checkpoints are its own
         curves.replace(unit.id, [(trial.number, point) for trial in ended for point in trial.curve])
         curves.drop_checkpoint(unit.id)
 
-    fresh = sum(not known.get(trial.number, False) for trial in ended)
+    fresh = sum(not known[trial.number].has_result for trial in ended)
     study.trials_done += fresh
     study.confirm_done += fresh if unit.kind in ("screen", "confirm") else 0
     study.train_steps += result.train_steps

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Row
 
@@ -26,7 +26,10 @@ def read_token(token: str) -> tuple[int, int] | None:
     return None if found is None else (int(found[1]), int(found[2]))
 
 
-def check_trial(unit: Row[Any] | None, study_id: str, number: int) -> Row[Any]:
+Found = TypeVar("Found", Unit, Row[Any])
+
+
+def check_trial(unit: Found | None, study_id: str, number: int) -> Found:
     """The unit that a token names. NotFound unless it is there, and of this trial of this study."""
     if unit is None or unit.study_id != study_id or number not in results.numbers_of(unit):
         raise NotFound("trial_not_asked", f"no trial {number} of study {study_id} was given out with this token")

@@ -13,7 +13,7 @@ from optim_core.spec.rowscores import pack
 from optim_core.spec.states import UnitState
 from optim_core.spec.trial import WORST_VALUE, CurvePoint, TrialResult, UnitResult, UnitSpec
 from service.db.models import Study, Unit
-from service.db.repositories import CurveRepository, StudyRepository, UnitRepository
+from service.db.repositories import CurveRepository, UnitRepository
 from service.operations import present, results
 from service.text import storable
 
@@ -45,11 +45,12 @@ def end_with(
     study: Study,
     unit: Unit,
     token: int,
+    now: float,
     value: float,
     loss: float | None,
     rows: Sequence[float] | None,
 ) -> bool:
-    """Commit what a whole run came to. False, and nothing written, when the lease is lost."""
+    """Commit what a whole run came to by ``now`` (the database's clock). False, and nothing written, when the lease is lost."""
     spec = _spec_of(unit)
     result = TrialResult(
         number=spec.trials[0].number,
@@ -60,19 +61,19 @@ def end_with(
         curve=_curve(session, unit),
         rows={"test": pack(rows, "f")} if rows is not None and unit.kind == "confirm" else {},
     )
-    return _commit(session, study, unit, token, spec, result, unit.horizon)
+    return _commit(session, study, unit, token, now, spec, result, unit.horizon)
 
 
-def end_diverged(session: Session, study: Study, unit: Unit, token: int, step: int) -> bool:
+def end_diverged(session: Session, study: Study, unit: Unit, token: int, now: float, step: int) -> bool:
     """Commit that the run's numbers were no longer finite at ``step``. False when the lease is lost."""
-    return _commit(session, study, unit, token, _spec_of(unit), _broken(session, unit, step), step)
+    return _commit(session, study, unit, token, now, _spec_of(unit), _broken(session, unit, step), step)
 
 
-def end_failed(session: Session, study: Study, unit: Unit, token: int, code: str, message: str) -> bool:
+def end_failed(session: Session, study: Study, unit: Unit, token: int, now: float, code: str, message: str) -> bool:
     """Commit that the run broke: its trial counts as the worst, and the study goes on. False when the lease is lost."""
     step = CurveRepository(session).last_step(unit.id)
     told = {"error_code": code, "error_message": storable(message)}
-    return _commit(session, study, unit, token, _spec_of(unit), _broken(session, unit, step), step, told)
+    return _commit(session, study, unit, token, now, _spec_of(unit), _broken(session, unit, step), step, told)
 
 
 def _spec_of(unit: Unit) -> UnitSpec:
@@ -107,12 +108,12 @@ def _commit(
     study: Study,
     unit: Unit,
     token: int,
+    now: float,
     spec: UnitSpec,
     trial: TrialResult,
     steps: int,
     error: dict[str, str] | None = None,
 ) -> bool:
-    now = StudyRepository(session).now()
     gradients = find_optimizer(spec.trials[0].configuration.optimizer).gradients
     result = UnitResult(
         trials=[trial],

@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import update
 
 from optim_core.spec.rowscores import unpack
 from optim_core.spec.states import StudyState, TrialState, UnitState
 from optim_core.spec.trial import WORST_VALUE
 from optim_core.spec.validation import parse_spec
 from service.db import Database
+from service.db.models import Unit, Worker
 from service.operations import asking, planning, queue, reporting, studies
 from service.operations.asking import Lease
 from service.operations.errors import Conflict, NotFound, ServiceError
@@ -73,6 +75,17 @@ def test_a_client_gets_all_it_needs_and_the_same_again_while_it_holds_it(databas
     report(database, study_id, first, Point(40, 0.5))
     assert asked(database, study_id).reported_step == 40
     assert planning.study_view(database, study_id).workers == 2
+
+
+def test_a_client_that_asks_for_what_it_holds_gives_a_sign_of_life(database: Database) -> None:
+    study_id = open_study(database)
+    asked(database, study_id)
+    with database.write() as session:
+        session.execute(update(Worker).values(last_seen=Worker.last_seen - 1000))
+        session.execute(update(Unit).values(leased_at=Unit.leased_at - 1000))
+    assert asking.clients(database, study_id)[0].age_s > 900  # type: ignore[operator]
+    asked(database, study_id)
+    assert asking.clients(database, study_id)[0].age_s < 900  # type: ignore[operator]
 
 
 def test_engine_workers_and_clients_never_take_each_others_units(database: Database) -> None:

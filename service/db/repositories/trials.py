@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Select, bindparam, func, insert, or_, select, update
 from sqlalchemy.orm import Session
@@ -15,7 +15,14 @@ from service.db.models import Trial, Unit
 SEARCH_STAGES = ("portfolio", "search")
 # Without a result last: as PostgreSQL's index has them, so that the best of a hundred thousand need no sorting.
 _BEST_FIRST = (Trial.objective.asc().nulls_last(), Trial.number)
-RESULT_COLUMNS = ("rung", "objective", "metric", "loss", "diverged_at_step", "steps", "scores")
+RESULT_COLUMNS = ("state", "rung", "objective", "metric", "loss", "diverged_at_step", "steps", "scores")
+
+
+class Known(NamedTuple):
+    """What a trial is before something happens to it. ``has_result``: of some rung."""
+
+    state: TrialState
+    has_result: bool
 
 
 class TrialRepository:
@@ -25,12 +32,11 @@ class TrialRepository:
     def get(self, study_id: str, number: int) -> Trial | None:
         return self.session.get(Trial, (study_id, number))
 
-    def with_result(self, study_id: str, numbers: Iterable[int]) -> dict[int, bool]:
-        """number → has a result already, for those of ``numbers`` that exist."""
-        query = select(Trial.number, Trial.objective.is_not(None)).where(
-            Trial.study_id == study_id, Trial.number.in_(list(numbers))
-        )
-        return {number: bool(known) for number, known in self.session.execute(query)}
+    def known(self, study_id: str, numbers: Iterable[int]) -> dict[int, Known]:
+        """Those of ``numbers`` that exist."""
+        query = select(Trial.number, Trial.state, Trial.objective.is_not(None))
+        query = query.where(Trial.study_id == study_id, Trial.number.in_(list(numbers)))
+        return {number: Known(TrialState(state), bool(has)) for number, state, has in self.session.execute(query)}
 
     def add(self, rows: list[dict[str, Any]]) -> None:
         if rows:
@@ -79,10 +85,16 @@ class TrialRepository:
                 .execution_options(synchronize_session=False)
             )
 
-    def set_results(self, study_id: str, rows: list[dict[str, Any]]) -> None:
-        """Store results; each row has ``number`` and RESULT_COLUMNS."""
+    def set_results(self, study_id: str, rows: list[dict[str, Any]], known: dict[int, Known]) -> None:
+        """Store results; each row has ``number`` and RESULT_COLUMNS. ``known``: as ``known`` said since the study was locked.
+        IllegalTransition, and so a rollback, where a trial may not change its state so.
+        """
         if not rows:
             return
+        for row in rows:
+            trial, target = known.get(row["number"]), TrialState(row["state"])
+            if trial is None or target not in TRIAL_TRANSITIONS[trial.state]:
+                raise IllegalTransition(f"trial {row['number']} may not become {target}")
         table = Trial.__table__
         statement = (
             update(table)  # type: ignore[arg-type]
