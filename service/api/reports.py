@@ -35,21 +35,23 @@ class Reports:
         return await answer
 
     async def _write(self, database: Database, desk: _Desk, lease_s: float) -> None:
-        while desk.waiting:
-            batch = desk.take()
-            answers: Sequence[Decision | Exception]
-            try:
-                answers = await run_in_threadpool(report_all, database, [report for report, _ in batch], lease_s)
-            except Exception as error:
-                answers = [error] * len(batch)
-            for (_, answer), found in zip(batch, answers, strict=True):
-                if answer.done():  # who asked has gone
-                    continue
-                if isinstance(found, Exception):
-                    answer.set_exception(found)
-                else:
-                    answer.set_result(found)
-        del self._desks[database.scope]
+        try:
+            while desk.waiting:
+                batch = desk.take()
+                answers: Sequence[Decision | Exception]
+                try:
+                    answers = await run_in_threadpool(report_all, database, [report for report, _ in batch], lease_s)
+                except Exception as error:
+                    answers = [error] * len(batch)
+                for (_, answer), found in zip(batch, answers, strict=True):
+                    if answer.done():  # who asked has gone
+                        continue
+                    if isinstance(found, Exception):
+                        answer.set_exception(found)
+                    else:
+                        answer.set_result(found)
+        finally:  # whoever comes next begins anew, even where this was cut off
+            del self._desks[database.scope]
 
 
 _Waiting = tuple[Report, asyncio.Future[Decision]]
