@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -67,7 +67,7 @@ def embedded(settings: Settings | None = None, *, workers: int = 1, wait_for_foc
             if workers:
                 # Checks the data set of a study that is sent.
                 import optim_core.data  # noqa: F401
-        url = stack.enter_context(serve_in_thread(app))
+        url = stack.enter_context(serve_in_thread(app, app.state.context.hub.close))
         # They end while the API does.
         stack.callback(pool.terminate)
         if not wait_for_focus:
@@ -81,13 +81,15 @@ def quiet(settings: Settings) -> Settings:
 
 
 @contextmanager
-def serve_in_thread(app: object) -> Iterator[str]:
-    """Serve an ASGI application on a free loopback port; yields its address. Raises OSError when it does not start."""
+def serve_in_thread(app: object, ending: Callable[[], None] = lambda: None) -> Iterator[str]:
+    """Serve an ASGI application on a free loopback port; yields its address. ``ending``: as for ``HttpServer``. Raises OSError
+    when it does not start.
+    """
 
     from service.app import HttpServer, server_config
 
     listener = listen_on("127.0.0.1", 0)
-    server = HttpServer(server_config(app, logging.ERROR, 1))
+    server = HttpServer(server_config(app, logging.ERROR, 1), ending)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="api", daemon=True)
     thread.start()
     try:

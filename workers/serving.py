@@ -117,13 +117,12 @@ def serve(settings: Settings, workers: int) -> None:
         elif own_key is not None:  # what is kept in a file, or read by others, lets nobody in
             log.info("to sign a browser in: %s/signin and the key in %s", url, settings.data_dir / "key")
 
-        class Server(HttpServer):
-            async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-                announced.close()  # requests may still end, and another account listen at our address meanwhile
-                await super().shutdown(sockets)
+        def ending() -> None:
+            announced.close()  # requests may still end, and another account listen at our address meanwhile
+            app.state.context.hub.close()
 
         try:
-            Server(server_config(app, settings.log_level.lower(), 5)).run(sockets=[listener])
+            HttpServer(server_config(app, settings.log_level.lower(), 5), ending).run(sockets=[listener])
         except KeyboardInterrupt:
             log.info("stopped")
 

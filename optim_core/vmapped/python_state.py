@@ -7,6 +7,7 @@ others left there. So a module whose Python state goes on from step to step trai
 from __future__ import annotations
 
 import random
+import weakref
 from collections import deque
 from collections.abc import Mapping
 from types import FunctionType, MethodType, ModuleType
@@ -38,6 +39,10 @@ def of_value(value: Any) -> Any:
     """Something that is equal exactly while a number, a string, an array or a generator is what it was; ``NotImplemented`` for
     anything else.
     """
+    if (
+        type(value) in weakref.ProxyTypes
+    ):  # of somebody else's, who may be gone: then not even its class can be asked for
+        return type(value).__name__
     if value is None or isinstance(value, bool | int | float | complex | str | bytes):
         return repr(value)
     if isinstance(value, torch.Generator):

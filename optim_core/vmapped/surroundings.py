@@ -47,10 +47,10 @@ def looking() -> Iterator[Seen]:
         names = (*code.co_freevars, *code.co_varnames[: code.co_argcount])
         for name in names:
             if name in frame.f_locals:
-                seen[code, name] = _looks(frame.f_locals[name], _DEPTH)
+                seen[code, name] = _looks_if_it_can(frame.f_locals[name])
         for name in code.co_names:
             if name in frame.f_globals:
-                seen[code, name] = _looks(frame.f_globals[name], _DEPTH)
+                seen[code, name] = _looks_if_it_can(frame.f_globals[name])
 
     before = sys.getprofile()
     sys.setprofile(look)
@@ -69,6 +69,14 @@ def _is_theirs(path: str) -> bool:
     if path.startswith(_OURS):
         return False
     return not path.startswith(_STANDARD) or any(part in path for part in _INSTALLED)
+
+
+def _looks_if_it_can(value: Any) -> Any:
+    """As ``_looks``. What cannot be looked at (its ``repr`` raises) must not break the step of whoever made it."""
+    try:
+        return _looks(value, _DEPTH)
+    except Exception:
+        return type(value).__name__
 
 
 def _looks(value: Any, depth: int) -> Any:

@@ -8,7 +8,7 @@ import json
 import logging
 import resource
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Any, Literal
@@ -54,13 +54,17 @@ def server_config(app: Any, log_level: int | str, end_s: int) -> Config:
 
 
 class HttpServer(Server):
-    """Ends what only waits (streams, long polls) once it is to end: they come back to the next one. uvicorn would wait for
-    them, then cut them off.
+    """``ending`` is called once it is to end, to end what only waits (streams, long polls), which comes back to the next one:
+    uvicorn would wait for them, then cut them off.
     """
+
+    def __init__(self, config: Config, ending: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ending = ending
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let what is being answered come to its end, then end."""
-        self.config.app.state.context.hub.close()  # type: ignore[union-attr]
+        self._ending()
         await super().shutdown(sockets)
 
 

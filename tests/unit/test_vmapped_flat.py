@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import logging
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from benchmarks.own_models import OWN, Own, classify, rows_and_classes
 from optim_core.engine.memory import LiveBytes
-from optim_core.vmapped import FlatSteps, Recordings, Refused, Vmapped, torch_private
+from optim_core.vmapped import FlatSteps, Recordings, Refused, Vmapped, surroundings, torch_private
 from optim_core.vmapped.batch_tree import signature
 from optim_core.vmapped.flat_graph import recorded
 from optim_core.vmapped.flat_steps import CHECKS, MOST
@@ -390,3 +391,29 @@ def test_what_the_garbage_collector_calls_is_no_part_of_a_step() -> None:
         gc.callbacks.remove(remember)
     assert collected
     assert not changed(first, second)
+
+
+class Unfriendly:
+    """What cannot be looked at: it says nothing of itself."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        raise RuntimeError("not now")
+
+
+def theirs(one: object, other: object, count: int) -> int:
+    return count
+
+
+def test_what_cannot_be_looked_at_breaks_no_step() -> None:
+    gone = weakref.proxy(type("Gone", (), {})())
+    held = type("Held", (), {})()
+    held.gone = gone
+    for awkward in (gone, held, Unfriendly(), [Unfriendly()]):
+        with surroundings.looking() as before:
+            assert theirs(awkward, 1, 3) == 3
+        with surroundings.looking() as after:
+            assert theirs(awkward, 1, 4) == 4
+        # It is blind for that, and for nothing else.
+        assert surroundings.changed(before, after) == ["count"]
