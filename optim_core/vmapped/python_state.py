@@ -39,9 +39,8 @@ def of_value(value: Any) -> Any:
     """Something that is equal exactly while a number, a string, an array or a generator is what it was; ``NotImplemented`` for
     anything else.
     """
-    if (
-        type(value) in weakref.ProxyTypes
-    ):  # of somebody else's, who may be gone: then not even its class can be asked for
+    # Of somebody else's, who may be gone: then not even its class can be asked for.
+    if type(value) in weakref.ProxyTypes:
         return type(value).__name__
     if value is None or isinstance(value, bool | int | float | complex | str | bytes):
         return repr(value)

@@ -22,10 +22,13 @@ from typing import Any
 from sqlalchemy import Row
 
 from optim_core.spec.states import STUDY_ENDED
-from service.db import Database, models
+from service.db import Database
 from service.db.repositories import AccessRepository, StudyRepository
 from service.operations.errors import study_not_found
 from service.operations.views import Event
+
+# id, type, data and at.
+Happened = Row[*tuple[Any, ...]]
 
 
 @dataclass(frozen=True)
@@ -81,15 +84,11 @@ def opening_keys(db: Database, key_ids: Collection[str]) -> set[str]:
         return AccessRepository(session).valid_keys(key_ids)
 
 
-# id, type, data and at.
-Happened = Row[*tuple[Any, ...]]
-
-
 def happened_after(db: Database, study_id: str, last_id: int, limit: int) -> Sequence[Happened]:
-    """As ``events_after``, as plain rows: for who reads a hundred thousand of them."""
+    """``events_after`` as plain rows: for who reads a hundred thousand of them."""
     with db.read() as session:
         studies = StudyRepository(session)
-        rows = studies.happened_after(study_id, last_id, limit)
+        rows = studies.events_after(study_id, last_id, limit)
         if not rows and studies.get(study_id) is None:
             raise study_not_found(study_id)
     return rows
@@ -97,13 +96,8 @@ def happened_after(db: Database, study_id: str, last_id: int, limit: int) -> Seq
 
 def events_after(db: Database, study_id: str, last_id: int, limit: int = 500) -> list[Event]:
     """Events with an id above ``last_id``, oldest first; ids have no gaps. NotFound for an unknown study."""
-    with db.read() as session:
-        studies = StudyRepository(session)
-        rows = studies.events_after(study_id, last_id, limit)
-        if not rows and studies.get(study_id) is None:
-            raise study_not_found(study_id)
-    return _events(rows)
+    return _events(happened_after(db, study_id, last_id, limit))
 
 
-def _events(rows: Iterable[models.Event]) -> list[Event]:
+def _events(rows: Iterable[Happened]) -> list[Event]:
     return [Event(id=row.id, type=row.type, data=row.data, at=row.at) for row in rows]

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +47,14 @@ def test_streams_and_long_polls_end_with_the_server(tmp_path: Path, how: signal.
 
             def ask() -> None:
                 with Client(url, key=key) as other:
-                    answers.append(other.post(f"/v1/studies/{study}/ask", {"client_id": "a", "wait_s": 30.0}))
+                    answers.append(other.post(f"/v1/studies/{study}/ask", {"client_id": "waits", "wait_s": 30.0}))
 
             threads = [threading.Thread(target=work) for work in (listen, listen, ask)]
             for thread in threads:
                 thread.start()
             wait_until(lambda: len([line for line in streams if "study.state" in line]) >= 2, "two streams", 60)
-            time.sleep(0.5)
+            # Who asks is known before it waits.
+            wait_until(lambda: "waits" in [one["id"] for one in client.clients(study)], "the one who asks", 60)
             process.send_signal(how)
             for thread in threads:
                 thread.join(60)

@@ -256,12 +256,12 @@ class UnitRepository:
         leased = select(func.count()).select_from(Unit).where(Unit.state == UnitState.LEASED)
         return queued, self.session.execute(leased).scalar_one(), waited
 
-    def see_worker(self, worker_id: str, device: str | None = None, study_id: str | None = None) -> None:
-        """Note that a worker lives, and what it trains on. ``study_id``: of a client of that study."""
+    def see_worker(self, worker_id: str, device: str | None = None) -> None:
+        """Note that a worker lives, and what it trains on."""
         changed = self.session.execute(_seen(), {"worker": worker_id, "on": device})
         if changed.rowcount == 0:  # type: ignore[attr-defined]
             now = db_epoch()
-            self.session.add(Worker(id=worker_id, device=device, study_id=study_id, first_seen=now, last_seen=now))
+            self.session.add(Worker(id=worker_id, device=device, first_seen=now, last_seen=now))
 
     def last_seen(self, worker_id: str) -> float | None:
         """When a worker was last heard of; None for one that was not."""
