@@ -24,6 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.device import RESULTS, device, device_slug
 from benchmarks.served import served
 
 CLIENTS, TRIALS, REPORTS, PACE_S = 32, 1_000, 20, 0.5
@@ -271,7 +272,9 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=4, help="processes that the clients are threads of")
     parser.add_argument("--limit", type=float, default=LIMIT_S, help="seconds after which the others begin no trial")
     parser.add_argument("--only", choices=("whichopt", "optuna", "vizier"))
-    parser.add_argument("--out", type=Path, help="write the document there")
+    parser.add_argument(
+        "--out", type=Path, help="write the document there; 'auto': benchmarks/results/ask-tell-<device>.json"
+    )
     asked = parser.parse_args()
     runs = {"whichopt": of_whichopt, "optuna": of_optuna, "vizier": of_vizier}
     found = []
@@ -282,20 +285,24 @@ def main() -> None:
             row: dict[str, Any] = run(
                 asked.clients, asked.trials, asked.reports, asked.pace, asked.processes, asked.limit
             )
-        except ImportError as error:
+        # What is installed may not fit together, which is no fault of the others.
+        except (ImportError, AttributeError) as error:
             row = {"service": name, "not_installed": str(error)}
         row["load_average"] = os.getloadavg()[0]
         found.append(row)
         print(json.dumps(row), flush=True)
     if asked.out is not None:
+        where = device()
         document = {
+            "device": where,
             "clients": asked.clients,
             "trials": asked.trials,
             "reports": asked.reports,
             "goals_ms": GOALS,
             "runs": found,
         }
-        asked.out.write_text(json.dumps(document, indent=2) + "\n")
+        out = RESULTS / f"ask-tell-{device_slug(where)}.json" if str(asked.out) == "auto" else asked.out
+        out.write_text(json.dumps(document, indent=2) + "\n")
 
 
 if __name__ == "__main__":

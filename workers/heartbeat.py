@@ -23,7 +23,7 @@ class Heartbeat:
         self.lease_s, self.every_s = lease_s, min(every_s, lease_s / 3)
         self.stopping, self.lost = threading.Event(), threading.Event()
         self._done = threading.Event()
-        self._alive_until = time.monotonic() + lease_s
+        self._leased_from(time.monotonic(), time.time())
         self._thread = thread(self._run, f"heartbeat-{unit_id}")
 
     def __enter__(self) -> Heartbeat:
@@ -41,6 +41,20 @@ class Heartbeat:
         """Monotonic time until which the lease is certainly ours, unless the database took it back."""
         return self._alive_until
 
+    @property
+    def ran_out(self) -> bool:
+        """Whether the lease may have run out, by a clock that stands while the machine sleeps or by one that does not."""
+        return time.monotonic() > self._alive_until or time.time() > self._alive_until_by_wall
+
+    def give_up(self) -> None:
+        """Whoever trains shall stop, and what it would hand in counts no more."""
+        self._alive_until = 0.0
+        self.lost.set()
+        self.stopping.set()
+
+    def _leased_from(self, now: float, by_wall: float) -> None:
+        self._alive_until, self._alive_until_by_wall = now + self.lease_s, by_wall + self.lease_s
+
     def _run(self) -> None:
         while not self._done.wait(self.every_s):
             self.beat()
@@ -49,13 +63,14 @@ class Heartbeat:
 
     def beat(self) -> None:
         """Extend the lease once, and note what the database says."""
-        asked = time.monotonic()
+        asked = time.monotonic(), time.time()
         try:
             answer = queue.heartbeat(self.database, self.unit_id, self.token, self.lease_s)
         except DatabaseUnavailable:
             answer = "lost" if time.monotonic() > self._alive_until else "ok"
         else:
-            self._alive_until = asked + self.lease_s
+            if answer != "lost":
+                self._leased_from(*asked)
         if answer == "lost":
             self.lost.set()
         if answer != "ok":

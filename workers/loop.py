@@ -15,6 +15,7 @@ from service.logs import bound_contextvars
 from service.operations import planning, queue
 from service.operations.artifact_folder import ArtifactFolder
 from service.operations.checking import check_waiting
+from service.operations.overtaking import aside_s
 from service.settings import Settings
 from workers.advance import advance_all, advance_ready
 from workers.ahead import Ahead
@@ -56,8 +57,8 @@ class Loop:
         self.study_id: str | None = None
         # One unit at a time in a process, whoever asks: the loop's thread or a Celery task.
         self.busy = threading.Lock()
-        # Whether the last unit was lost, mostly to a faster worker.
-        self.overtaken = False
+        # How many units in a row a faster worker has taken, and how long this one therefore counts as slow.
+        self._overtaken, self._slow_until = 0, 0.0
         self._overtake_at = time.monotonic() + OVERTAKE_S
         # Whether this process may hold a unit.
         self.holds = False
@@ -90,11 +91,11 @@ class Loop:
         try:
             ended = run_one(
                 self.database, self.settings, self.worker, study_id=self.study_id, stop=self.stop,
-                abandon=self.abandon, turn=self.own_turn, last=self.overtaken,
+                abandon=self.abandon, turn=self.own_turn, slow=time.monotonic() < self._slow_until,
                 overtake=overtake,
             )  # fmt: skip
             if ended is not None:
-                self.overtaken = ended[0] is Outcome.LOST
+                self._compare(ended[0])
                 self.ahead.trained(ended[1])
                 self._look_round(*ended)
         finally:
@@ -104,6 +105,14 @@ class Loop:
             return False
         advance_ready(self.database, self.dispatcher, self.study_id)
         return True
+
+    def _compare(self, outcome: Outcome) -> None:
+        """Whether others are much faster than this worker."""
+        if outcome is Outcome.OVERTAKEN:
+            self._slow_until = time.monotonic() + aside_s(self._overtaken)
+            self._overtaken += 1
+        else:
+            self._overtaken, self._slow_until = 0, 0.0
 
     def _look_round(self, outcome: Outcome, study_id: str) -> None:
         """After a turn of one study, in one unit or in many, others come first."""

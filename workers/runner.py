@@ -42,6 +42,7 @@ class Outcome(StrEnum):
     DONE = "done"
     RELEASED = "released"
     LOST = "lost"
+    OVERTAKEN = "overtaken"
     FAILED = "failed"
 
 
@@ -59,17 +60,17 @@ def run_one(
     stop: Callable[[], bool] = never,
     abandon: Callable[[int], None] = end_thread,
     turn: Turn | None = None,
-    last: bool = False,
+    slow: bool = False,
     overtake: bool = True,
 ) -> tuple[Outcome, str] | None:
     """Claim a unit, train it, commit the result under the lease's fence. None when nothing is queued.
 
     ``worker``: this worker's name. ``stop``: asked between chunks; True releases the unit with a checkpoint and burns no
     attempt. ``turn``: when it is over and another study waits, the same is done. ``abandon``: called with a thread that does
-    not come back, once the unit is given up. ``last``, ``overtake``: see ``queue.claim_unit``.
+    not come back, once the unit is given up. ``slow``, ``overtake``: see ``queue.claim_unit``.
     Returns how it ended and the study. Raises DatabaseUnavailable when there is no claim to be had now.
     """
-    claim = queue.claim_unit(database, worker, settings.lease_s, study_id=study_id, last=last, overtake=overtake)
+    claim = queue.claim_unit(database, worker, settings.lease_s, study_id=study_id, slow=slow, overtake=overtake)
     if claim is None:
         return None
     turn = turn or Turn(settings.quantum_s)
@@ -160,8 +161,7 @@ class _Work:
         return Stopwatch(STUCK_S, lambda: self.chunk_at, stuck, abandon)
 
     def _let_go(self) -> None:
-        self.beat.lost.set()
-        self.beat.stopping.set()
+        self.beat.give_up()
 
     def _asked_to_stop(self) -> bool:
         return self.stop() or self.beat.stopping.is_set()
@@ -208,14 +208,24 @@ class _Work:
 
     def _release(self, checkpoint: bytes | None, *, turn_over: bool = False) -> Outcome:
         if self.beat.lost.is_set():
-            return Outcome.LOST
+            return self._lost()
         checkpoint = self._if_storable(checkpoint)
         kept = self._while_leased(
             lambda: queue.release_unit(
                 self.database, self.claim.unit_id, self.claim.token, checkpoint=checkpoint, turn_over=turn_over
             )
         )
-        return Outcome.LOST if kept is False else Outcome.RELEASED
+        return self._lost() if kept is False else Outcome.RELEASED
+
+    def _lost(self) -> Outcome:
+        """A lease that was gone before it could run out has been taken by a faster worker."""
+        if self.beat.ran_out:
+            return Outcome.LOST
+        try:
+            taken = queue.taken_over(self.database, self.claim.unit_id, self.claim.token)
+        except DatabaseUnavailable:
+            return Outcome.LOST
+        return Outcome.OVERTAKEN if taken else Outcome.LOST
 
     def _fail(self, code: str, message: str, *, retryable: bool) -> Outcome:
         claim = self.claim
@@ -224,12 +234,12 @@ class _Work:
                 self.database, claim.unit_id, claim.token, code, message, retryable, self.settings.max_attempts
             )
         )
-        return Outcome.FAILED if held else Outcome.LOST
+        return Outcome.FAILED if held else self._lost()
 
     def _commit(self, result: UnitResult) -> Outcome:
         claim = self.claim
         done = self._while_leased(lambda: queue.complete_unit(self.database, claim.unit_id, claim.token, result))
-        return Outcome.DONE if done else Outcome.LOST
+        return Outcome.DONE if done else self._lost()
 
     def _while_leased(self, write: Callable[[], bool | None]) -> bool | None:
         """Repeat ``write`` over short outages of the database, for as long as the lease can be ours.

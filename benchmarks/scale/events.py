@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 from benchmarks.scale.devices import Task, stream
 from benchmarks.scale.parts import Costs, Device, Rules, Span, Study, Worker
@@ -18,7 +19,7 @@ from optim_core.spec.states import UnitState
 from optim_core.spec.trial import StudyView, UnitResult, UnitSpec, UnitView
 from service.db.repositories.studies import uncovered
 from service.db.repositories.use import BUCKET_S, LEASE_S, WINDOW_S
-from service.operations.overtaking import LATEST, LEAST_S, SOON, alike, is_slow, no_cheaper, usual_s
+from service.operations.overtaking import LEAST_S, SOON, Pack, aside_s, is_slow, stands_aside, usual_s
 from service.operations.planning import PLANNED_WORKERS_S
 
 
@@ -141,7 +142,12 @@ class Cluster:
             self._plan(worker, study)
             return
         study = self._next_study()
-        slow = self._slow(study)
+        aside = self.now < worker.slow_until
+        if aside and stands_aside(sum(len(s.queue) for s in self._active()), sum(w.alive for w in self.workers) - 1):
+            # It does not hear bells, so that they go to others.
+            self._after(worker, self.rules.sweep_s)
+            return
+        slow = None if aside else self._slow(study)
         if slow is not None:
             study, unit = slow.study, slow.unit
             assert study is not None
@@ -149,7 +155,7 @@ class Cluster:
             self._lose(slow)
             self._claim(worker, study, unit)
         elif study is not None:
-            self._claim(worker, study, study.queue.pop(-1 if worker.overtaken else 0))
+            self._claim(worker, study, study.queue.pop(-1 if aside else 0))
         else:
             self._idle[worker.index] = None
 
@@ -196,13 +202,7 @@ class Cluster:
     # -- slow workers ------------------------------------------------------------------------------------------------
 
     def _usual(self, study: Study, index: int) -> float | None:
-        """As ``overtaking`` reads it from the latest units of the same kind and rung."""
-        spec = study.units[index].spec
-        like = study.done.get(alike(spec.kind, spec.rung), [])[-LATEST:]
-        mine = _optimizers(spec)
-        return usual_s(
-            len(spec.trials), [(s, len(one.trials)) for s, one in like if no_cheaper(_optimizers(one), mine)]
-        )
+        return usual_s(_pack(study.units[index].spec), list(reversed(study.done)))
 
     def _slow(self, study: Study | None) -> Worker | None:
         """The worker that has held a unit (of this study) for longest of those that are much slower than others."""
@@ -248,7 +248,8 @@ class Cluster:
         self._train(worker, ran // self.rules.checkpoint_s * self.rules.checkpoint_s)
         self._use(study, self.now - worker.leased)
         worker.study = worker.unit = None
-        worker.overtaken = True
+        worker.slow_until = self.now + aside_s(worker.overtaken)
+        worker.overtaken += 1
         # What was to happen to this lease does not.
         worker.life += 1
         if math.isfinite(worker.device.mtbf_s):
@@ -367,9 +368,9 @@ class Cluster:
         unit = study.units[index].spec
         result: UnitResult = study.task.answer(unit, self.now - study.began[index])
         study.units[index] = UnitView(spec=unit, state=UnitState.DONE, result=result)
-        study.done.setdefault(alike(unit.kind, unit.rung), []).append((result.seconds, unit))
+        study.done.append(replace(_pack(unit), seconds=result.seconds))
         worker.study = worker.unit = None
-        worker.overtaken = False
+        worker.overtaken, worker.slow_until = 0, 0.0
         self._account(study, index)
         self._use(study, self.now - worker.leased)
         study.news = True
@@ -439,8 +440,8 @@ class Cluster:
             self._ring()
 
 
-def _optimizers(unit: UnitSpec) -> list[str]:
-    return [trial.configuration.optimizer for trial in unit.trials]
+def _pack(unit: UnitSpec) -> Pack:
+    return Pack(unit.kind, unit.rung, unit.horizon, [trial.configuration.optimizer for trial in unit.trials])
 
 
 def efficiency(cluster: Cluster) -> float:

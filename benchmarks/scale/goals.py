@@ -18,9 +18,8 @@ ENDS = (
     "full training with a sixth of the workers or less. The longer the search, the less this counts"
 )
 SLOWLY = (
-    "A slow worker is known as such only after a third of the usual time, and nobody knows what is usual before a unit of the "
-    "same kind has ended: the probe, the first generation and screening wait for it. Without overtaking the study took 5.2 "
-    "times longer where it got the first generation"
+    "A slow worker is known as such only after a third of the usual time, and nobody knows what is usual before something has "
+    "been trained: where it gets the probe, that takes ten times as long, and the first generation waits for another unit's end"
 )
 EVENTS = (
     "A study's page reads all ends of its trials from its events, once in each process, and looks at all of them again at "

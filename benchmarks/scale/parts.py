@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass, field
 
 from benchmarks.scale.devices import Task
-from optim_core.spec.trial import UnitSpec, UnitView
+from optim_core.spec.trial import UnitView
+from service.operations.overtaking import Pack
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Study:
     began: dict[int, float] = field(default_factory=dict)
     attempts: dict[int, int] = field(default_factory=dict)
     keys: set[str] = field(default_factory=set)
-    done: dict[object, list[tuple[float, UnitSpec]]] = field(default_factory=dict)
+    done: list[Pack] = field(default_factory=list)
     trained_s: float = 0.0
 
     @property
@@ -99,7 +100,8 @@ class Worker:
     turn_until: float = 0.0
     turn_study: str = ""
     planned: Study | None = None
-    overtaken: bool = False
+    overtaken: int = 0
+    slow_until: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -59,11 +59,11 @@ def _view(session: Session, study: Study) -> StudyView:
 
 def _workers(session: Session, study: Study, spec: StudySpec) -> int:
     """Workers that may share the study, or clients of its own loop: those alive now, at most as many as the budget allows."""
-    alive = len(_alive(session, study.id if study.external else None))
+    alive = len(alive_workers(session, study.id if study.external else None))
     return max(1, min(alive, spec.budget.workers or alive))
 
 
-def _alive(session: Session, clients_of: str | None = None) -> Sequence[Worker]:
+def alive_workers(session: Session, clients_of: str | None = None) -> Sequence[Worker]:
     """Engine workers, or clients of one study, that were heard of lately."""
     return UnitRepository(session).workers(StudyRepository(session).now() - PLANNED_WORKERS_S, clients_of)
 
@@ -183,7 +183,7 @@ def advance_lock(db: Database, study_id: str) -> Iterator[Advance | None]:
     turn = None
     with db.read() as session:
         # Workers plan, clients of a loop do not; where there is one nothing has to be written first.
-        alone = len(_alive(session)) <= 1
+        alone = len(alive_workers(session)) <= 1
         if alone:
             turn = _turn_at(db, session, study_id)
     if not alone and _begin(db, study_id):

@@ -21,7 +21,7 @@ from service.db.base import db_epoch
 from service.db.models import Study, Unit
 from service.db.repositories import CurveRepository, StudyRepository, TrialRepository, UnitRepository, UseRepository
 from service.db.repositories.studies import ACTIVE
-from service.operations import access, overtaking, present, results, told_results
+from service.operations import access, overtaking, planning, present, results, told_results
 from service.operations.views import QueueStats, WorkerView
 from service.text import storable
 
@@ -63,27 +63,35 @@ class SweepReport:
 
 
 def claim_unit(
-    db: Database, worker_id: str, lease_s: float, study_id: str | None = None, *, last: bool = False,
+    db: Database, worker_id: str, lease_s: float, study_id: str | None = None, *, slow: bool = False,
     overtake: bool = True,
 ) -> Claim | None:  # fmt: skip
     """Take the first unit of the study whose turn it is (or of this one); None when nothing is to do.
 
     Its project had the fewest device seconds in the last hour; of its studies priority decides, then who waits longest. In it
-    the unit of a much slower worker comes first; where nothing waits, that of any study. ``last``: take the study's last unit,
-    not its first, since the caller has just been overtaken: the last is the one that is waited for least. ``overtake``: whether
-    to look for slow workers.
+    the unit of a much slower worker comes first; where nothing waits, that of any study. ``slow``: the caller was overtaken a
+    while ago: it takes what is waited for least, the study's last unit, and none where others will soon have begun them all.
+    ``overtake``: whether to look for slow workers.
     """
     while True:
         with db.read() as session:
             candidate = UnitRepository(session).study_with_work(study_id)
-            slow = overtaking.slow_unit(session, worker_id, candidate or study_id) if overtake else None
-        claim = None if slow is None else _overtake(db, slow, worker_id, lease_s)
+            if slow and candidate is not None and _stands_aside(session, worker_id):
+                return None
+            behind = overtaking.slow_unit(session, worker_id, candidate or study_id) if overtake and not slow else None
+        claim = None if behind is None else _overtake(db, behind, worker_id, lease_s)
         if claim is not None or candidate is None:
             return claim
-        claim = _claim_in(db, candidate, worker_id, lease_s, last=last)
+        claim = _claim_in(db, candidate, worker_id, lease_s, last=slow)
         if claim is not None:
             return claim
         # Somebody else took the last unit of that study: look again.
+
+
+def _stands_aside(session: Session, worker_id: str) -> bool:
+    others = sum(worker.id != worker_id for worker in planning.alive_workers(session))
+    waiting, _, _ = UnitRepository(session).queue_depth()
+    return overtaking.stands_aside(waiting, others)
 
 
 def _claim_in(db: Database, study_id: str, worker_id: str, lease_s: float, *, last: bool) -> Claim | None:
@@ -179,6 +187,13 @@ def heartbeat(db: Database, unit_id: int, token: int, lease_s: float) -> Literal
             units.see_worker(str(unit.worker_id))
             return "ok" if study.state in ACTIVE else "stop"
         return "stop" if unit.state == UnitState.CANCELLED else "lost"
+
+
+def taken_over(db: Database, unit_id: int, token: int) -> bool:
+    """Whether somebody else has had the unit since it was leased under ``token``."""
+    with db.read() as session:
+        unit = UnitRepository(session).get(unit_id)
+        return unit is not None and unit.fence > token and unit.state in (UnitState.LEASED, UnitState.DONE)
 
 
 def report_progress(db: Database, unit_id: int, token: int, points: list[tuple[int, CurvePoint]], step: int) -> bool:

@@ -7,10 +7,20 @@ from sqlalchemy import update
 
 from optim_core.spec.space import default_configuration
 from optim_core.spec.states import UnitState
+from optim_core.spec.trial import UnitKind
 from service.db import Database
 from service.db.models import DeviceUse, Unit
 from service.operations import access, overtaking, planning, queue, studies
-from service.operations.overtaking import is_slow, usual_s
+from service.operations.overtaking import (
+    FRESH_DEARER,
+    LATEST,
+    LONGEST_ASIDE_S,
+    Pack,
+    aside_s,
+    is_slow,
+    stands_aside,
+    usual_s,
+)
 from tests.db.support import claim, make_result, make_unit, study_with_units
 
 
@@ -100,7 +110,7 @@ def test_others_keep_their_units(database: Database, why: str) -> None:
         aged(database, held.unit_id, 100.0)
     if why == "nothing to compare with":
         with database.write() as session:
-            session.execute(update(Unit).where(Unit.state == UnitState.DONE).values(rung=1))
+            session.execute(update(Unit).where(Unit.state == UnitState.DONE).values(kind="probe"))
     if why == "study paused":
         studies.pause_study(database, study_id)
     if why == "another's turn":
@@ -121,13 +131,39 @@ def test_it_comes_before_other_units_of_its_study(database: Database) -> None:
     assert [one and one.unit.key for one in claims] == ["u4", "next", None]
 
 
-def test_whoever_was_overtaken_takes_what_is_waited_for_least(database: Database) -> None:
-    study_id = study_with_units(database, [make_unit(f"u{i}", [i]) for i in range(3)])
-    slow = queue.claim_unit(database, "slow", 60.0, study_id, last=True)
+def test_whoever_was_overtaken_takes_what_is_waited_for_least_and_leaves_the_last_to_others(database: Database) -> None:
+    study_id = study_with_units(database, [make_unit(f"u{i}", [i]) for i in range(4)])
+    queue.worker_seen(database, "other")
+    queue.worker_seen(database, "slow")
+    slow = queue.claim_unit(database, "slow", 60.0, study_id, slow=True)
     other = queue.claim_unit(database, "other", 60.0, study_id)
     assert slow is not None
     assert other is not None
-    assert (slow.unit.key, other.unit.key) == ("u2", "u0")
+    assert (slow.unit.key, other.unit.key) == ("u3", "u0")
+    assert queue.complete_unit(database, slow.unit_id, slow.token, make_result(slow.unit))
+    assert queue.claim_unit(database, "slow", 60.0, slow=True) is None, "the other begins both before it could end one"
+    # It is alone.
+    queue.worker_gone(database, "other")
+    found = queue.claim_unit(database, "slow", 60.0, slow=True)
+    assert found is not None
+    assert found.unit.key == "u2"
+
+
+def test_a_slow_worker_overtakes_nobody(database: Database) -> None:
+    with_history(database)
+    held = queue.claim_unit(database, "holder", 600.0)
+    assert held is not None
+    aged(database, held.unit_id, 1000.0)
+    assert queue.claim_unit(database, "slow", 60.0, slow=True) is None
+    assert queue.claim_unit(database, "idle", 60.0) is not None
+
+
+def test_it_stands_aside_longer_each_time() -> None:
+    assert [aside_s(times) for times in range(4)] == [60.0, 120.0, 240.0, 480.0]
+    assert aside_s(2000) == LONGEST_ASIDE_S
+    assert stands_aside(6, 3)
+    assert not stands_aside(7, 3)
+    assert not stands_aside(1, 0), "nobody else would train it"
 
 
 def test_of_two_that_overtake_at_once_one_does(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,11 +180,37 @@ def test_of_two_that_overtake_at_once_one_does(database: Database, monkeypatch: 
     assert queue.claim_unit(database, "y", 60.0) is None
 
 
+def _packs(
+    seconds: list[float], wide: int = 10, kind: UnitKind = "train", rung: int = 0, horizon: int = 100
+) -> list[Pack]:
+    return [Pack(kind, rung, horizon, ["adamw"] * wide, s) for s in seconds]
+
+
+def test_what_is_usual() -> None:
+    [ten], [forty], [five] = _packs([0.0]), _packs([0.0], 40), _packs([0.0], 5)
+    assert usual_s(ten, []) is None
+    assert usual_s(ten, _packs([60.0, 50.0, 400.0])) == 60.0
+    assert usual_s(forty, _packs([60.0] * 3)) == 240.0, "a wider pack may take as much longer"
+    assert usual_s(five, _packs([60.0] * 3)) == 60.0, "a narrower one no less"
+    assert usual_s(ten, _packs([60.0] * LATEST) + _packs([10.0] * 9)) == 60.0, "the latest"
+    [soap] = [Pack("train", 0, 100, ["soap"])]
+    assert usual_s(soap, _packs([60.0])) is None, "none of them was as dear"
+
+
+def test_what_is_usual_of_the_first_of_a_kind_follows_from_its_steps() -> None:
+    [longer] = _packs([0.0], rung=1, horizon=400)
+    assert usual_s(longer, _packs([60.0])) == 240.0
+    assert usual_s(longer, _packs([60.0]) + _packs([100.0], rung=1, horizon=400)) == 100.0, (
+        "unless there is one of them"
+    )
+    [screened] = _packs([0.0], kind="screen", horizon=400)
+    assert usual_s(screened, _packs([60.0])) == 240.0 * FRESH_DEARER, "fresh seeds take longer than a search"
+    assert usual_s(screened, _packs([100.0], kind="confirm", rung=1, horizon=400)) == 100.0
+    assert usual_s(longer, _packs([60.0], kind="probe")) is None, "a probe trains nothing"
+    assert usual_s(_packs([0.0], kind="probe")[0], _packs([60.0])) is None
+
+
 def test_what_is_slow() -> None:
-    assert usual_s(10, []) is None
-    assert usual_s(10, [(60.0, 10), (50.0, 10), (400.0, 10)]) == 60.0
-    assert usual_s(40, [(60.0, 10)] * 3) == 240.0, "a wider pack may take as much longer"
-    assert usual_s(5, [(60.0, 10)] * 3) == 60.0, "a narrower one no less"
     assert not is_slow(19.0, 0.0, 1.0), "it may read data still"
     assert not is_slow(39.0, 0.01, 120.0)
     assert is_slow(41.0, 0.1, 120.0)

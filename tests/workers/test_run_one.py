@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from optim_core import engine
 from optim_core.engine import PackTooLarge
@@ -18,11 +19,14 @@ from optim_core.spec.trial import UnitResult, UnitSpec
 from optim_core.tasks import Problem
 from service.db import Database, DatabaseUnavailable
 from service.db.models import Unit
+from service.db.repositories import UnitRepository
+from service.dispatch.null import NullDispatcher
 from service.operations import planning, queue, studies
 from service.operations.queue import Claim
 from service.settings import Settings
 from tests.db.support import make_point, make_result, make_spec, make_unit
 from workers import runner, training
+from workers.loop import Loop
 from workers.runner import Outcome, run_one
 from workers.training import Stopped
 
@@ -156,9 +160,12 @@ def test_a_worker_frozen_past_its_lease_commits_nothing(
 ) -> None:
     study_id = new_study(database, "a")
 
+    def away(*_: object) -> str:
+        raise DatabaseUnavailable("database_unavailable", "gone")
+
     def taken_over(claim: Claim, on_chunk: training.OnChunk) -> UnitResult:
         # Frozen: no heartbeat gets out until somebody else holds the unit.
-        monkeypatch.setattr(queue, "heartbeat", lambda *_: "ok")
+        monkeypatch.setattr(queue, "heartbeat", away)
         time.sleep(SHORT.lease_s + 0.2)
         assert queue.sweep(database).requeued == [claim.unit_id]
         other = queue.claim_unit(database, "other", 30)
@@ -369,3 +376,50 @@ def test_a_single_trial_that_is_too_large_is_final(monkeypatch: pytest.MonkeyPat
     with pytest.raises(TrainingError, match="does not fit") as caught:
         training.train(claim, lambda *_: True, None)
     assert caught.value.code == "out_of_memory"
+
+
+def test_who_is_overtaken_stands_aside_and_who_lost_its_lease_does_not(
+    database: Database, train: Callable[[Train], list[Claim]]
+) -> None:
+    study_id = new_study(database, "a", "b")
+    queue.worker_seen(database, "quick")
+    loop = Loop(database, SETTINGS, NullDispatcher(), "w", longest_wait_s=0.1)
+
+    def overtaken(claim: Claim, on_chunk: training.OnChunk) -> UnitResult:
+        with database.write() as session:
+            assert UnitRepository(session).take_over(claim.unit_id, claim.token, "quick", 30.0)
+        return until_stopped(claim, on_chunk)
+
+    claims = train(overtaken)
+    assert loop.train_one()
+    assert [claim.unit.key for claim in claims] == ["a"]
+    assert unit_row(database, claims[0].unit_id).worker_id == "quick"
+    assert not loop.train_one(), "the quick one will have begun the other before this one could end it"
+    # Alone again, it trains: all that waits would wait for it.
+    queue.worker_gone(database, "quick")
+    train(finish)
+    assert loop.train_one()
+
+    [last] = _units_of(database, study_id, "b")
+    assert last.state == UnitState.DONE
+    planning.apply_plan(database, study_id, [make_unit("c", [4]), make_unit("d", [5])], "test")
+    queue.worker_seen(database, "quick")
+
+    def ran_out(claim: Claim, on_chunk: training.OnChunk) -> UnitResult:
+        with database.write() as session:
+            session.execute(update(Unit).where(Unit.id == claim.unit_id).values(lease_until=0.0))
+        queue.sweep(database, 5)
+        time.sleep(2 * SHORT.lease_s)
+        return make_result(claim.unit)
+
+    loop = Loop(database, SHORT, NullDispatcher(), "w", longest_wait_s=0.1)
+    claims = train(ran_out)
+    assert loop.train_one()
+    assert [claim.unit.key for claim in claims] == ["c"]
+    train(finish)
+    assert loop.train_one(), "a machine that slept is not slow"
+
+
+def _units_of(database: Database, study_id: str, key: str) -> list[Unit]:
+    with database.read() as session:
+        return session.query(Unit).filter(Unit.study_id == study_id, Unit.key == key).all()

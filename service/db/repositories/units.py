@@ -172,10 +172,9 @@ class UnitRepository:
         return self.session.execute(query, {"least": held_s, "worker": worker_id, "study": study_id}).all()
 
     def latest_done(self, study_id: str, kinds: Sequence[str], rung: int | None, count: int) -> Sequence[Any]:
-        """Spec and times of the units of these kinds (and this rung) that were queued last of those that are done."""
-        query = select(Unit.spec, Unit.claimed_at, Unit.finished_at).where(
-            Unit.study_id == study_id, Unit.state == UnitState.DONE, Unit.kind.in_(kinds)
-        )
+        """What the units of these kinds (and this rung) trained and when, of those that are done, queued last first."""
+        columns = (Unit.kind, Unit.rung, Unit.horizon, Unit.spec, Unit.claimed_at, Unit.finished_at)
+        query = select(*columns).where(Unit.study_id == study_id, Unit.state == UnitState.DONE, Unit.kind.in_(kinds))
         query = query if rung is None else query.where(Unit.rung == rung)
         return self.session.execute(query.order_by(Unit.id.desc()).limit(count)).all()
 
