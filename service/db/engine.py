@@ -49,7 +49,10 @@ def make_engine(url: str) -> Engine:
         event.listen(engine, "connect", partial(_sqlite_pragmas, foreign_keys=True))
         event.listen(engine, "begin", _sqlite_begin)
         return engine
-    return create_engine(
+    # What needs no PostgreSQL need not read its driver.
+    from service.db import frozen
+
+    engine = create_engine(
         parsed,
         json_serializer=_dumps,
         pool_size=20,
@@ -58,6 +61,8 @@ def make_engine(url: str) -> Engine:
         pool_pre_ping=True,
         connect_args=_postgres_arguments(f"-c statement_timeout={STATEMENT_TIMEOUT_MS}"),
     )
+    event.listen(engine, "do_connect", frozen.connect)
+    return engine
 
 
 def make_migration_engine(url: str) -> Engine:

@@ -76,6 +76,38 @@ def test_while_postgresql_is_away_every_answer_is_503_and_then_all_is_as_before(
     database.dispose()
 
 
+@pytest.mark.service
+@pytest.mark.timeout(600)
+def test_a_postgresql_that_is_frozen_keeps_nobody_waiting(server: Postgres, tmp_path: Path) -> None:
+    database = Database(server.url)
+    database.migrate()
+    client = make_client(database, data_dir=tmp_path / "data")
+    study = client.post("/v1/studies", json=SPEC).json()["id"]
+    server.signal_everyone(signal.SIGSTOP)
+    try:
+        # Its kernel still acknowledges; that these end before it goes on is what is shown.
+        for answer in (client.get(f"/v1/studies/{study}"), client.post(f"/v1/studies/{study}/cancel")):
+            check_problem(answer, 503, "database_unavailable")
+            assert answer.headers["retry-after"]
+    finally:
+        server.signal_everyone(signal.SIGCONT)
+    assert client.get(f"/v1/studies/{study}").json()["status"] == "checking"
+
+    def frozen_before_its_commit() -> None:
+        with database.write() as session:
+            session.add(Event(study_id=study, id=99, type="test", data={}, at=0.0))
+            session.flush()
+            server.signal_everyone(signal.SIGSTOP)
+
+    try:
+        with pytest.raises(DatabaseUnavailable, match="has not answered for 6 s"):
+            frozen_before_its_commit()
+    finally:
+        server.signal_everyone(signal.SIGCONT)
+    assert client.get(f"/v1/studies/{study}").json()["status"] == "checking"
+    database.dispose()
+
+
 def test_without_a_free_connection_the_answer_is_overloaded_and_later_it_is_there(
     database: Database, tmp_path: Path
 ) -> None:
