@@ -10,7 +10,7 @@ from optim_core.recommend.history import best_of
 from optim_core.search import rungs
 from optim_core.search.allocation import slots
 from optim_core.search.portfolio import AROUND, GRID, baseline_grid, beyond_edge, rivals_in_turn, scaled
-from optim_core.search.strategy import Ask, State
+from optim_core.search.strategy import BLIND, Ask, State
 from optim_core.search.suggest import STARTUP_TRIALS, suggest
 from optim_core.spec.space import default_configuration
 from optim_core.spec.trial import Configuration, identity
@@ -34,9 +34,9 @@ EDGE_BASELINE, EDGE_RIVAL = 3, 1
 class PortfolioHalving:
     """See ``strategy.Strategy``.
 
-    Generation 0 is AdamW's grid, at the rung below the full horizon, where rates count. Generation 1 are the rivals'
-    defaults. From then on: promotions, rates beyond an edge, rivals at rates scaled from AdamW's best, and what the models
-    propose.
+    Generation 0 is AdamW's grid, at the rung below the full horizon, where rates count. Generation 1 are the rivals' defaults,
+    and in a cluster what its other workers can train meanwhile. From then on: promotions, rates beyond an edge, rivals at rates
+    scaled from AdamW's best, and what the models propose.
     """
 
     def rungs(self, full: int, affordable: float, optimizers: int) -> list[int]:
@@ -46,7 +46,8 @@ class PortfolioHalving:
         if state.generation == 0:
             return self._grid(state)
         if state.generation == 1 and len(state.names) > 1 and not state.found:
-            return self._defaults(state)
+            asks = self._defaults(state)
+            return asks + self._meanwhile(state, asks)
         climbing = self._promotions(state)
         left = state.purse.steps - sum(state.horizons[ask.rung] for ask in climbing)
         return climbing + (self._new_trials(state, left) if state.found else [])
@@ -69,6 +70,27 @@ class PortfolioHalving:
         if affordable >= 1:
             entering = max(1, entering)
         return [Ask(default_configuration(name, state.spec.search), "default", 0) for name in names[:entering]]
+
+    def _meanwhile(self, state: State, before: Sequence[Ask]) -> list[Ask]:
+        """What else a cluster tries before anything is known: configurations from everywhere, for workers that would wait. Only
+        where the clock alone ends the search, so that it costs nothing; any other budget is better spent later.
+        """
+        budget = state.spec.budget
+        others = (budget.trials, budget.train_steps, budget.device_seconds)
+        if state.workers <= BLIND or budget.seconds is None or any(limit is not None for limit in others):
+            return []
+        most = MOST_AT_ONCE * state.purse.steps / _price(state)
+        idle = state.at_once - max(len(state.pending) + len(before), BLIND * state.at_once // state.workers)
+        count = int(min(idle, state.purse.trials - len(before), most))
+        names = dict.fromkeys(["adamw", *(ask.configuration.optimizer for ask in before)])
+        asks: list[Ask] = []
+        for i, name in enumerate(names):
+            share = count // len(names) + (i < count % len(names))
+            if share > 0:
+                rich = max(share, self._expected(state) // len(names))
+                new = suggest(name, share, 0, [], [], rich, state.spec.search, state.spec.seed, state.generation)
+                asks += [Ask(configuration, PROPOSED[0], 0) for configuration in new]
+        return asks
 
     def _promotions(self, state: State) -> list[Ask]:
         asks, left = [], state.purse.steps

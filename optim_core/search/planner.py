@@ -36,15 +36,13 @@ from optim_core.search.confirm import (
 from optim_core.search.external import MOST_TIMINGS, timing_unit
 from optim_core.search.halving import PortfolioHalving
 from optim_core.search.reference import reference_units
-from optim_core.search.strategy import Ask, State, Strategy
+from optim_core.search.strategy import BLIND, Ask, State, Strategy
 from optim_core.spec.keys import derive_seed
 from optim_core.spec.optimizers import OPTIMIZERS
 from optim_core.spec.price import LOOKS, screening_sizes
 from optim_core.spec.states import UNIT_ENDED, UnitState
 from optim_core.spec.trial import ProbeReport, Stage, StudyView, TrialParams, UnitKind, UnitSpec, UnitView
 
-# Generations that are planned before anything is known: results are two generations old.
-BLIND = 2
 # A pack below this size is not worth a second worker.
 SMALLEST_PACK = 4
 # A search in time has about so many generations; a pack trains at least so many seconds, so that the time between packs
@@ -170,6 +168,8 @@ class _Planner:
             found=found,
             pending=sorted(pending, key=lambda pair: (pair[0].number, pair[1])),
             size=self._size(view),
+            at_once=view.workers * min(self.probe.best_width, self.probe.max_pack_size),
+            workers=view.workers,
             purse=left,
         )
 

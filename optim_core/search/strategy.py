@@ -15,6 +15,9 @@ from optim_core.search.budget import Purse
 from optim_core.spec.problem import StudySpec
 from optim_core.spec.trial import Configuration, TrialParams
 
+# Generations that are planned before anything is known: results are two generations old.
+BLIND = 2
+
 
 @dataclass(frozen=True)
 class State:
@@ -22,7 +25,8 @@ class State:
 
     ``names``: the optimizers that compete, AdamW first. ``found``: outcomes of generations that lie two or more back;
     ``pending``: (trial, rung) of runs asked for whose results are not in ``found``. ``horizons``: steps of each rung.
-    ``size``: new trials that a generation should have; ``purse``: what may be spent.
+    ``size``: new trials that a generation should have; ``at_once``: those that all workers train side by side; ``workers``: how
+    many these are; ``purse``: what may be spent.
     """
 
     spec: StudySpec
@@ -32,6 +36,8 @@ class State:
     found: Sequence[Outcome]
     pending: Sequence[tuple[TrialParams, int]]
     size: int
+    at_once: int
+    workers: int
     purse: Purse
 
     @property

