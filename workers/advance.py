@@ -26,20 +26,24 @@ def advance_all(database: Database, dispatcher: Dispatcher, active: Mapping[str,
 
     Rings for each new unit, and once more for a worker that gets ready meanwhile.
     """
-    units = [advance(database, study_id) for study_id, waits in active.items() if waits]
+    waiting, units = [study_id for study_id, waits in active.items() if waits], []
+    # What others plan meanwhile is passed over.
+    while waiting and (study_id := planning.begin_one(database, waiting)) is not None:
+        waiting.remove(study_id)
+        units.append(_advance(database, study_id))
     new = sum(filter(None, units))
     for _ in range(min(new + 1, MOST_RINGS) if new else 0):
         dispatcher.nudge("device")
     return sum(unit is not None for unit in units)
 
 
-def advance(database: Database, study_id: str) -> int | None:
+def _advance(database: Database, study_id: str) -> int | None:
     """One planner's turn: how many units were added, None when there was nothing to decide or another was faster.
 
     A planner that breaks, wherever it does, fails its study and leaves the others alone; the traceback is logged.
     """
     try:
-        with planning.advance_lock(database, study_id) as turn:
+        with planning.turn_of(database, study_id) as turn:
             if turn is None:
                 return None
             with telemetry.span("plan", study=study_id):

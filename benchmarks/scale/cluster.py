@@ -195,7 +195,7 @@ def _time_everything(times: dict[str, list[tuple[float, float]]]) -> None:
 
     timed(queue, "claim_unit", times["claim"])
     timed(queue, "complete_unit", times["commit"])
-    timed(advance, "advance", times["plan"])
+    timed(advance, "_advance", times["plan"])
 
 
 # -- claims without anything between them ---------------------------------------------------------------------------------

@@ -31,6 +31,8 @@ from service.operations.errors import study_not_found
 PLANNED_WORKERS_S = 40.0
 # A planner that was not done after so long is not waited for: its worker may have died.
 PLAN_LEASE_S = 15.0
+# Studies of which one is looked for at a time.
+MOST_NAMED = 200
 
 
 def study_view(db: Database, study_id: str) -> StudyView:
@@ -155,7 +157,7 @@ class Advance:
             return study is not None and results.fail(session, study, code, message, StudyRepository(session).now())
 
     def wait(self) -> bool:
-        """Note that there is nothing to decide yet. The block of ``advance_lock`` does so when nothing was decided."""
+        """Note that there is nothing to decide yet. The block of ``turn_of`` does so when nothing was decided."""
         with self._turn() as (_, study):
             return study is not None
 
@@ -175,36 +177,41 @@ class Advance:
             yield session, study
 
 
-@contextmanager
-def advance_lock(db: Database, study_id: str) -> Iterator[Advance | None]:
-    """A turn to plan; None when the study is gone or does not run, or another worker is at it. No lock is held while the
-    caller plans.
+def begin_one(db: Database, study_ids: Sequence[str]) -> str | None:
+    """Keep one of these studies for the caller to plan; None when others are at all of them.
+
+    All workers of a cluster see news at the same moment. One plans, which takes seconds; the others plan another or train.
     """
-    turn = None
     with db.read() as session:
         # Workers plan, clients of a loop do not; where there is one nothing has to be written first.
-        alone = len(alive_workers(session)) <= 1
-        if alone:
-            turn = _turn_at(db, session, study_id)
-    if not alone and _begin(db, study_id):
-        with db.read() as session:
-            turn = _turn_at(db, session, study_id)
+        if len(alive_workers(session)) <= 1:
+            return study_ids[0]
+    with db.write() as session:
+        return StudyRepository(session).begin_plan(study_ids[:MOST_NAMED], PLAN_LEASE_S)
+
+
+@contextmanager
+def turn_of(db: Database, study_id: str) -> Iterator[Advance | None]:
+    """The turn of whoever ``begin_one`` gave the study to; None when it is gone or does not run. No lock is held while the
+    caller plans.
+    """
+    with db.read() as session:
+        study, turn = StudyRepository(session).get(study_id), None
+        if study is not None and study.state in ACTIVE:
+            turn = Advance(db, _view(session, study), study.plan_revision, study.result_seq)
     yield turn
     if turn is not None and not turn.decided:
         turn.wait()
 
 
-def _turn_at(db: Database, session: Session, study_id: str) -> Advance | None:
-    study = StudyRepository(session).get(study_id)
-    if study is None or study.state not in ACTIVE:
-        return None
-    return Advance(db, _view(session, study), study.plan_revision, study.result_seq)
-
-
-def _begin(db: Database, study_id: str) -> bool:
-    """All workers of a cluster see news at the same moment. One plans, which takes seconds; the others go on training."""
-    with db.write() as session:
-        return StudyRepository(session).begin_plan(study_id, PLAN_LEASE_S)
+@contextmanager
+def advance_lock(db: Database, study_id: str) -> Iterator[Advance | None]:
+    """A turn to plan this study; None also while another is at it."""
+    if begin_one(db, [study_id]) is None:
+        yield None
+        return
+    with turn_of(db, study_id) as turn:
+        yield turn
 
 
 def apply_plan(db: Database, study_id: str, units: list[UnitSpec], note: str) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 from sqlalchemy import update
 
@@ -21,7 +23,7 @@ from service.operations.overtaking import (
     stands_aside,
     usual_s,
 )
-from tests.db.support import claim, make_result, make_unit, study_with_units
+from tests.db.support import claim, make_result, make_spec, make_unit, study_with_units
 
 
 def aged(database: Database, unit_id: int, seconds: float, **values: object) -> None:
@@ -254,7 +256,33 @@ def test_one_worker_of_several_plans_and_is_not_waited_for_for_ever(
     assert planning.active_studies(database) == {study_id: True}
     # A planner that died.
     monkeypatch.setattr(planning, "PLAN_LEASE_S", -1.0)
-    assert planning._begin(database, study_id)
+    assert planning.begin_one(database, [study_id]) == study_id
     with planning.advance_lock(database, study_id) as turn:
         assert turn is not None
         assert turn.wait()
+
+
+def test_workers_of_a_cluster_plan_each_another_study(database: Database) -> None:
+    for name in ("a", "b"):
+        queue.worker_seen(database, name)
+    specs = [make_spec(seed).model_copy(update={"priority": seed}) for seed in range(5)]
+    ids = [studies.create_study(database, one).id for one in specs]
+    waiting = [study_id for study_id, waits in planning.active_studies(database).items() if waits]
+    assert waiting == ids[::-1], "the highest priority first"
+    taken: list[str | None] = []
+
+    def begin() -> None:
+        while (study_id := planning.begin_one(database, ids)) is not None:
+            taken.append(study_id)
+
+    threads = [threading.Thread(target=begin) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(map(str, taken)) == sorted(ids), "each once"
+    assert planning.active_studies(database) == dict.fromkeys(waiting, False)
+    with planning.turn_of(database, ids[0]) as turn:
+        assert turn is not None
+    # Nothing was decided, and nothing is new, but nothing runs either.
+    assert planning.begin_one(database, ids) == ids[0]

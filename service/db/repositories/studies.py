@@ -134,15 +134,20 @@ class StudyRepository:
             query = query.where(Study.id == study_id)
         return [(one, bool(waiting)) for one, waiting in self.session.execute(query)]
 
-    def begin_plan(self, study_id: str, lease_s: float) -> bool:
-        """Keep a study for one planner; False while another is at it."""
-        changed = self.session.execute(
-            update(Study)
-            .where(Study.id == study_id, Study.state.in_(ACTIVE), _FREE)
-            .values(check_until=db_epoch() + lease_s)
-            .execution_options(synchronize_session=False)
+    def begin_plan(self, study_ids: Collection[str], lease_s: float) -> str | None:
+        """Keep the first of these studies that waits for a planner, by priority and age, for one; None while others are at all
+        of them. Nobody waits for another who does the same.
+        """
+        first = (
+            select(Study.id)
+            .where(Study.id.in_(study_ids), Study.state.in_(ACTIVE), WANTS_PLAN, _FREE)
+            .order_by(Study.priority.desc(), Study.created_at)
+            .limit(1)
+            .with_for_update(skip_locked=True)
+            .scalar_subquery()
         )
-        return changed.rowcount == 1  # type: ignore[attr-defined]
+        statement = update(Study).where(Study.id == first).values(check_until=db_epoch() + lease_s).returning(Study.id)
+        return self.session.scalar(statement.execution_options(synchronize_session=False))
 
     def any_to_check(self, study_id: str | None) -> bool:
         """Whether a study (or this one) waits for somebody to check its data; takes no lock."""
