@@ -19,7 +19,7 @@ from benchmarks.scale.devices import task
 ONE = cluster.Asked(workers=64, full_s=10.0, seconds=420.0, chunk_s=5.0, best_width=4)
 ONE_BUDGET = {"seconds": 30 * ONE.full_s}
 MANY = cluster.Asked(
-    workers=256, full_s=60.0, seconds=200.0, chunk_s=20.0, best_width=4, joins=(90.0, 100.0, 110.0, 120.0)
+    workers=256, full_s=60.0, seconds=420.0, chunk_s=20.0, best_width=4, joins=(90.0, 100.0, 110.0, 120.0)
 )
 LOOPS = (8, 64, 256)
 

@@ -12,6 +12,7 @@ import queue as queues
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ from benchmarks.percentiles import milliseconds
 from benchmarks.scale import no_training
 from benchmarks.scale.devices import Model, Task
 from benchmarks.scale.events import jain
-from service.db import Database
+from service.db import Database, DatabaseUnavailable
 from service.operations import access
 from service.operations import studies as operations
 
@@ -96,7 +97,8 @@ def _summary(
     asked: Asked, found: list[dict[str, Any]], created: float, ended: float, project_of: dict[str, str]
 ) -> dict[str, Any]:
     spans = [span for one in found for span in one["spans"]]
-    busy = 0.0
+    busy = later = 0.0
+    half = (created + ended) / 2
     shares = dict.fromkeys(project_of.values(), 0.0)
     first: dict[str, float] = {}
     for worker, study, begun, seconds in spans:
@@ -105,13 +107,14 @@ def _summary(
         shares[project_of[study]] += part
         if not worker.startswith("late"):
             busy += part
-    summed: dict[str, Any] = {"busy": round(busy / (asked.workers * (ended - created)), 4)}
+            later += max(0.0, min(ended, begun + seconds) - max(half, begun))
+    whole = asked.workers * (ended - created)
+    summed: dict[str, Any] = {"busy": round(busy / whole, 4), "busy_later": round(2 * later / whole, 4)}
     if len(shares) > 1:
         summed |= {"jain": round(jain(list(shares.values())), 4), "shares": {k: round(v) for k, v in shares.items()}}
     if asked.joins:
         waits = [first[f"late{i:02}"] - created - at for i, at in enumerate(asked.joins) if f"late{i:02}" in first]
         summed["joining"] = {"joined": len(asked.joins), "worked": len(waits), "waits_s": [round(w, 2) for w in waits]}
-    half = (created + ended) / 2
     for name in ("claim", "commit", "plan"):
         summed[name] = milliseconds([ms for one in found for _, ms in one[name]])
         # At first all workers ask at once for what a hundred studies have not planned yet.
@@ -221,11 +224,13 @@ def closed_loop(url: str, clients: int, seconds: float, tasks: Sequence[Task]) -
     def client(name: str) -> None:
         while time.monotonic() < until:
             begun = time.perf_counter()
-            found = queue.claim_unit(database, name, 60.0)
-            if found is None:
-                return
-            times.put(1000 * (time.perf_counter() - begun))
-            queue.release_unit(database, found.unit_id, found.token, turn_over=True)
+            # More threads than the pool of one process has connections: a worker would look again.
+            with suppress(DatabaseUnavailable):
+                found = queue.claim_unit(database, name, 60.0)
+                if found is None:
+                    return
+                times.put(1000 * (time.perf_counter() - begun))
+                queue.release_unit(database, found.unit_id, found.token, turn_over=True)
 
     threads = [threading.Thread(target=client, args=(f"c{i}",)) for i in range(clients)]
     for thread in threads:

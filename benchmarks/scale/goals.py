@@ -30,8 +30,8 @@ EVENTS = (
 def _loaded(run: Mapping[str, Any]) -> str:
     load = " to ".join(str(one) for one in run["load_average"])
     return (
-        f"All workers' own time is spent on two cores, at a load average of {load} with other work beside: an ended unit's "
-        "worker waits for a processor before each statement and each plan. The simulation has a processor for each worker"
+        f"All workers' own time is spent on two cores (load average {load}), in four processes whose threads wait for each "
+        "other's plans: all units begin, and end, at the same time. The simulation has a processor for each worker"
     )
 
 
@@ -126,6 +126,7 @@ def rows(parts: Mapping[str, Any]) -> list[Row]:
         came = f"{many['joining']['worked']} of {many['joining']['joined']} workers that joined trained after, longest"
         found += [
             Row("100 studies on 256 workers: busy", real, many["busy"], BUSY_MANY, "at least", "%", why),
+            Row("the same in the second half", real, many["busy_later"], BUSY_MANY, "at least", "%", why),
             Row("100 studies of 10 projects: Jain's index", real, many["jain"], JAIN, "at least", "", why),
             Row("256 workers: a claim, p99", real, many["claim"]["p99_ms"], CLAIM_MS, "at most", "ms", why),
             Row(came, real, max(many["joining"]["waits_s"]), JOIN_S, "at most", "s"),

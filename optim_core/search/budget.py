@@ -29,7 +29,8 @@ NARROW, LIKELY_NARROW = 2.0, 1.5
 LATEST = 2
 # Of a budget in steps the search may use this share: confirmation costs steps too.
 SEARCH_SHARE = 0.6
-# Where a budget names no number of trials: so many, for each of a cluster's groups of workers.
+# Where a budget names no number of trials: so many, for each of a cluster's groups of workers. A group is counted on as if it
+# were one: workers leave, and wait for each other.
 MOST_TRIALS, WORKERS_A_GROUP = 5_000, 4
 # A count of trials does not say what one costs, and those of a person's own loop are dear: they count as paying for so many of
 # each optimizer at most, so that a shorter rung comes before the whole run.
@@ -107,16 +108,34 @@ def _seconds_per_step(units: Sequence[UnitView]) -> float | None:
     return seconds / steps if steps and seconds > 0 else None
 
 
-def competing(spec: StudySpec, probe: ProbeReport) -> list[str]:
+def surely_beside(view: StudyView) -> int:
+    """Packs that will run side by side whoever of a cluster leaves, as when its search was first planned: what is settled once
+    for the whole study, as which optimizers compete, must not follow the workers of the moment.
+    """
+    first = next((u.spec for u in view.units if u.spec.kind == "train" and not u.spec.generation), None)
+    return max(1, (view.workers if first is None else first.workers) // WORKERS_A_GROUP)
+
+
+def competing(spec: StudySpec, probe: ProbeReport, beside: int = 1) -> list[str]:
     """The optimizers that the study can compare, AdamW first: all of them, or AdamW alone where the budget cannot confirm one
     rival. What cannot be recommended is not searched: the trials are worth more to AdamW. Never changes in a study.
+    ``beside``: see ``surely_beside``.
     """
-    return spec.search.included() if spec.budget.shortest_s >= comparing_s(spec, probe) else ["adamw"]
+    enough = all(seconds >= comparing_s(spec, probe, packs) for seconds, packs in _clocks(spec, beside))
+    return spec.search.included() if enough else ["adamw"]
 
 
-def comparing_s(spec: StudySpec, probe: ProbeReport) -> float:
-    """The smallest budget in seconds that can confirm a rival, as probed."""
-    return _claim_steps(spec, probe) * probe.pack_step_s / probe.probe_pack_size / (1 - LEAST_SEARCHED)
+def comparing_s(spec: StudySpec, probe: ProbeReport, beside: int = 1) -> float:
+    """The smallest budget in seconds that can confirm a rival, as probed, with so many packs side by side."""
+    needed = _claim_steps(spec, probe) * probe.pack_step_s / probe.probe_pack_size / beside
+    # However many there are, a confirmation is one training at least.
+    return max(needed, probe.full_horizon * probe.pack_step_s if beside > 1 else 0.0) / (1 - LEAST_SEARCHED)
+
+
+def _clocks(spec: StudySpec, beside: int) -> list[tuple[float, int]]:
+    """(seconds, packs that run side by side in them) of the budget's limits in time."""
+    limits = ((spec.budget.seconds, beside), (spec.budget.device_seconds, 1))
+    return [(seconds, packs) for seconds, packs in limits if seconds is not None]
 
 
 def _claim_steps(spec: StudySpec, probe: ProbeReport) -> float:
@@ -145,7 +164,7 @@ def reserve_s(view: StudyView, probe: ProbeReport, side_by_side: float = 1.0) ->
     allowed = min((limit for limit, _, _ in time_limits(view)), default=math.inf)
     trials = min((full_trainings(limit, probe) for limit, _, _ in time_limits(view)), default=0.0)
     each, most = step_seconds(view, probe, side_by_side), MOST_RESERVED * allowed
-    rivals = len(competing(view.spec, probe)) - 1
+    rivals = len(competing(view.spec, probe, surely_beside(view))) - 1
     if rivals:
         most = max(most, min(_claim_steps(view.spec, probe) * each, (1 - LEAST_SEARCHED) * allowed))
     wanted = reserve_steps(view.spec, probe, rivals, trials)
@@ -171,9 +190,9 @@ def _fresh_step_seconds(view: StudyView, probe: ProbeReport, side_by_side: float
     return LIKELY_NARROW * step_seconds(view, probe, side_by_side) if measured is None else measured / side_by_side
 
 
-def affordable(spec: StudySpec, probe: ProbeReport) -> float:
+def affordable(spec: StudySpec, probe: ProbeReport, beside: int = 1) -> float:
     """Full trainings that the search could pay for, as probed: a number of the study that never changes."""
-    limits = [full_trainings(spec.budget.shortest_s, probe)]
+    limits = [math.inf, *(full_trainings(seconds, probe) * packs for seconds, packs in _clocks(spec, beside))]
     if spec.budget.trials is not None:
         limits.append(float(spec.budget.trials))
         if spec.external:

@@ -10,7 +10,7 @@ from optim_core.recommend import wording
 from optim_core.recommend.external import timed
 from optim_core.recommend.history import known_probe, probe_unit
 from optim_core.search import rungs
-from optim_core.search.budget import MOST_RESERVED, comparing_s, lanes, reserve_steps, step_seconds
+from optim_core.search.budget import MOST_RESERVED, comparing_s, lanes, reserve_steps, step_seconds, surely_beside
 from optim_core.search.confirm import looks_runs
 from optim_core.spec.price import needed_trials, price
 from optim_core.spec.recommendation import Decide
@@ -83,7 +83,7 @@ def _needed_s(view: StudyView, probe: ProbeReport) -> float | None:
     needed = needed_steps(view, probe) * step_seconds(view, probe, lanes(view)) * SLACK
     needed += done.result.seconds if done is not None and done.result is not None else 0.0
     # Which optimizers compete is settled by what was probed.
-    return max(needed, comparing_s(view.spec, probe)) if known else needed
+    return max(needed, comparing_s(view.spec, probe, surely_beside(view))) if known else needed
 
 
 def needed_steps(view: StudyView, probe: ProbeReport) -> float:

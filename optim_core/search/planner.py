@@ -22,6 +22,7 @@ from optim_core.search.budget import (
     left_steps,
     purse,
     step_seconds,
+    surely_beside,
     time_limits,
     timed,
 )
@@ -104,8 +105,9 @@ def plan(view: StudyView, strategy: Strategy | None = None) -> Plan | Wait | Fin
 class _Planner:
     def __init__(self, view: StudyView, probe: ProbeReport, strategy: Strategy) -> None:
         self.view, self.spec, self.probe, self.strategy = view, view.spec, probe, strategy
-        self.names = competing(self.spec, probe)
-        self.horizons = strategy.rungs(probe.full_horizon, affordable(self.spec, probe), len(self.names))
+        beside = surely_beside(view)
+        self.names = competing(self.spec, probe, beside)
+        self.horizons = strategy.rungs(probe.full_horizon, affordable(self.spec, probe, beside), len(self.names))
 
     def next(self) -> Plan | Wait | Finish:
         kinds = {unit.spec.kind for unit in self.view.units}
@@ -221,7 +223,7 @@ class _Planner:
             UnitSpec(
                 key=f"g{generation}-{rung}-{i}", kind="train", generation=generation, rung=rung,
                 horizon=self.horizons[rung], split="validation", trials=pack, form=self.probe.form,
-                data_hash=self.probe.data_hash,
+                data_hash=self.probe.data_hash, workers=view.workers,
             )
             # The long ones first.
             for rung in sorted(by_rung, reverse=True)

@@ -72,7 +72,8 @@ class UnitSpec(Value):
     plan that asked for it. ``rung``: of a search trial its rung, of a confirmation its look. ``fold``: which of the folds
     of the rows is the test split; null: the study's own split. ``form``: the one that the study's probe found fastest;
     null: the engine's own choice. ``data_hash``: the data that the probe saw; whoever trains the unit must find the same.
-    ``references``: what to fit, of a unit of that kind, which has no trials.
+    ``references``: what to fit, of a unit of that kind, which has no trials. ``workers``: that were there to share the
+    study when it was planned.
     """
 
     key: str
@@ -86,6 +87,7 @@ class UnitSpec(Value):
     form: Form | None = None
     data_hash: str | None = None
     references: list[ReferenceName] = []
+    workers: Annotated[int, Field(ge=1)] = 1
 
 
 class CurvePoint(Value):
