@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.device import RESULTS, device, device_slug
-from benchmarks.scale import cluster, goals, page, plans, server, simulated, sizes
+from benchmarks.scale import cluster, goals, open_loop, page, plans, server, simulated, sizes
 from benchmarks.scale.devices import task
 
 # Real seconds of a full training where a PostgreSQL is asked: short for one study, so that it ends; longer for claims, which
@@ -40,12 +40,18 @@ def loops_in_postgres(url: str) -> list[dict[str, Any]]:
     return [cluster.closed_loop(url, clients, 15.0, studies) for clients in LOOPS]
 
 
+def claims_in_postgres(url: str) -> dict[str, Any]:
+    """Claims as often as 256 workers make them whose units take half a minute."""
+    return open_loop.run(url, 256, 30.0, 120.0, simulated.of_projects())
+
+
 ALONE: dict[str, Callable[[], Any]] = {
     "one_study": simulated.one_study, "widths": simulated.widths, "many_studies": simulated.many_studies,
     "joining": simulated.joining, "slow_worker": simulated.slow_worker, "deaths": simulated.deaths, "plans": plans.cost,
 }  # fmt: skip
 IN_POSTGRES: dict[str, Callable[[str], Any]] = {
     "cluster_one": one_in_postgres, "cluster_many": many_in_postgres, "closed_loop": loops_in_postgres,
+    "open_loop": claims_in_postgres,
     "sizes": sizes.measure,
 }  # fmt: skip
 

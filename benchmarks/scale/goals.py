@@ -128,13 +128,12 @@ def rows(parts: Mapping[str, Any]) -> list[Row]:
             Row("100 studies on 256 workers: busy", real, many["busy"], BUSY_MANY, "at least", "%", why),
             Row("the same in the second half", real, many["busy_later"], BUSY_MANY, "at least", "%", why),
             Row("100 studies of 10 projects: Jain's index", real, many["jain"], JAIN, "at least", "", why),
-            Row("256 workers: a claim, p99", real, many["claim"]["p99_ms"], CLAIM_MS, "at most", "ms", why),
             Row(came, real, max(many["joining"]["waits_s"]), JOIN_S, "at most", "s"),
         ]  # fmt: skip
-    later = parts.get("cluster_many", {}).get("claim_later", {})
-    if "p99_ms" in later:
-        what = "the same in the second half, when units wait"
-        found.append(Row(what, real, later["p99_ms"], CLAIM_MS, "at most", "ms", _loaded(parts["cluster_many"])))
+    if "open_loop" in parts:
+        often = parts["open_loop"]
+        what = f"{often['workers']} workers whose units take {often['unit_s']:g} s: a claim, p99"
+        found.append(Row(what, real, often["claim"]["p99_ms"], CLAIM_MS, "at most", "ms"))
     if "sizes" in parts:
         asked = parts["sizes"]["requests"]
         name = max(asked, key=lambda one: asked[one]["p95_ms"])

@@ -27,6 +27,8 @@ from service.operations.views import Best, FieldError, Progress, StudyDetail, St
 
 # Of a budget in trials or steps: confirming the winners afterwards takes the last fifth of the bar.
 SEARCH_SHARE = 0.8
+# Where the bar stands once the budget is spent and the study has not ended.
+SPENT = 0.98
 MAX_CURVE_POINTS = 500
 Item = TypeVar("Item")
 
@@ -126,7 +128,8 @@ def progress(study: Study, elapsed_s: float, device_s: float) -> Progress:
         trials_planned=study.trials_planned,
         fraction=fraction,
         elapsed_s=elapsed_s,
-        eta_s=elapsed_s * (1 - fraction) / fraction if active and fraction > 0.02 else None,
+        # Nobody knows what is left once the budget is spent: what was begun is ended.
+        eta_s=elapsed_s * (1 - fraction) / fraction if active and fraction > 0.02 and fraction != SPENT else None,
         trials_per_s=study.trials_done / elapsed_s if elapsed_s > 0 else 0.0,
         best=best,
         standing=study.standing,
@@ -150,7 +153,7 @@ def _fraction(study: Study, elapsed_s: float, device_s: float) -> float:
     budget = study.spec["budget"]
     # A limit in time covers the whole study, the others the search.
     shares = {"seconds": 1.0, "device_seconds": 1.0, "trials": SEARCH_SHARE, "train_steps": SEARCH_SHARE}
-    parts = [shares[name] * min(spent[name] / budget[name], 0.98) for name in spent if budget.get(name)]
+    parts = [shares[name] * min(spent[name] / budget[name], SPENT) for name in spent if budget.get(name)]
     return max(max(parts, default=0.0), confirmed)
 
 

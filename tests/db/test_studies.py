@@ -6,12 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import text, update
 
 from optim_core.spec.problem import FileDataset
 from optim_core.spec.states import StudyState, TrialState
 from service.db import Database, DatabaseUnavailable
-from service.db.models import Base
+from service.db.models import Base, Study
 from service.operations import cursors, events, planning, queue, studies
 from service.operations.errors import Conflict, NotFound, ServiceError
 from tests.db.support import claim, make_point, make_result, make_spec, make_unit, study_with_units
@@ -215,6 +215,15 @@ def test_progress_counts_and_remembers_the_best_searched_value(database: Databas
     assert queue.complete_unit(database, got.unit_id, got.token, make_result(got.unit))
     after = studies.get_study(database, study_id).progress
     assert after.fraction == pytest.approx(0.99)
+
+
+def test_what_is_left_is_said_until_the_budget_is_spent(database: Database) -> None:
+    study_id = studies.create_study(database, make_spec(seconds=60.0)).id
+    for elapsed_s, left_s in ((15.0, 45.0), (90.0, None)):
+        with database.write() as session:
+            session.execute(update(Study).where(Study.id == study_id).values(elapsed_s=elapsed_s))
+        seen = studies.get_study(database, study_id).progress
+        assert seen.eta_s == (left_s if left_s is None else pytest.approx(left_s))
     assert after.best == progress.best
     assert studies.get_trial(database, study_id, 30).state == TrialState.COMPLETED
 
