@@ -215,6 +215,8 @@ def test_progress_counts_and_remembers_the_best_searched_value(database: Databas
     assert queue.complete_unit(database, got.unit_id, got.token, make_result(got.unit))
     after = studies.get_study(database, study_id).progress
     assert after.fraction == pytest.approx(0.99)
+    assert after.best == progress.best
+    assert studies.get_trial(database, study_id, 30).state == TrialState.COMPLETED
 
 
 def test_what_is_left_is_said_until_the_budget_is_spent(database: Database) -> None:
@@ -224,8 +226,6 @@ def test_what_is_left_is_said_until_the_budget_is_spent(database: Database) -> N
             session.execute(update(Study).where(Study.id == study_id).values(elapsed_s=elapsed_s))
         seen = studies.get_study(database, study_id).progress
         assert seen.eta_s == (left_s if left_s is None else pytest.approx(left_s))
-    assert after.best == progress.best
-    assert studies.get_trial(database, study_id, 30).state == TrialState.COMPLETED
 
 
 @pytest.mark.parametrize("order", [[1, 2, 0], [0, 1, 2], [2, 0, 1]])
