@@ -15,7 +15,8 @@ from optim_core.spec.errors import SpecError
 from optim_core.transforms import torch_private as private
 from optim_core.transforms.base import TRIAL, Hyper, Hypers, Layout, Params, State, Transform
 from optim_core.transforms.bundle import Bundle
-from optim_core.transforms.kept_state import MODEL_STEP, SHOWN, STEP, TRAINED, Method
+from optim_core.transforms.kept_state import MODEL_STEP, SHOWN, STEP, TRAINED, Method, check_gradient
+from optim_core.transforms.known_weights import Known, KnownWeights
 from optim_core.transforms.registry import build_transform
 from optim_core.transforms.techniques import AVERAGES
 from optim_core.transforms.working_form import WorkingForm
@@ -53,22 +54,32 @@ class Arena:
         techniques: Sequence[str],
         everyone: Iterable[dict[str, Any]],
         state_bits: int = 32,
+        known: KnownWeights | None = None,
     ) -> None:
-        """``everyone``: the entries of all weights, members or not; what counts for the whole model is under each.
+        """``everyone``: the entries of all weights, members or not; what counts for the whole model is under each. ``known``:
+        of weights that were gathered before.
 
         Raises SpecError where a weight has another shape than what is remembered of it, or than its gradient.
         """
-        kept = Method(name, techniques, state_bits)
-        for member in members:
-            kept.check_shapes(member.p, member.own, member.role, hypers[member.group])
+        kept, known = Method(name, techniques, state_bits), known or KnownWeights()
+        self._found = [known.find(member.p, member.own) for member in members]
+        for member, found in zip(members, self._found, strict=True):
+            if found is None:
+                kept.check_shapes(member.p, member.own, member.role, hypers[member.group])
+            else:
+                check_gradient(member.p)
         self.members, self.places = members, [member.place for member in members]
         self._sizes = [member.p.numel() for member in members]
-        self._forms = [WorkingForm(member.p) for member in members]
+        self._forms = [
+            WorkingForm(m.p) if found is None else found.form for m, found in zip(members, self._found, strict=True)
+        ]
         method = build_transform(name, techniques=techniques, state_bits=state_bits)
-        cuts = [self._cut_of(member) for member in members]
-        # Weights of one group that began at different steps are different groups.
-        self._cuts = list(dict.fromkeys(cuts))
-        index = [self._cuts.index(cut) for cut in cuts]
+        cuts = [self._cut_of(member, found) for member, found in zip(members, self._found, strict=True)]
+        # Weights of one group that began at different steps are different groups, unless the method does not count steps.
+        ages = [(group, steps) for group, steps, _ in cuts]
+        self._ages, self._age_of = _distinct(ages)
+        cuts = [(group, 0, own) for group, _, own in cuts] if method.timeless else cuts
+        self._cuts, index = _distinct(cuts)
         self._names = [self._name_of(method, at, i) for i, at in enumerate(index)]
         self._places: dict[str, list[int]] = {}
         for i, key in enumerate(self._names):
@@ -88,12 +99,17 @@ class Arena:
         self._bundled = self._collect([form.working() for form in self._forms]) if self._plain else {}
         self._state = self._restore(everyone)
         self._begin(hypers, everyone)
+        for member, found, form in zip(members, self._found, self._forms, strict=True):
+            if found is None:
+                known.learn(member.p, member.own, form)
         self._seen = _Seen(members, self._forms, everyone)
 
     @staticmethod
-    def _cut_of(member: Member) -> tuple[int, int, tuple[Any, ...]]:
+    def _cut_of(member: Member, found: Known | None) -> tuple[int, int, tuple[Any, ...]]:
         """Group, steps taken, and what is remembered of those steps: which entries, and the numbers that were carried on."""
         own = member.own
+        if found is not None:
+            return member.group, int(own[STEP]), (found.kept,)
         kept = tuple(sorted(key for key in own if key not in (TRAINED, SHOWN)))
         return member.group, int(own.get(STEP, 0)), (kept, *(float(own[key]) for key in kept if _of_the_group(key)))
 
@@ -154,7 +170,11 @@ class Arena:
                 if _of_the_model(key):
                     trial.setdefault(key.removeprefix(f"{TRIAL}."), _number(own[key]))
         pieces: dict[str, dict[str, list[Tensor]]] = {}
-        for name, member, form in zip(self._names, self.members, self._forms, strict=True):
+        for name, member, form, found in zip(self._names, self.members, self._forms, self._found, strict=True):
+            if found is not None:
+                for key, opened in found.opened.items():
+                    pieces.setdefault(key, {}).setdefault(name, []).append(opened)
+                continue
             for key, value in member.own.items():
                 if _of_the_group(key):
                     trial.setdefault(f"{key.removeprefix(f'{TRIAL}.')}{self._layout.group(name)}", _number(value))
@@ -188,14 +208,14 @@ class Arena:
         """One tensor per counter and number, under every weight that it counts for."""
         # One piece of memory, so that counting on is one call, and NumPy's takes a fraction of torch's. The model's own count
         # comes last.
-        self._counters = np.array([*(taken for _, taken, _ in self._cuts), self._t], dtype=np.float32)
+        self._counters = np.array([*(taken for _, taken in self._ages), self._t], dtype=np.float32)
         *steps, model_step = torch.from_numpy(self._counters).unbind()
         of_model = {f"{TRIAL}.{key}": number for key, number in trial.items() if "/" not in key}
         if of_model or self._averages:
             of_model[MODEL_STEP] = model_step
-        for name, member in zip(self._names, self.members, strict=True):
+        for name, member, age in zip(self._names, self.members, self._age_of, strict=True):
             group = self._layout.group(name)
-            member.own[STEP] = steps[group]
+            member.own[STEP] = steps[age]
             for key, number in trial.items():
                 if key.endswith(f"/{group}"):
                     member.own[f"{TRIAL}.{key.removesuffix(str(group))}"] = number
@@ -253,6 +273,13 @@ class Arena:
         for name, whole in tensors.items():
             pieces = whole.tensors if isinstance(whole, Bundle) else [whole]
             yield from zip(self._places[name], pieces, strict=True)
+
+
+def _distinct(rows: Sequence[Any]) -> tuple[list[Any], list[int]]:
+    """The rows without repetitions, and for each which of them it is."""
+    places: dict[Any, int] = {}
+    index = [places.setdefault(row, len(places)) for row in rows]
+    return list(places), index
 
 
 def _of_the_model(key: str) -> bool:

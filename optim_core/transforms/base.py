@@ -111,7 +111,8 @@ class Transform(NamedTuple):
     (two gradients a step). ``shape_free``: the result does not depend on how weights are cut into tensors, so a caller
     may hand over all weights of a group as one flat tensor. ``bundles(role, shape)``: weights of a
     group with the same answer may be handed over as one bundle; None where they may not. ``one_pass``: a bundle is gone
-    through once, so that its size does not matter. ``rest_(params, state, hypers, t)``: what step ``t`` of the model does to
+    through once, so that its size does not matter. ``timeless``: it does not matter how many steps a weight has taken.
+    ``rest_(params, state, hypers, t)``: what step ``t`` of the model does to
     the state of weights that have no gradient in it, where it does anything.
     """
 
@@ -123,6 +124,7 @@ class Transform(NamedTuple):
     shape_free: bool = False
     bundles: Bundling = never
     one_pass: bool = False
+    timeless: bool = False
     rest_: Callable[[Params, State, Hypers, int], None] | None = None
 
     @property

@@ -40,9 +40,7 @@ class Method:
 
     def check_shapes(self, p: Tensor, own: Mapping[str, Any], role: Any, hyper: Hyper) -> None:
         """Raise SpecError where ``p`` is not the weight that ``own`` was kept of, or its gradient is not of its shape."""
-        if p.grad is not None and p.grad.shape != p.shape:
-            message = f"a weight is {tuple(p.shape)}, and its gradient is {tuple(p.grad.shape)}"
-            raise SpecError(message, code="shape_mismatch")
+        check_gradient(p)
         held = of_the_weight(own)
         if all(shape == p.shape for shape in held.values()):
             return
@@ -75,6 +73,13 @@ class Method:
                     f"here, for which {self.name} keeps {tuple(kept[key])}"
                 )
                 raise SpecError(message, code="other_weights")
+
+
+def check_gradient(p: Tensor) -> None:
+    """Raise SpecError where the gradient is not of its weight's shape."""
+    if p.grad is not None and p.grad.shape != p.shape:
+        message = f"a weight is {tuple(p.shape)}, and its gradient is {tuple(p.grad.shape)}"
+        raise SpecError(message, code="shape_mismatch")
 
 
 def _listed(entries: Mapping[str, Any]) -> str:

@@ -73,6 +73,11 @@ def elementwise(start: Start, numbers: NumbersOf, rule: Rule, kernel: Kernel | N
     )
 
 
+def timeless(builder: Builder) -> Builder:
+    """Of a method whose numbers are the same at every step: weights of any age may be bundled."""
+    return lambda layout: builder(layout)._replace(timeless=True)
+
+
 def carrying(start: Start, numbers: CarriedNumbersOf, rule: Rule, carried: tuple[str, ...]) -> Builder:
     """The same with numbers per trial that live from step to step: those of ``numbers`` whose names are in ``carried``.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -46,6 +46,13 @@ def orthogonalise(m: Tensor) -> Tensor:
     return (x.mT if tall else x)[..., :rows, :columns].to(m.dtype)
 
 
+def _directions(matrices: Sequence[Tensor]) -> Sequence[Tensor]:
+    """Of weights of one shape: they make one batched product. A single one does not, which would copy what is transposed."""
+    if len(matrices) == 1:
+        return [orthogonalise(matrices[0])]
+    return orthogonalise(torch.stack(list(matrices))).unbind()
+
+
 def _multiplies_bfloat16(m: Tensor) -> bool:
     return not m.is_cpu or multiplies_bfloat16_on_cpu()
 
@@ -66,10 +73,9 @@ def muon_rule(p: Array, g: Array, s: Own, n: Mapping[str, Scalar], lead: int) ->
     """
     s["buffer"].lerp_(g, n["new"])
     u = mix(g, s["buffer"], n["mu"])
-    # Weights of one shape make one batched product.
-    matrix = torch.stack(u.tensors).flatten(2) if isinstance(u, Bundle) else u.flatten(lead + 1)
-    direction = orthogonalise(matrix)
-    rows, columns = matrix.shape[-2:]
+    matrices = [x.flatten(1) for x in u.tensors] if isinstance(u, Bundle) else [u.flatten(lead + 1)]
+    rows, columns = matrices[0].shape[-2:]
+    direction = _directions(matrices) if isinstance(u, Bundle) else orthogonalise(matrices[0])
     size = where(n["matched"], 0.2 * max(rows, columns) ** 0.5, max(1.0, rows / columns) ** 0.5)
     size = size.to(p.dtype) if isinstance(size, Tensor) else size
     turned = Bundle(x.reshape(p.shape) for x in direction) if isinstance(p, Bundle) else direction.reshape(p.shape)

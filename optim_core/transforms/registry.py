@@ -36,6 +36,7 @@ from optim_core.transforms.lift import (
     per_tensor,
     split,
     stacking,
+    timeless,
     zeros,
 )
 from optim_core.transforms.prodigy import prodigy
@@ -52,14 +53,14 @@ def _by_shape(start: Start, numbers: NumbersOf, rule: TensorRule) -> Builder:
 
 
 BUILDERS: dict[str, Builder] = {
-    "sgd": elementwise(zeros(), momentum.sgd_numbers, momentum.sgd, KERNELS["sgd"]),
-    "momentum": elementwise(zeros("buffer"), momentum.sgd_numbers, momentum.momentum, KERNELS["momentum"]),
-    "nesterov": elementwise(zeros("buffer"), momentum.sgd_numbers, momentum.nesterov, KERNELS["nesterov"]),
-    "heavy_ball": elementwise(zeros("velocity"), momentum.sgd_numbers, momentum.heavy_ball),
-    "momentum_ema": elementwise(zeros("mean"), momentum.sgd_numbers, momentum.momentum_ema),
+    "sgd": timeless(elementwise(zeros(), momentum.sgd_numbers, momentum.sgd, KERNELS["sgd"])),
+    "momentum": timeless(elementwise(zeros("buffer"), momentum.sgd_numbers, momentum.momentum, KERNELS["momentum"])),
+    "nesterov": timeless(elementwise(zeros("buffer"), momentum.sgd_numbers, momentum.nesterov, KERNELS["nesterov"])),
+    "heavy_ball": timeless(elementwise(zeros("velocity"), momentum.sgd_numbers, momentum.heavy_ball)),
+    "momentum_ema": timeless(elementwise(zeros("mean"), momentum.sgd_numbers, momentum.momentum_ema)),
     "adagrad": elementwise(zeros("sum"), adaptive.adagrad_numbers, adaptive.adagrad, KERNELS["adagrad"]),
-    "rmsprop": elementwise(adaptive.rmsprop_start, adaptive.rmsprop_numbers, adaptive.rmsprop),
-    "adadelta": elementwise(zeros("square", "steps"), adaptive.adadelta_numbers, adaptive.adadelta),
+    "rmsprop": timeless(elementwise(adaptive.rmsprop_start, adaptive.rmsprop_numbers, adaptive.rmsprop)),
+    "adadelta": timeless(elementwise(zeros("square", "steps"), adaptive.adadelta_numbers, adaptive.adadelta)),
     "adam": elementwise(_ADAM, adam.coupled_numbers, adam.adam, KERNELS["adam"]),
     "adamw": _PLAIN_ADAMW,
     "amsgrad": elementwise(zeros("mean", "square", "highest"), adam.coupled_numbers, adam.amsgrad, KERNELS["amsgrad"]),
@@ -71,8 +72,8 @@ BUILDERS: dict[str, Builder] = {
     "swats": swats,
     "asgd": asgd,
     "madgrad": elementwise(adaptive.madgrad_start, adaptive.madgrad_numbers, adaptive.madgrad),
-    "lion": elementwise(zeros("mean"), sign.lion_numbers, sign.lion),
-    "signum": elementwise(zeros("mean"), sign.signum_numbers, sign.signum),
+    "lion": timeless(elementwise(zeros("mean"), sign.lion_numbers, sign.lion)),
+    "signum": timeless(elementwise(zeros("mean"), sign.signum_numbers, sign.signum)),
     "rprop": elementwise(zeros("sign", "size"), sign.rprop_numbers, sign.rprop),
     "schedule_free_sgd": schedule_free_sgd,
     "schedule_free_adamw": schedule_free_adamw,
@@ -99,7 +100,7 @@ BUILDERS: dict[str, Builder] = {
         _PLAIN_ADAMW,
         many_axes,
     ),
-    "sophia": elementwise(_ADAM, modern.sophia_numbers, modern.sophia),
+    "sophia": timeless(elementwise(_ADAM, modern.sophia_numbers, modern.sophia)),
     "adabelief": elementwise(_ADAM, adam.decoupled_numbers, modern.adabelief),
     "laprop": carrying(_ADAM, modern.laprop_numbers, modern.laprop, ("rate",)),
 }

@@ -43,4 +43,7 @@ fused_adamw_ = torch._fused_adamw_
 fused_adagrad_ = torch._fused_adagrad_
 fused_sgd_ = torch._fused_sgd_
 
-multiplies_bfloat16_on_cpu = torch.cpu._is_amx_tile_supported
+
+def multiplies_bfloat16_on_cpu() -> bool:
+    """Whether the processor has instructions for products of bfloat16."""
+    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()

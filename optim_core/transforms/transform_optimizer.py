@@ -19,6 +19,7 @@ from optim_core.transforms.base import Hyper
 from optim_core.transforms.complex_weights import check_complex
 from optim_core.transforms.hyperparameters import group_values, kept_betas, never_read, number, why_never_read
 from optim_core.transforms.kept_state import STEP, TRAINED
+from optim_core.transforms.known_weights import KnownWeights
 from optim_core.transforms.registry import build_transform
 from optim_core.transforms.resting import count_on, rest, resting
 from optim_core.transforms.roles import check_role
@@ -57,6 +58,10 @@ class TransformOptimizer(NamedOptimizer):
         self._gathered_as: tuple[Any, ...] = ()
         self._given: list[Any] = []
         self._found: tuple[list[Hyper], list[int]] = ([], [])
+
+    @cached_property
+    def _known(self) -> KnownWeights:
+        return KnownWeights()
 
     @cached_property
     def _techniques(self) -> list[str]:
@@ -236,7 +241,10 @@ class TransformOptimizer(NamedOptimizer):
         members = [m for m in self._members(which) if m.p.grad is not None]
         self._forget()
         if members:
-            self._arena = Arena(self.method, members, hypers, self._techniques, self.state.values(), self._state_bits)
+            self._known.keep(weights)
+            self._arena = Arena(
+                self.method, members, hypers, self._techniques, self.state.values(), self._state_bits, self._known
+            )
             self._weights, self._gathered_as = weights, as_now
         return self._arena, [every[m.place] for m in members]
 
