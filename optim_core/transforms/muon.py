@@ -75,10 +75,12 @@ def muon_rule(p: Array, g: Array, s: Own, n: Mapping[str, Scalar], lead: int) ->
     u = mix(g, s["buffer"], n["mu"])
     matrices = [x.flatten(1) for x in u.tensors] if isinstance(u, Bundle) else [u.flatten(lead + 1)]
     rows, columns = matrices[0].shape[-2:]
-    direction = _directions(matrices) if isinstance(u, Bundle) else orthogonalise(matrices[0])
     size = where(n["matched"], 0.2 * max(rows, columns) ** 0.5, max(1.0, rows / columns) ** 0.5)
     size = size.to(p.dtype) if isinstance(size, Tensor) else size
-    turned = Bundle(x.reshape(p.shape) for x in direction) if isinstance(p, Bundle) else direction.reshape(p.shape)
+    if isinstance(p, Bundle):
+        turned: Array = Bundle(x.reshape(p.shape) for x in _directions(matrices))
+    else:
+        turned = orthogonalise(matrices[0]).reshape(p.shape)
     add_(shrink_(p, n), turned, n["down"] * size)
 
 
