@@ -64,7 +64,7 @@ def _confirmed(name: str, found: Evidence, sign: int) -> Confirmed | None:
     score, chosen = max(scores, key=lambda pair: sign * pair[0].value)
     return Confirmed(
         mean=score.value, ci95=(score.low, score.high), seeds=len(found.seeds), runs=found.runs, rows=found.rows,
-        roles=sorted(chosen.roles),
+        roles=sorted(chosen.roles), diverged=chosen.diverged_n,
     )  # fmt: skip
 
 

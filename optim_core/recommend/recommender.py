@@ -188,8 +188,9 @@ def _groups(configuration: Configuration) -> list[dict[str, str | float]]:
 def _score(found: Evidence, confirmed: Confirmed) -> Score:
     score = score_of(found, confirmed)
     return Score(
-        mean=score.value, ci95=(score.low, score.high), seeds=len(found.seeds), runs=found.runs, rows=found.rows
-    )
+        mean=score.value, ci95=(score.low, score.high), seeds=len(found.seeds), runs=found.runs, rows=found.rows,
+        diverged=confirmed.diverged_n,
+    )  # fmt: skip
 
 
 def _baseline(found: Evidence, confirmed: Confirmed) -> Baseline:

@@ -37,7 +37,8 @@ class Judgement:
     ``misjudged``: by how much all that the search chose for AdamW did worse than its default, where that is more than the
     margin, else 0. ``stuck``: whether AdamW, as it was searched, is not shown to beat one answer for every row: its search may
     have missed where it works. ``unclaimed``: optimizers that were not tried enough for a claim about them. ``each``: as in
-    ``Evidence``.
+    ``Evidence``. ``lost``: whether every confirmed run of AdamW diverged: then there is nothing to compare with, and what ran
+    is recommended.
     """
 
     verdict: Verdict
@@ -57,6 +58,7 @@ class Judgement:
     stuck: bool = False
     unclaimed: tuple[str, ...] = ()
     each: str = "row"
+    lost: bool = False
 
     @property
     def leader(self) -> tuple[Confirmed, Difference] | None:
@@ -91,7 +93,11 @@ def judge(found: Evidence, tried: Mapping[str, Tried], spec: StudySpec) -> Judge
         if one is default or tried[one.optimizer].enough
     ]
     recommended = tuned
-    if verdict == "better":
+    lost = all(one.diverged_n == found.runs for one in found.confirmed if one.optimizer == "adamw")
+    if lost:
+        verdict, reason = "inconclusive", "not_enough_search"
+        recommended = min((one for one, _ in pairs), key=lambda one: one.diverged_n, default=tuned)
+    elif verdict == "better":
         recommended = better[0][0]
     elif verdict == "no_difference" and spec.prefer == "cheapest":
         recommended = min([tuned, *(one for one, _ in equivalent)], key=cost_of)
@@ -113,6 +119,7 @@ def judge(found: Evidence, tried: Mapping[str, Tried], spec: StudySpec) -> Judge
         misjudged=misjudged,
         stuck=stuck,
         each=found.each,
+        lost=lost,
         # More search can only add to what already wins.
         unclaimed=tuple(
             name

@@ -24,6 +24,8 @@ MOST_NAMES = 6
 def headline(judged: Judgement, tried: Mapping[str, Tried]) -> str:
     """The verdict in a few words."""
     title = title_of(judged.recommended)
+    if judged.lost:
+        return f"Use {title} for now: every run of AdamW diverged."
     if judged.learnt == "no" and judged.verdict != "better":
         return "Nothing is learnt here: no confirmed setting does better than answering without a model."
     if judged.learnt == "open" and judged.verdict != "better":
@@ -63,14 +65,23 @@ def summary(
             f"Always answering {_always(minority)} has {name} {number(judged.trivial)}, {title_of(judged.recommended)} at its "
             f"best {number(best)}: the choice of an optimizer does not matter here."
         )
-    return f"{gain_sentence(judged, found)} {_verdict_sentence(judged, found, tried, decide, early)}"
+    return f"{gain_sentence(judged, found, tried)} {_verdict_sentence(judged, found, tried, decide, early)}"
 
 
-def gain_sentence(judged: Judgement, found: Evidence) -> str:
+def gain_sentence(judged: Judgement, found: Evidence, tried: Mapping[str, Tried]) -> str:
     """The gain over default AdamW: what the person has already won, whatever the verdict."""
     name, gain = metric_name(found.called), judged.gain
+    if judged.lost:
+        return (
+            f"{title_of(judged.recommended)} has {name} {number(gain.rival)}. All {found.runs} confirmation runs of AdamW "
+            "diverged, at its defaults and as it was tuned, so nobody can say by how much that is better."
+        )
     if judged.recommended is judged.default:
-        return f"AdamW is at its best at its defaults here ({name} {number(gain.base)})."
+        if tried["adamw"].enough:
+            return f"AdamW is at its best at its defaults here ({name} {number(gain.base)})."
+        others = tried["adamw"].trials > 1
+        what = "Nothing that was tried of AdamW did better than" if others else "Of AdamW nothing was tried but"
+        return f"{what} its defaults ({name} {number(gain.base)})."
     what = "tuning AdamW" if judged.recommended.optimizer == "adamw" else f"{title_of(judged.recommended)}, tuned,"
     change = f"{name} {number(gain.base)} → {number(gain.rival)}, {effect(gain, found.metric)}"
     if not gain.claimable:
@@ -117,6 +128,10 @@ def _not_enough(
     judged: Judgement, found: Evidence, tried: Mapping[str, Tried], decide: Decide | None, early: bool
 ) -> str:
     baseline, leader = tried["adamw"], judged.leader
+    if judged.lost:
+        return (
+            "No verdict: nothing of AdamW is left to compare with; lower learning rates or clip_norm may keep it alive."
+        )
     if early:
         why = "the search was ended early"
     elif not baseline.enough:

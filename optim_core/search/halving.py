@@ -57,7 +57,7 @@ class PortfolioHalving:
         rivals = len(state.names) > 1
         share = GRID_SHARE if rivals else 1.0
         # The first rates cost little more than one: they train in one pack.
-        in_time = max(SMALLEST_GRID, share * state.purse.steps / state.horizons[rung])
+        in_time = max(1 if state.spec.external else SMALLEST_GRID, share * state.purse.steps / state.horizons[rung])
         count = max(1, int(min(len(GRID), share * state.purse.trials, in_time)))
         configurations = baseline_grid(state.spec.search, count)
         return [Ask(c, "default" if i == 0 else "grid", rung) for i, c in enumerate(configurations)]

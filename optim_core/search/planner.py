@@ -34,7 +34,7 @@ from optim_core.search.confirm import (
     later_look,
     screening_units,
 )
-from optim_core.search.external import MOST_TIMINGS, timing_unit
+from optim_core.search.external import MOST_TIMINGS, first_failure, loop_cannot_go_on, timing_unit
 from optim_core.search.halving import PortfolioHalving
 from optim_core.search.reference import reference_units
 from optim_core.search.strategy import BLIND, Ask, State, Strategy
@@ -89,6 +89,8 @@ def plan(view: StudyView, strategy: Strategy | None = None) -> Plan | Wait | Fin
     if any(unit.state == UnitState.FAILED for unit in view.units):
         return Finish(("unit_failed", "a unit of work failed for good"))
     probe = known_probe(view)
+    if view.spec.external and (why := loop_cannot_go_on(view, probe)) is not None:
+        return Finish(why)
     if probe is not None:
         return _Planner(view, probe, strategy or PortfolioHalving()).next()
     if not ended(view, ("probe", "train", "screen", "confirm")):
@@ -96,7 +98,7 @@ def plan(view: StudyView, strategy: Strategy | None = None) -> Plan | Wait | Fin
     if view.spec.external:
         timing = timing_unit(view)
         if timing is None:
-            return Finish(("loop_failed", f"{TIMINGS_FAILED}{_first_failure(view, 'probe', '; the first: ')}"))
+            return Finish(("loop_failed", f"{TIMINGS_FAILED}{first_failure(view, 'probe', '; the first: ')}"))
         return Plan([timing], "probe")
     first = UnitSpec(key="probe", kind="probe", rung=0, horizon=1, split="validation", trials=[])
     return Plan([first], "probe")
@@ -273,14 +275,8 @@ def _why_none_survived(view: StudyView, kind: UnitKind, what: str) -> str:
     if view.spec.external and failed:
         every = "every run" if failed == len(ended) else f"{failed} of {len(ended)} runs"
         others = "" if failed == len(ended) else ", the others diverged"
-        return f"{every} of your loop failed{others}{_first_failure(view, kind, '; the first: ')}"
+        return f"{every} of your loop failed{others}{first_failure(view, kind, '; the first: ')}"
     return DIVERGED.format(what=what)
-
-
-def _first_failure(view: StudyView, kind: UnitKind, before: str) -> str:
-    """Why the first run of ``kind`` that failed did so; empty without any."""
-    reason = next((u.error for u in view.units if u.spec.kind == kind and u.error), None)
-    return "" if reason is None or not view.spec.external else f"{before}{reason}"
 
 
 def _stage(generation: int) -> Stage:

@@ -31,6 +31,7 @@ class Score(Value):
 
     ``ci95``: speaks of new runs and new rows from the same source. ``seeds``: fresh seeds; ``runs``: trainings, seeds times
     folds; ``rows``: rows scored, 0 where a person's own loop told one score a run, and then it speaks of new runs alone.
+    ``diverged``: of the runs, which count as the worst; where it is all of them nothing was measured.
     """
 
     mean: float
@@ -38,6 +39,7 @@ class Score(Value):
     seeds: int
     runs: int
     rows: int
+    diverged: int = 0
 
 
 class Baseline(Score):

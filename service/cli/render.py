@@ -156,7 +156,14 @@ def _settings(answer: dict[str, Any], out: Console) -> None:
 
 
 def _score(score: dict[str, Any]) -> str:
+    if _broken(score):
+        return "every run diverged"
     return f"{_signs(number(score['mean']))} {interval(score['ci95'])}"
+
+
+def _broken(score: dict[str, Any]) -> bool:
+    """Whether every run diverged: then the numbers are what others had at worst."""
+    return score.get("diverged") == score["runs"]
 
 
 def _effect(answer: dict[str, Any], key: str, word: str) -> str:
@@ -165,6 +172,8 @@ def _effect(answer: dict[str, Any], key: str, word: str) -> str:
     base, title = answer["baselines"][effect["versus"]], BASELINES[effect["versus"]]
     if chosen["optimizer"] == "adamw" and all(chosen[part] == base[part] for part in ("hyperparameters", "schedule")):
         return f"none: the recommended configuration is {title}"
+    if _broken(base):
+        return f"not known {word} {title}, of which every run diverged"
     plus = "+" if effect["difference"] > 0 else ""
     found = f"{plus}{_signs(number(effect['difference']))} {interval(effect['ci95'])} {word} {title}"
     return f"{found}, {_probability(effect['probability_better'])}"
@@ -198,8 +207,8 @@ def _league(answer: dict[str, Any], out: Console) -> None:
         cells = [
             row["optimizer"] + (f" {LACKING_MARK}" if row["lacks"] else ""),
             _signs(number(row["searched"])) + (f" {SHORT_MARK}" if row in short else ""),
-            "–" if confirmed is None else _signs(number(confirmed["mean"])),
-            "–" if confirmed is None else interval(confirmed["ci95"]),
+            "–" if confirmed is None or _broken(confirmed) else _signs(number(confirmed["mean"])),
+            "–" if confirmed is None else "diverged" if _broken(confirmed) else interval(confirmed["ci95"]),
             str(row["trials"]), str(row["full_trials"]), f"{row['divergence_rate']:.0%}",
             width, step, f"{row['state_bytes_per_parameter']:g} B",
         ]  # fmt: skip

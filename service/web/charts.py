@@ -14,7 +14,7 @@ from service.operations.views import Curve
 from service.web import words
 from service.web.bestsofar import Finish, Searched
 from service.web.palette import UNKNOWN, colour
-from service.web.views import tuned_is_default
+from service.web.views import is_broken, tuned_is_default
 
 Figure = dict[str, Any]
 CURVE_POINTS = 200
@@ -122,6 +122,8 @@ def confirmation(answer: Recommendation) -> Figure:
     rows.append(("AdamW, defaults", answer.baselines["adamw_default"], colour("adamw")))
     if answer.reference is not None:
         rows += [(model.title, model, UNKNOWN) for model in answer.reference.models]
+    # What was never measured has no place.
+    rows = [row for row in rows if not is_broken(row[1])]
     rows.sort(key=lambda row: row[1].mean, reverse=answer.metric.direction == "minimize")
     scores = [score for _, score, _ in rows]
     trace = {
@@ -150,7 +152,7 @@ def confirmation(answer: Recommendation) -> Figure:
     layout = _layout(f"test {words.metric_name(answer.metric.name)}", "", showlegend=False)
     layout["yaxis"] = {"automargin": True, "type": "category"}
     tuned = answer.baselines["adamw_tuned"]
-    layout["shapes"] = [
+    layout["shapes"] = [] if is_broken(tuned) else [
         {"type": "line", "xref": "x", "yref": "paper", "x0": tuned.mean, "x1": tuned.mean, "y0": 0, "y1": 1,
          "line": {"dash": "dot", "width": 1, "color": colour("adamw")}}
     ]  # fmt: skip

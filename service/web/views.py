@@ -10,7 +10,15 @@ from urllib.parse import urlencode
 from optim_core.spec.keys import canonical_json
 from optim_core.spec.optimizers import OPTIMIZERS
 from optim_core.spec.problem import StudySpec
-from optim_core.spec.recommendation import Confirmed, Effect, LeagueRow, RateCost, Recommendation
+from optim_core.spec.recommendation import (
+    Confirmed,
+    Effect,
+    LeagueRow,
+    RateCost,
+    Recommendation,
+    ReferenceModel,
+    Score,
+)
 from optim_core.spec.states import STUDY_ENDED, TrialState
 from service.operations.views import StudyDetail, StudySummary, TrialView
 from service.web import words
@@ -107,6 +115,11 @@ def effect_plot(effect: Effect, direction: str) -> EffectPlot:
         better="right" if direction == "maximize" else "left",
         side="ahead" if ahead else "inside" if inside else "open",
     )
+
+
+def is_broken(score: Score | ReferenceModel) -> bool:
+    """Whether every run diverged, so that the numbers are what others had at worst."""
+    return isinstance(score, Score) and score.diverged == score.runs
 
 
 def is_itself(answer: Recommendation, versus: str) -> bool:

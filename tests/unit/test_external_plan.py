@@ -390,3 +390,77 @@ def test_the_margin_of_a_metric_with_an_offset_is_that_of_its_differences() -> N
     # As for a study of an engine: near a perfect score a share of what is missing, unless it is told in percent.
     assert margin_of("score", 0.99, spec(metric="accuracy", metric_direction="max")) == pytest.approx(0.002)
     assert margin_of("score", 99.0, spec(metric="accuracy", metric_direction="max")) == pytest.approx(0.99)
+
+
+def test_a_loop_of_which_no_run_succeeds_is_asked_no_more() -> None:
+    def fails(unit: UnitSpec) -> UnitResult:
+        [trial] = unit.trials
+        broken = TrialResult(number=trial.number, objective=WORST_VALUE, metric=None, loss=None, steps=0)
+        return UnitResult(trials=[broken], seconds=1.0, train_steps=0, device="external", engine="external")
+
+    units: list[UnitView] = []
+    for _ in range(60):
+        step = plan(StudyView(study_id="s", spec=spec(budget={"trials": 200}), units=units, elapsed_s=0, device_s=0))
+        if isinstance(step, Finish):
+            break
+        assert isinstance(step, Plan)
+        units += [
+            UnitView(spec=u, state=UnitState.DONE, result=fails(u), error="no gpu" if len(units) + i < 100 else None)
+            for i, u in enumerate(step.units)
+        ]
+    assert isinstance(step, Finish)
+    assert step.failure is not None
+    code, message = step.failure
+    assert code == "loop_failed"
+    assert "the first: no gpu" in message
+    assert sum(len(u.spec.trials) for u in units) <= 30, "of 200"
+
+
+@pytest.mark.parametrize("clients", [1, 20])
+def test_a_budget_in_time_that_no_answer_fits_into_is_said_and_not_exceeded(clients: int) -> None:
+    run_s = 10.0
+    for seconds, enough in ((15.0, False), (45.0, True)):
+        view, end = run(
+            spec(budget={"seconds": seconds}), workers=clients, answer=lambda u: told(u, step_s=run_s / FULL)
+        )
+        if enough:
+            assert end.failure is None
+            # Two clients at once wait for each other; alone, nothing is begun that cannot end but the confirmation.
+            assert sum(u.result.seconds for u in view.units if u.result is not None) / clients <= 1.5 * seconds
+            continue
+        assert end.failure is not None
+        code, message = end.failure
+        assert code == "budget_too_small"
+        assert "a run of your loop takes about 10 s, and the smallest answer two of them, 20 s" in message
+        assert sum(u.result.train_steps for u in view.units if u.result is not None) < FULL
+
+
+def test_where_every_run_of_adamw_diverged_nobody_says_how_good_it_is() -> None:
+    def dies(unit: UnitSpec) -> UnitResult:
+        found, [trial] = told(unit), unit.trials
+        if trial.configuration.optimizer != "adamw":
+            return found
+        broken = TrialResult(
+            number=trial.number, objective=WORST_VALUE, metric=None, loss=None, diverged_at_step=1, steps=1
+        )
+        return found.model_copy(update={"trials": [broken]})
+
+    view, end = run(spec(), answer=dies)
+    assert end.failure is None
+    answer = recommend(view)
+    assert answer.recommended.optimizer != "adamw"
+    assert (answer.verdict, answer.reason) == ("inconclusive", "not_enough_search")
+    assert "every run of AdamW diverged" in answer.headline
+    assert "so nobody can say by how much that is better" in answer.summary
+    assert "at its best at its defaults" not in answer.summary
+    assert "ahead by" not in answer.summary
+    assert answer.score.diverged == 0
+    assert all(one.diverged == one.runs > 0 for one in answer.baselines.values())
+
+
+@pytest.mark.parametrize(("trials", "said"), [(1, "Of AdamW nothing was tried but its defaults"), (40, "")])
+def test_adamw_is_at_its_best_only_where_it_was_looked_for(trials: int, said: str) -> None:
+    view, _ = run(spec(budget={"trials": trials}))
+    summary = recommend(view).summary
+    assert said in summary
+    assert trials == 40 or "at its best at its defaults" not in summary
