@@ -28,6 +28,9 @@ def test_the_section_on_ones_own_loop_runs_as_pasted(
         assert study["status"] == "completed"
         assert study["verdict"] in ("better", "no_difference", "inconclusive")
         assert study["progress"]["trials_done"] >= 30
+        # It says that its trials are about enough: AdamW's best rate lies inside what was tried.
+        [baseline] = [row for row in client.recommendation(study["id"])["league"] if row["optimizer"] == "adamw"]
+        assert baseline["lacks"] is None
     assert capsys.readouterr().out.strip()
 
 
