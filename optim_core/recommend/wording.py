@@ -326,7 +326,7 @@ def practice(
     parts = [f"three times {way} {_costs(lost, name)}" for way, lost in sides if lost is not None]
     if parts:
         said.append(
-            f"A learning rate {', '.join(parts)} (search, validation); up to {number(judged.margin)} does not matter."
+            f"A learning rate {', '.join(parts)} (search, validation, one seed); up to {number(judged.margin)} does not matter."
         )
     unknown = [way for way, lost in sides if lost is None]
     if unknown:
@@ -367,7 +367,7 @@ def reference(models: Sequence[ReferenceModel], metric: str, network: float, tra
 
 
 def _costs(lost: float, name: str) -> str:
-    return f"costs {number(lost)} {name}" if lost > 0 else "costs nothing"
+    return f"costs {number(lost)} {name}" if lost > 0 else "showed no cost"
 
 
 def saves(one: Confirmed, tuned: Confirmed, judged_effect: Difference, metric: str, called: str) -> str:
