@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import quote, urlsplit
 
 import httpx2
@@ -22,6 +22,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, retry_if_resu
 from service import local_key
 from service.client.errors import PASSING, ApiError, BadKey, Unreachable
 from service.client.loop import Study, body_of
+from service.client.own_key import OwnKey
 from service.client.patience import patiently
 
 TIMEOUT_S = 30.0
@@ -31,6 +32,8 @@ READING_S = 300.0
 WAIT_S, LOOK_S = 20.0, 1.0
 # Tries after the first where nobody answers, and how long a server is asked again that says that it will answer later.
 RETRIES, LATER_S = 4, 60.0
+# Of a file on its way.
+PIECE = 2**16
 _backoff = wait_exponential_jitter(multiplier=0.2, max=5.0, jitter=0.2)
 
 
@@ -49,12 +52,11 @@ class Client:
         if key and not re.fullmatch("[!-~]+", key.strip()):
             raise BadKey("this is no key: keys are made of letters, digits, _ and -")
         folder = None if key else _own_folder(base_url)
-        own = None if folder is None else local_key.key_for(base_url, folder)
-        self.base_url = base_url if own is None else own[1]
+        own = None if folder is None else OwnKey(base_url, folder)
+        self.base_url = base_url if own is None else own.url
         self._http = httpx2.Client(
             base_url=self.base_url, headers={"Authorization": f"Bearer {key.strip()}"} if key else {},
-            auth=None if folder is None else partial(_let_in, self.base_url, folder), timeout=TIMEOUT_S,
-            transport=transport, trust_env=False,
+            auth=own, timeout=TIMEOUT_S, transport=transport, trust_env=False,
         )  # fmt: skip
 
     def __enter__(self) -> Client:
@@ -150,14 +152,13 @@ class Client:
             for one in known:
                 if one["name"] == label and format in (None, one["format"]):
                     return one
-            content.seek(0)
             headers = {
                 "Content-Type": "application/octet-stream",
                 "Content-Digest": f"sha-256=:{base64.b64encode(digest.digest()).decode()}:",
                 "Content-Length": str(path.stat().st_size),
             }
             return self._call(
-                "POST", "/v1/artifacts", params=_given({"name": label, "format": format}), content=content,
+                "POST", "/v1/artifacts", params=_given({"name": label, "format": format}), content=_Again(content),
                 headers=headers, timeout=READING_S, repeatable=False,
             )  # fmt: skip
 
@@ -330,6 +331,17 @@ class Client:
             raise Unreachable("what answers there is not Whichopt") from error
 
 
+class _Again:
+    """The pieces of a file from its beginning, each time that they are sent."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def __iter__(self) -> Iterator[bytes]:
+        self._file.seek(0)
+        return iter(partial(self._file.read, PIECE), b"")
+
+
 def _own_folder(base_url: str) -> Path | None:
     """Where the key of a server at that address would lie."""
     if not local_key.is_loopback(urlsplit(base_url).hostname or ""):
@@ -341,14 +353,6 @@ def _own_folder(base_url: str) -> Path | None:
         return Settings().data_dir
     except ValueError:  # a setting is wrong; whoever needs it says so
         return None
-
-
-def _let_in(base_url: str, folder: Path, request: httpx2.Request) -> httpx2.Request:
-    """Our server may have ended since the last request, and somebody else listen there."""
-    own = local_key.key_for(base_url, folder)
-    if own is not None and own[1] == base_url:
-        request.headers["Authorization"] = f"Bearer {own[0]}"
-    return request
 
 
 def _pause(state: RetryCallState) -> float:
