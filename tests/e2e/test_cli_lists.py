@@ -83,6 +83,10 @@ def test_a_study_is_named_by_its_id_the_beginning_of_it_or_its_name() -> None:
         found().study_id("churn")
     with pytest.raises(CommandError, match=f"'0' may be any of several studies: {whole}, {8:032x}"):
         found(row(7), row(8)).study_id("0")
+    # A variable that is not set is not the only study that there is.
+    for nothing in ("", " "):
+        with pytest.raises(CommandError, match="name a study"):
+            found(row(7)).study_id(nothing)
 
 
 def test_a_pipe_gets_one_line_an_optimizer(capsys: pytest.CaptureFixture[str]) -> None:
