@@ -117,7 +117,7 @@ def test_delete_asks_on_a_terminal(
 ) -> None:
     deleted: list[str] = []
     client = SimpleNamespace(
-        get_study=lambda _: row(7, name=TURNED), delete=deleted.append,
+        get_study=lambda _: row(7, name=TURNED, progress={"trials_done": 1}), delete=deleted.append,
         list_studies=lambda find, limit: {"items": [row(7)]},
     )  # fmt: skip
     monkeypatch.setattr(commands, "connect", lambda *_: nullcontext(Backend(client, "", None)))  # type: ignore[arg-type]
@@ -126,7 +126,7 @@ def test_delete_asks_on_a_terminal(
     commands.add_commands(app, None, None)  # type: ignore[arg-type]
     done = CliRunner().invoke(app, ["studies", "delete", "churn", *more], input=typed)
     assert deleted == ([f"{7:032x}"] if gone else [])
-    assert (visible(TURNED) in done.stderr) == bool(typed)
+    assert (visible(TURNED) in done.stderr) == ("name.csv, 1 trial?" in done.stderr) == bool(typed)
     assert (done.exit_code == 0) == gone
 
 
