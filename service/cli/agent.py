@@ -1,11 +1,14 @@
 """``whichopt agent``: runs a command for each trial of a study, for scripts that cannot be changed to ask by themselves.
 
 The configuration reaches the command as ``{lr}`` and the like in its arguments, as WHICHOPT_LR and the like in its environment,
-and as a JSON file, ``{config}`` or WHICHOPT_CONFIG. What comes of it the command says on lines of its standard output that are
-JSON objects of one key, or at the end in the JSON file WHICHOPT_RESULT:
+and as a JSON file, ``{config}`` or WHICHOPT_CONFIG. ``{{`` writes a brace. What comes of it the command says on lines of its
+standard output that are JSON objects of one key:
 
-    {"whichopt": {"step": 100, "loss": 0.7}}      how it goes
-    {"whichopt": {"value": 0.93}}                 the metric, at the end
+    {"whichopt": {"step": 100, "loss": 0.7}}      how it goes: a step is a whole number of optimizer steps
+    {"whichopt": {"value": 0.93}}                 the metric, at the end, without a step
+
+or at the end in the file WHICHOPT_RESULT, which holds such lines or ``{"value": 0.93}`` alone. What cannot be used is said on
+standard error, once, and left out.
 
 The command runs in a session of its own. What it started ends with it, and with the agent.
 """
@@ -40,6 +43,8 @@ if TYPE_CHECKING:
 STOP_S, INTERRUPTED_S, AFTER_S = 10.0, 1.0, 1.0
 LOOK_S = 0.2
 MARK, RESULT_NAME = "whichopt", "result.json"
+KNOWN = {"step", "loss", "value", "rows"}
+FINAL = f'{{"{MARK}": {{"value": …}}}}'
 
 
 def values_of(run: Run, config: str) -> dict[str, str]:
@@ -119,26 +124,41 @@ def said(line: str) -> dict[str, Any] | None:
         return None
     try:
         document = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    if not isinstance(document, dict) or list(document) != [MARK]:
-        return None
-    return checked(document[MARK])
+    return checked(document[MARK]) if _marked(document) else None
+
+
+def _marked(document: Any) -> bool:
+    return isinstance(document, dict) and list(document) == [MARK]
 
 
 def checked(found: Any) -> dict[str, Any]:
-    """``step`` with ``loss`` or ``value``, or ``value`` alone with ``loss`` and ``rows``. Raises ValueError for others."""
-    if not isinstance(found, dict) or not found or set(found) - {"step", "loss", "value", "rows"}:
+    """``step`` with ``loss`` or ``value``, or ``value`` alone with ``loss`` and ``rows``; other keys may stand beside them.
+
+    Raises ValueError for what cannot be used.
+    """
+    if not isinstance(found, dict) or not KNOWN.intersection(found):
         raise ValueError(f"{MARK} lines have step, loss, value or rows, not {found!r}")
     numbers = [found[name] for name in ("step", "loss", "value") if name in found]
     rows = found.get("rows", [])
-    if not isinstance(rows, list) or any(isinstance(x, bool) or not isinstance(x, int | float) for x in numbers + rows):
+    if not isinstance(rows, list) or not all(isinstance(x, float) or _is_whole(x) for x in numbers + rows):
         raise ValueError(f"{MARK} lines have numbers, not {found!r}")
-    if "step" in found and not isinstance(found["step"], int):
+    if "step" in found and not _is_whole(found["step"]):
         raise ValueError(f"a step is a whole number, not {found['step']!r}")
     if "step" not in found and "value" not in found:
         raise ValueError(f"give step with loss or value, or value: {found!r}")
     return found
+
+
+def _whole_answer(document: Any) -> Any:
+    """A document without the mark: its step does not matter."""
+    return {name: x for name, x in document.items() if name != "step"} if isinstance(document, dict) else document
+
+
+def _is_whole(x: Any) -> bool:
+    """Whether it is an integer that a float can hold, and no bool."""
+    return type(x) is int and x.bit_length() < sys.float_info.max_exp
 
 
 def work(study: Study, command: Sequence[str], client_id: str | None) -> None:
@@ -170,8 +190,11 @@ class _Script:
         self.config.write_text(json.dumps(trial.document))
         values = values_of(trial, str(self.config))
         self.final: dict[str, Any] | None = None
-        self.broken: str | None = None
+        # Why there may be no final value: the first of each.
+        self.left_out: str | None = None
+        self.with_step: str | None = None
         self.unmarked: str | None = None
+        self.unknown = False
         environment = {f"WHICHOPT_{name.upper()}": value for name, value in values.items()}
         environment[RESULT] = str(self.result)
         try:
@@ -201,7 +224,7 @@ class _Script:
                 self.process.wait(LOOK_S)
                 break
             except subprocess.TimeoutExpired:
-                if self.trial.stopped or self.broken is not None:
+                if self.trial.stopped:
                     self._end(STOP_S)
         # Something that it started may still hold its output, and write the rest of it.
         self.reader.join(AFTER_S)
@@ -213,32 +236,59 @@ class _Script:
         assert self.process.stdout is not None
         with self.process.stdout as lines:
             for line in lines:
-                try:
-                    found = said(line)
-                except ValueError as error:
-                    self.broken = str(error)
-                    return
-                if found is None:
-                    # Standard output of this command carries the answer.
-                    sys.stderr.write(line)
-                    if "value" in line and (MARK in line or line.lstrip().startswith("{")):
-                        self.unmarked = line.strip()[:200]
-                elif "step" in found:
-                    self.trial.report(found["step"], found.get("loss"), found.get("value"))
-                else:
-                    self.final = found
+                if self._heard(line):
+                    continue
+                # Standard output of this command carries the answer.
+                sys.stderr.write(line)
+                if "value" in line and (MARK in line or line.lstrip().startswith("{")):
+                    self.unmarked = f"{line.strip()[:200]} is no {FINAL}"
+
+    def _heard(self, line: str) -> bool:
+        """Take what a line says by the contract; False for any other line."""
+        try:
+            found = said(line)
+        except ValueError as error:
+            self._leave_out(str(error))
+            return True
+        if found is not None:
+            self._take(found)
+        return found is not None
+
+    def _take(self, found: dict[str, Any]) -> None:
+        """A line that can be used. What else is on it is said once: nobody's hours of training fail of it."""
+        if (unknown := set(found) - KNOWN) and not self.unknown:
+            self.unknown = True
+            say(f"trial {self.trial.number}: {', '.join(sorted(unknown))} is left out of {MARK} lines")
+        if "step" not in found:
+            self.final = found
+            return
+        if "value" in found:
+            self.with_step = f"a line with step is progress, the final one has value alone: {FINAL}"
+        self.trial.report(found["step"], found.get("loss"), found.get("value"))
+
+    def _leave_out(self, why: str) -> None:
+        if self.left_out is None:
+            self.left_out = why
+            say(f"trial {self.trial.number}: left out: {why}")
+
+    def _read_result(self) -> None:
+        """The file that the command may have written: one document, or lines as on its standard output."""
+        try:
+            text = self.result.read_text()
+            heard = [self._heard(line) for line in text.splitlines()]
+            if not any(heard) and not self._heard(" ".join(text.split())):
+                self._take(checked(_whole_answer(json.loads(text))))
+        except (OSError, ValueError, RecursionError) as error:
+            self._leave_out(f'{RESULT} holds {{"value": …}} or lines {FINAL}: {error}')
 
     def _tell(self) -> None:
-        if self.broken is None and self.final is None and self.result.exists():
-            try:
-                self.final = checked(json.loads(self.result.read_text()))
-            except ValueError as error:
-                self.broken = str(error)
+        if self.final is None and self.result.exists():
+            self._read_result()
         code = self.process.returncode
-        if self.broken is not None or code != 0 or self.final is None or "value" not in self.final:
-            reason = self.broken or (f"it ended with exit code {code}" if code else "it ended without telling a value")
-            if self.broken is None and code == 0 and self.unmarked is not None:
-                reason += f': {self.unmarked} is no {{"{MARK}": {{"value": …}}}}'
+        if code != 0 or self.final is None:
+            hints = [] if code else [one for one in (self.left_out, self.with_step, self.unmarked) if one is not None]
+            ended = f"it ended with exit code {code}" if code else "it ended without telling a value"
+            reason = f"{ended}: {'; '.join(hints)}" if hints else ended
             say(f"trial {self.trial.number} failed: {reason}")
             self.trial.fail(reason)
             return

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from service.address import http_address
 from service.cli.errors import (
     BAD_INPUT,
     NOT_PERMITTED,
@@ -63,6 +64,9 @@ class Backend:
         """The id of a study that is given by it, by the beginning of it, or by its name. CommandError for none, and several."""
         if WHOLE_ID.fullmatch(given):
             return given
+        if not given.strip():
+            # A variable that is not set: it must not mean the only study that there is.
+            raise CommandError("name a study: by its id, the beginning of it, or its name")
         rows = self.client.list_studies(find=given, limit=MOST_SHOWN)["items"]
         if not rows:
             raise CommandError(f"there is no study {given!r}")
@@ -79,11 +83,12 @@ def server_address(option: str | None, key: str | None = None) -> str | None:
     server is named for.
     """
     address = option or os.environ.get("WHICHOPT_SERVER") or None
-    if address is not None and not address.startswith(("http://", "https://")):
-        raise CommandError(f"--server: {address!r} is no address; write http://HOST:PORT")
     if address is None and key:
         raise CommandError("--key: no server is named that it is for (--server or WHICHOPT_SERVER)")
-    return address.rstrip("/") if address else None
+    try:
+        return None if address is None else http_address(address)
+    except ValueError as error:
+        raise CommandError(f"{'--server' if option else 'WHICHOPT_SERVER'}: {error}") from None
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from service.cli.answering import emit, follow
+from service.cli.answering import emit, errors_in, follow
 from service.cli.asking import Look, add_asking
 from service.cli.backend import OpenLocal, connect
 from service.cli.errors import CommandError, say
@@ -145,9 +145,10 @@ def _add_changing(app: typer.Typer, open_local: OpenLocal) -> None:
         key: Key = None,
     ) -> None:
         """Continue a paused or failed study where it stopped, follow it, and print the answer."""
-        with connect(open_local, server, key, workers=True) as backend:
+        with errors_in(as_json), connect(open_local, server, key, workers=True) as backend:
             study = backend.study_id(study)
-            if backend.client.get_study(study)["status"] in ("paused", "failed"):
+            # Of a cancelled one the server says that it cannot go on; others go on already, or have their answer.
+            if backend.client.get_study(study)["status"] in ("paused", "failed", "cancelled"):
                 backend.client.resume(study)
             follow(backend, study, as_json, require_verdict, verbose)
 
@@ -207,11 +208,12 @@ def _add_changing(app: typer.Typer, open_local: OpenLocal) -> None:
         with connect(open_local, server, key) as backend:
             study = backend.study_id(study)
             if not yes and on_terminal():
+                from service.cli.render import count
+
                 row = visible_document(backend.client.get_study(study))
                 named = f" ({row['name']})" if row["name"] else ""
-                what = (
-                    f"study {study}{named}, {row['model']} on {row['dataset']}, {row['progress']['trials_done']} trials"
-                )
+                trials = count(row["progress"]["trials_done"], "trial")
+                what = f"study {study}{named}, {row['model']} on {row['dataset']}, {trials}"
                 if not typer.confirm(f"Delete {what}?", err=True):
                     raise CommandError("nothing is deleted")
             backend.client.delete(study)

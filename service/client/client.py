@@ -13,15 +13,17 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import quote, urlsplit
 
 import httpx2
 from tenacity import RetryCallState, Retrying, retry_if_exception, retry_if_result, wait_exponential_jitter
 
 from service import local_key
+from service.address import http_address
 from service.client.errors import PASSING, ApiError, BadKey, Unreachable
 from service.client.loop import Study, body_of
+from service.client.own_key import OwnKey
 from service.client.patience import patiently
 
 TIMEOUT_S = 30.0
@@ -31,6 +33,10 @@ READING_S = 300.0
 WAIT_S, LOOK_S = 20.0, 1.0
 # Tries after the first where nobody answers, and how long a server is asked again that says that it will answer later.
 RETRIES, LATER_S = 4, 60.0
+# Of studies and files.
+ID = re.compile("[A-Za-z0-9_-]{1,64}")
+# Of a file on its way.
+PIECE = 2**16
 _backoff = wait_exponential_jitter(multiplier=0.2, max=5.0, jitter=0.2)
 
 
@@ -41,20 +47,21 @@ class Client:
     when the connection fails, and for a minute when the server says that it will answer later (503, 429), at the time that it
     says. Raises ApiError when the server refuses and Unreachable when none answers.
 
-    ``key``: what the server lets you in with; None: WHICHOPT_KEY, else the key of your own server on this machine.
+    ``key``: what the server lets you in with; None: WHICHOPT_KEY, else the key of your own server on this machine. Raises
+    ValueError for a ``base_url`` that is no http address; ids of studies and files that cannot be any raise it, too.
     """
 
     def __init__(self, base_url: str, key: str | None = None, *, transport: httpx2.BaseTransport | None = None) -> None:
+        base_url = http_address(base_url)
         key = key or os.environ.get("WHICHOPT_KEY")
         if key and not re.fullmatch("[!-~]+", key.strip()):
             raise BadKey("this is no key: keys are made of letters, digits, _ and -")
         folder = None if key else _own_folder(base_url)
-        own = None if folder is None else local_key.key_for(base_url, folder)
-        self.base_url = base_url if own is None else own[1]
+        own = None if folder is None else OwnKey(base_url, folder)
+        self.base_url = base_url if own is None else own.url
         self._http = httpx2.Client(
             base_url=self.base_url, headers={"Authorization": f"Bearer {key.strip()}"} if key else {},
-            auth=None if folder is None else partial(_let_in, self.base_url, folder), timeout=TIMEOUT_S,
-            transport=transport, trust_env=False,
+            auth=own, timeout=TIMEOUT_S, transport=transport, trust_env=False,
         )  # fmt: skip
 
     def __enter__(self) -> Client:
@@ -97,7 +104,7 @@ class Client:
         with that id. ``key``: processes that give the same spec and key share one study. Waits out an outage as ``trials``
         does. What it will ask to be trained is logged, and in ``price``.
         """
-        if isinstance(study, str):
+        if not isinstance(study, dict):
             return Study(self, patiently(lambda: self.get_study(study)))
         key = key or uuid.uuid4().hex
         return Study(self, patiently(lambda: self.create_study(study, key)))
@@ -109,11 +116,11 @@ class Client:
 
     def clients(self, study_id: str) -> list[dict[str, Any]]:
         """Who trains the study, of a loop of one's own."""
-        return self._call("GET", f"/v1/studies/{study_id}/clients")
+        return self._call("GET", f"{_study(study_id)}/clients")
 
     def get_study(self, study_id: str) -> dict[str, Any]:
         """Status and progress."""
-        return self._call("GET", f"/v1/studies/{study_id}")
+        return self._call("GET", _study(study_id))
 
     def list_studies(self, **query: Any) -> dict[str, Any]:
         """A page: ``items`` and ``next_cursor``. Query: status, model, find, cursor, limit."""
@@ -121,19 +128,19 @@ class Client:
 
     def trials(self, study_id: str, **query: Any) -> dict[str, Any]:
         """A page of trials. Query: optimizer, state, sort, cursor, limit."""
-        return self._call("GET", f"/v1/studies/{study_id}/trials", params=_given(query))
+        return self._call("GET", f"{_study(study_id)}/trials", params=_given(query))
 
     def trial(self, study_id: str, number: int) -> dict[str, Any]:
         """One trial with its learning curve."""
-        return self._call("GET", f"/v1/studies/{study_id}/trials/{number}")
+        return self._call("GET", f"{_study(study_id)}/trials/{number}")
 
     def rows(self, study_id: str, number: int) -> dict[str, Any]:
         """What a confirmed run scored on each row of its splits."""
-        return self._call("GET", f"/v1/studies/{study_id}/trials/{number}/rows")
+        return self._call("GET", f"{_study(study_id)}/trials/{number}/rows")
 
     def recommendation(self, study_id: str) -> dict[str, Any]:
         """The answer. ApiError ``not_ready`` while there is none."""
-        return self._call("GET", f"/v1/studies/{study_id}/recommendation")
+        return self._call("GET", f"{_study(study_id)}/recommendation")
 
     def upload(
         self, file: str | os.PathLike[str], *, name: str | None = None, format: str | None = None
@@ -150,14 +157,13 @@ class Client:
             for one in known:
                 if one["name"] == label and format in (None, one["format"]):
                     return one
-            content.seek(0)
             headers = {
                 "Content-Type": "application/octet-stream",
                 "Content-Digest": f"sha-256=:{base64.b64encode(digest.digest()).decode()}:",
                 "Content-Length": str(path.stat().st_size),
             }
             return self._call(
-                "POST", "/v1/artifacts", params=_given({"name": label, "format": format}), content=content,
+                "POST", "/v1/artifacts", params=_given({"name": label, "format": format}), content=_Again(content),
                 headers=headers, timeout=READING_S, repeatable=False,
             )  # fmt: skip
 
@@ -167,18 +173,18 @@ class Client:
 
     def artifact(self, artifact_id: str) -> dict[str, Any]:
         """What is known of an uploaded file."""
-        return self._call("GET", f"/v1/artifacts/{artifact_id}")
+        return self._call("GET", f"/v1/artifacts/{_id(artifact_id)}")
 
     def download(self, artifact_id: str, file: str | os.PathLike[str]) -> Path:
         """Write an uploaded file's bytes to ``file``."""
         with Path(file).open("wb") as out:
-            for piece in self.stream(f"/v1/artifacts/{artifact_id}/content"):
+            for piece in self.stream(f"/v1/artifacts/{_id(artifact_id)}/content"):
                 out.write(piece)
         return Path(file)
 
     def delete_artifact(self, artifact_id: str) -> None:
         """Remove an uploaded file that no study names."""
-        self._call("DELETE", f"/v1/artifacts/{artifact_id}", repeatable=False)
+        self._call("DELETE", f"/v1/artifacts/{_id(artifact_id)}", repeatable=False)
 
     def stream(self, path: str, **query: Any) -> Iterator[bytes]:
         """The bytes of a long answer, piece by piece. Raises ApiError before the first, Unreachable where it breaks off."""
@@ -193,27 +199,27 @@ class Client:
 
     def cancel(self, study_id: str) -> dict[str, Any]:
         """End a study for good."""
-        return self._call("POST", f"/v1/studies/{study_id}/cancel")
+        return self._call("POST", f"{_study(study_id)}/cancel")
 
     def pause(self, study_id: str) -> dict[str, Any]:
         """Stop working on a study, keeping everything."""
-        return self._call("POST", f"/v1/studies/{study_id}/pause")
+        return self._call("POST", f"{_study(study_id)}/pause")
 
     def resume(self, study_id: str) -> dict[str, Any]:
         """Go on with a paused or failed study."""
-        return self._call("POST", f"/v1/studies/{study_id}/resume", repeatable=False)
+        return self._call("POST", f"{_study(study_id)}/resume", repeatable=False)
 
     def finish(self, study_id: str) -> dict[str, Any]:
         """Search no more: confirm the best of what is there and answer soon."""
-        return self._call("POST", f"/v1/studies/{study_id}/finish")
+        return self._call("POST", f"{_study(study_id)}/finish")
 
     def exclude(self, study_id: str, number: int, reason: str) -> dict[str, Any]:
         """Leave a trial out of every statistic; a finished study is answered anew."""
-        return self._call("POST", f"/v1/studies/{study_id}/trials/{number}/exclude", json={"reason": reason})
+        return self._call("POST", f"{_study(study_id)}/trials/{number}/exclude", json={"reason": reason})
 
     def delete(self, study_id: str) -> None:
         """Remove a study."""
-        self._call("DELETE", f"/v1/studies/{study_id}", repeatable=False)
+        self._call("DELETE", _study(study_id), repeatable=False)
 
     def catalogue(self) -> dict[str, list[dict[str, Any]]]:
         """``optimizers``, ``schedules`` and ``techniques`` in one document."""
@@ -272,9 +278,7 @@ class Client:
             try:
                 headers = {"Last-Event-ID": str(last_id)} if last_id else {}
                 timeout = httpx2.Timeout(TIMEOUT_S, read=60.0)
-                with self._http.stream(
-                    "GET", f"/v1/studies/{study_id}/events", headers=headers, timeout=timeout
-                ) as answer:
+                with self._http.stream("GET", f"{_study(study_id)}/events", headers=headers, timeout=timeout) as answer:
                     if answer.status_code == 204:
                         return
                     if answer.status_code >= 400:
@@ -330,6 +334,17 @@ class Client:
             raise Unreachable("what answers there is not Whichopt") from error
 
 
+class _Again:
+    """The pieces of a file from its beginning, each time that they are sent."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def __iter__(self) -> Iterator[bytes]:
+        self._file.seek(0)
+        return iter(partial(self._file.read, PIECE), b"")
+
+
 def _own_folder(base_url: str) -> Path | None:
     """Where the key of a server at that address would lie."""
     if not local_key.is_loopback(urlsplit(base_url).hostname or ""):
@@ -343,12 +358,15 @@ def _own_folder(base_url: str) -> Path | None:
         return None
 
 
-def _let_in(base_url: str, folder: Path, request: httpx2.Request) -> httpx2.Request:
-    """Our server may have ended since the last request, and somebody else listen there."""
-    own = local_key.key_for(base_url, folder)
-    if own is not None and own[1] == base_url:
-        request.headers["Authorization"] = f"Bearer {own[0]}"
-    return request
+def _study(study_id: str) -> str:
+    return f"/v1/studies/{_id(study_id)}"
+
+
+def _id(given: str) -> str:
+    """What may be an id: nothing, as of a variable that is not set, would make the address of something else."""
+    if not isinstance(given, str) or not ID.fullmatch(given):
+        raise ValueError(f"{given!r} is no id")
+    return given
 
 
 def _pause(state: RetryCallState) -> float:

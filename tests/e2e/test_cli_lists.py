@@ -83,6 +83,10 @@ def test_a_study_is_named_by_its_id_the_beginning_of_it_or_its_name() -> None:
         found().study_id("churn")
     with pytest.raises(CommandError, match=f"'0' may be any of several studies: {whole}, {8:032x}"):
         found(row(7), row(8)).study_id("0")
+    # A variable that is not set is not the only study that there is.
+    for nothing in ("", " "):
+        with pytest.raises(CommandError, match="name a study"):
+            found(row(7)).study_id(nothing)
 
 
 def test_a_pipe_gets_one_line_an_optimizer(capsys: pytest.CaptureFixture[str]) -> None:
@@ -113,7 +117,7 @@ def test_delete_asks_on_a_terminal(
 ) -> None:
     deleted: list[str] = []
     client = SimpleNamespace(
-        get_study=lambda _: row(7, name=TURNED), delete=deleted.append,
+        get_study=lambda _: row(7, name=TURNED, progress={"trials_done": 1}), delete=deleted.append,
         list_studies=lambda find, limit: {"items": [row(7)]},
     )  # fmt: skip
     monkeypatch.setattr(commands, "connect", lambda *_: nullcontext(Backend(client, "", None)))  # type: ignore[arg-type]
@@ -122,7 +126,7 @@ def test_delete_asks_on_a_terminal(
     commands.add_commands(app, None, None)  # type: ignore[arg-type]
     done = CliRunner().invoke(app, ["studies", "delete", "churn", *more], input=typed)
     assert deleted == ([f"{7:032x}"] if gone else [])
-    assert (visible(TURNED) in done.stderr) == bool(typed)
+    assert (visible(TURNED) in done.stderr) == ("name.csv, 1 trial?" in done.stderr) == bool(typed)
     assert (done.exit_code == 0) == gone
 
 

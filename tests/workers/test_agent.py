@@ -95,6 +95,10 @@ def test_other_lines_are_nobodys_business(line: str) -> None:
         {"valve": 1},
         {"loss": 1},
         {"value": 1, "rows": 3},
+        {"value": 10**400},
+        {"step": True, "loss": 1},
+        {"rows": [1.0]},
+        {"acc": 1},
     ],
 )
 def test_lines_that_break_the_contract_are_refused(found: Any) -> None:
@@ -171,7 +175,63 @@ def test_files_environment_and_everything_that_can_go_wrong(
     told = capfd.readouterr().err
     assert "trial 1 failed: it ended with exit code 7" in told
     assert "trial 2 failed: it ended without telling a value" in told
-    assert "trial 3 failed: whichopt lines have step, loss, value or rows" in told
+    assert "trial 3: left out: whichopt lines have step, loss, value or rows" in told
+    assert "trial 3 failed: it ended without telling a value: whichopt lines have step, loss, value or rows" in told
+
+
+UNUSABLE = """
+import os, sys
+def say(text):
+    print('{"whichopt": ' + text + '}', flush=True)
+n = int(sys.argv[1])
+if n == 0:
+    say('{"step": 1.5, "loss": 1}'), say('{"step": 2.5, "loss": 1}'), say('{"step": 2, "loss": null}'), say("3")
+    say('{"step": 3, "loss": 0.5, "epoch": 1}'), say('{"step": 4, "acc": 0.5}')
+    say('{"value": 0.75, "epoch": 2}')
+elif n == 1:
+    say('{"step": 10, "value": 0.4}'), say('{"step": 20, "value": 0.5}')
+elif n == 2:
+    say('{"value": "0.9"}')
+elif n < 9:
+    kinds = [
+        '{"value": 0.5}', '{"whichopt": {"value": 0.5}}', '{\\n "whichopt": {\\n  "value": 0.5\\n }\\n}',
+        '{"whichopt": {"step": 5, "loss": 1}}\\n{"whichopt": {"step": 1.5}}\\n{"whichopt": {"value": 0.5}}\\n',
+        '{"value": 0.5, "step": 20, "note": "whichopt"}', '0.5',
+    ]
+    open(os.environ["WHICHOPT_RESULT"], "w").write(kinds[n - 3])
+else:
+    os.mkdir(os.environ["WHICHOPT_RESULT"])
+"""
+
+
+def test_a_line_that_cannot_be_used_is_said_once_and_costs_the_run_nothing(
+    sqlite: Database, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(UNUSABLE)
+    with loop_server(sqlite, tmp_path) as client:
+        study, numbers = client.study({**SPEC, "budget": {"trials": 20}}), []
+        with study:
+            for case, trial in zip(range(10), study.trials("agent"), strict=False):
+                numbers.append(trial.number)
+                with _Script(trial, [sys.executable, str(script), str(case)], tmp_path) as run:
+                    run.run()
+        told = capfd.readouterr().err
+        trials = [client.trial(study.id, number) for number in numbers]
+    assert trials[0]["metric"] == 0.75
+    assert [p["step"] for p in trials[0]["curve"]] == [3, 4]
+    assert [p["step"] for p in trials[6]["curve"]] == [5]
+    assert [case for case in range(3, 10) if trials[case]["metric"] == 0.5] == [3, 4, 5, 6, 7]
+    assert told.count(f"trial {numbers[0]}:") == 2
+    assert f"trial {numbers[0]}: left out: a step is a whole number, not 1.5" in told
+    assert f"trial {numbers[0]}: epoch is left out of whichopt lines" in told
+    for case, why in {
+        1: "a line with step is progress, the final one has value alone",
+        2: "whichopt lines have numbers",
+        8: 'WHICHOPT_RESULT holds {"value": …} or lines {"whichopt": {"value": …}}',
+        9: "WHICHOPT_RESULT holds",
+    }.items():
+        assert f"trial {numbers[case]} failed: it ended without telling a value: {why}" in told
 
 
 def test_a_command_that_does_not_exist_is_said_once(sqlite: Database, tmp_path: Path) -> None:
