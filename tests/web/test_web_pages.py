@@ -15,6 +15,7 @@ from service.db import Database, DatabaseUnavailable
 from service.db.models import Study
 from service.operations import planning, studies
 from service.web.assets import load_assets
+from service.web.charts import confirmation
 from service.web.routes import environment
 from tests.web import web_samples as samples
 from tests.web.web_answers import CONFIRMED_N, SHORT_STEPS, sample_recommendation
@@ -165,6 +166,31 @@ def test_a_model_that_hardly_beats_none_is_marked(client: TestClient, web_databa
         text = page(client, f"/studies/{study.id}")
         assert "no model at all" in text
         assert ("not shown to be beaten" in text) == (not beaten)
+
+
+def test_what_was_never_measured_has_no_number(client: TestClient, web_database: Database) -> None:
+    study = LiveStudy(web_database)
+    study.round()
+    answer = sample_recommendation(study.id)
+    broken = {name: one.model_copy(update={"diverged": one.runs}) for name, one in answer.baselines.items()}
+    league = [
+        row.model_copy(update={"confirmed": row.confirmed.model_copy(update={"diverged": row.confirmed.runs})})
+        if row.optimizer == "adamw" and row.confirmed is not None
+        else row
+        for row in answer.league
+    ]
+    assert league != answer.league
+    assert planning.finish_study(
+        web_database, study.id, answer.model_copy(update={"baselines": broken, "league": league})
+    )
+    text = page(client, f"/studies/{study.id}")
+    assert text.count("every run diverged") == 3, "both baselines, and AdamW's row of the league"
+    assert "Not known: every run of AdamW at its best diverged." in text
+    assert "Not known: every run of AdamW at its defaults diverged." in text
+    assert '<svg class="effect' not in text
+    drawn = confirmation(answer.model_copy(update={"baselines": broken, "league": league}))
+    assert not any(label.startswith("AdamW,") for label in drawn["data"][0]["y"])
+    assert not drawn["layout"]["shapes"]
 
 
 @pytest.mark.parametrize("enough", [True, False])
