@@ -63,14 +63,20 @@ class Price:
     @property
     def sentence(self) -> str:
         """For people."""
-        climbing = f", up to {self.again:,} of them again over more steps" if self.again else ""
-        needs = f"about {self.needed:,} trials"
+        again = f"up to {self.again:,} of them" if self.trials > 1 else "perhaps"
+        climbing = f", {again} again over more steps" if self.again else ""
+        needs = f"about {_count(self.needed, 'trial')}"
         needed = f"; a verdict needs {needs}" if self.enough else f". Too few for a verdict, which needs {needs}"
         return (
-            f"up to {self.most:,} trainings of at most {self.steps:,} steps: {self.trials:,} trials of the search{climbing}; "
-            f"{self.screened:,} runs to screen the best; {self.look:,} to {LOOKS * self.look:,} to confirm them on fresh seeds"
-            f"{needed}"
+            f"up to {_count(self.most, 'training')} of at most {_count(self.steps, 'step')}: "
+            f"{_count(self.trials, 'trial')} of the search{climbing}; "
+            f"{_count(self.screened, 'run')} to screen the best; "
+            f"{self.look:,} to {LOOKS * self.look:,} to confirm them on fresh seeds{needed}"
         )
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
 def price(spec: StudySpec) -> Price | None:

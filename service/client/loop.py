@@ -235,9 +235,12 @@ class Study:
 
 def _whole(step: Any) -> int:
     try:
-        return operator.index(step)
+        # Python and torch count True as 1; as a step it is a mistake, such as the arguments in another order.
+        if not isinstance(step, bool) and not str(getattr(step, "dtype", "")).endswith("bool"):
+            return operator.index(step)
     except TypeError:
-        raise TypeError(f"a step is a whole number of optimizer steps, not {step!r}") from None
+        pass
+    raise TypeError(f"a step is a whole number of optimizer steps, not {step!r}")
 
 
 def _number(value: Any) -> Any:

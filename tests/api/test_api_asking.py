@@ -89,6 +89,7 @@ def test_studies_of_engines_have_no_trials_to_give(database: Database) -> None:
         ("trials/0/report", {"client_id": "a", "token": "1.1"}, "field_required"),
         ("trials/0/report", {"client_id": "a", "token": "1.1", "points": [{"loss": 1}]}, "field_required"),
         ("trials/0/report", {"client_id": "a", "token": "1.1", "points": [{"step": "1"}]}, "invalid_value"),
+        ("trials/0/report", {"client_id": "a", "token": "1.1", "points": [{"step": True}]}, "invalid_value"),
         ("trials/0/report", {"client_id": "a", "token": "1.1", "points": [{"step": 1}] * 1001}, "invalid_value"),
         ("trials/0/report", {"client_id": "a", "token": "1.1", "points": [{"step": 2**40}]}, "step_out_of_range"),
         ("trials/0/tell", {"client_id": "a", "token": "1.1"}, "field_required"),

@@ -12,7 +12,7 @@ from optim_core.recommend import recommend, standing
 from optim_core.recommend.margin import margin_of
 from optim_core.search import Finish, Plan, Wait, forecast, plan
 from optim_core.spec.numbers import measured
-from optim_core.spec.price import price
+from optim_core.spec.price import Price, price
 from optim_core.spec.problem import StudySpec
 from optim_core.spec.rowscores import pack
 from optim_core.spec.states import UnitState
@@ -290,6 +290,19 @@ def test_a_budget_in_trials_climbs_rungs_and_its_price_is_known_before() -> None
             assert set(horizons) == {FULL // 4, FULL}
             assert horizons[FULL] < 0.7 * trials
     assert price(spec(budget={"seconds": 60.0})) is None
+
+
+def test_one_of_something_reads_as_one() -> None:
+    asked = price(spec(budget={"trials": 1}))
+    assert asked is not None
+    assert asked.sentence.startswith(
+        f"up to {asked.most} trainings of at most {FULL} steps: 1 trial of the search, perhaps again over"
+    )
+    one_of_each = Price(steps=1, trials=1, again=0, screened=1, look=0, needed=1)
+    assert one_of_each.sentence.startswith(
+        "up to 2 trainings of at most 1 step: 1 trial of the search; 1 run to screen the best; "
+    )
+    assert one_of_each.sentence.endswith("; a verdict needs about 1 trial")
 
 
 def test_what_would_suffice_is_said_in_the_unit_of_the_budget_and_only_where_it_would() -> None:

@@ -13,6 +13,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from service.client import ApiError, Client, Study, Trial, Unreachable
@@ -283,12 +284,14 @@ def test_after_the_last_step_the_weights_that_count_are_in_place(sqlite: Databas
 def test_a_step_that_the_run_does_not_have_costs_that_point_alone(
     sqlite: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    import torch
+
     with loop_server(sqlite, tmp_path, **FAR) as client, client.study(SPEC) as study:
         trials = study.trials("a")
         trial = next(trials)
-        for step in (-1, 0, 5, trial.steps, trial.steps + 1, 10_000):
+        for step in (-1, 0, np.int64(5), torch.tensor(5), trial.steps, trial.steps + 1, 10_000):
             assert trial.report(step, 0.5)
-        for wrong in ("3", 3.7, None):
+        for wrong in ("3", 3.7, None, True, np.bool_(True), torch.tensor(True)):
             with pytest.raises(TypeError, match="whole number"):
                 trial.report(wrong)  # type: ignore[arg-type]
         with pytest.raises(TypeError, match="is a number"):
