@@ -175,8 +175,8 @@ def _calls(parts: Mapping[str, Any]) -> list[str]:
     if "open_loop" in parts:
         run = parts["open_loop"]
         lines.append(
-            f"| no training, {run['workers']} workers whose units take {run['unit_s']:g} s, in {run['processes']} processes of one "
-            f"thread | claim | {run['claim']['n']} | {run['claim']['p50_ms']:,.1f} ms | {run['claim']['p99_ms']:,.1f} ms | "
+            f"| no training, {run['workers']} workers whose units take {run['unit_s']:g} s, in {run['processes']} processes "
+            f"of one thread | claim | {run['claim']['n']} | {run['claim']['p50_ms']:,.1f} ms | {run['claim']['p99_ms']:,.1f} ms | "
             f"{run['load_average']} |"
         )
     return lines
