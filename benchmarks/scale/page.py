@@ -174,9 +174,10 @@ def _calls(parts: Mapping[str, Any]) -> list[str]:
         )
     if "open_loop" in parts:
         run = parts["open_loop"]
+        claim = run["claim"]
+        what = f"{run['workers']} workers whose units take {run['unit_s']:g} s, in {run['processes']} processes of one thread"
         lines.append(
-            f"| no training, {run['workers']} workers whose units take {run['unit_s']:g} s, in {run['processes']} processes "
-            f"of one thread | claim | {run['claim']['n']} | {run['claim']['p50_ms']:,.1f} ms | {run['claim']['p99_ms']:,.1f} ms | "
+            f"| no training, {what} | claim | {claim['n']} | {claim['p50_ms']:,.1f} ms | {claim['p99_ms']:,.1f} ms | "
             f"{run['load_average']} |"
         )
     return lines
