@@ -204,20 +204,26 @@ def _time_everything(times: dict[str, list[tuple[float, float]]]) -> None:
 # -- claims without anything between them ---------------------------------------------------------------------------------
 
 
-def closed_loop(url: str, clients: int, seconds: float, tasks: Sequence[Task]) -> dict[str, Any]:
-    """As many claims and commits as the machine does: ``clients`` threads that train nothing and never wait."""
+def queue_probes(database: Database, tasks: Sequence[Task], each: int) -> None:
+    """Studies in whose queues so many units wait that nothing is trained in."""
     from optim_core.spec.trial import UnitSpec
-    from service.operations import planning, queue
+    from service.operations import planning
 
-    database = Database(url)
-    numbered = 0
     for one in tasks:
         access.set_quota(database, one.project)
         study_id = operations.create_study(database.of(one.project), one.spec).id
         units = [
-            UnitSpec(key=f"u{i}", kind="probe", rung=0, horizon=1, split="validation", trials=[]) for i in range(400)
+            UnitSpec(key=f"u{i}", kind="probe", rung=0, horizon=1, split="validation", trials=[]) for i in range(each)
         ]
-        numbered += planning.apply_plan(database, study_id, units, "benchmark")
+        planning.apply_plan(database, study_id, units, "benchmark")
+
+
+def closed_loop(url: str, clients: int, seconds: float, tasks: Sequence[Task]) -> dict[str, Any]:
+    """As many claims and commits as the machine does: ``clients`` threads that train nothing and never wait."""
+    from service.operations import queue
+
+    database = Database(url)
+    queue_probes(database, tasks, 400)
     times: queues.SimpleQueue[float] = queues.SimpleQueue()
     until = time.monotonic() + seconds
 

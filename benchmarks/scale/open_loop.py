@@ -14,11 +14,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from benchmarks.percentiles import milliseconds
+from benchmarks.scale.cluster import queue_probes
 from benchmarks.scale.devices import Task, stream
-from optim_core.spec.trial import UnitSpec
 from service.db import Database
-from service.operations import access, planning, queue
-from service.operations import studies as operations
+from service.operations import queue
 
 PROCESSES, UNITS, LEASE_S, BEAT_S = 4, 200, 60.0, 15.0
 
@@ -26,13 +25,7 @@ PROCESSES, UNITS, LEASE_S, BEAT_S = 4, 200, 60.0, 15.0
 def run(url: str, workers: int, unit_s: float, seconds: float, tasks: Sequence[Task]) -> dict[str, Any]:
     """``workers`` that each hold a unit for ``unit_s`` seconds and then claim another, one of the studies ``tasks``."""
     database = Database(url)
-    for one in tasks:
-        access.set_quota(database, one.project)
-        study_id = operations.create_study(database.of(one.project), one.spec).id
-        units = [
-            UnitSpec(key=f"u{i}", kind="probe", rung=0, horizon=1, split="validation", trials=[]) for i in range(UNITS)
-        ]
-        planning.apply_plan(database, study_id, units, "benchmark")
+    queue_probes(database, tasks, UNITS)
     database.dispose()
     context = multiprocessing.get_context("spawn")
     out = context.Queue()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from optim_core.recommend import wording
 from optim_core.recommend.external import timed
+from optim_core.search.budget import time_limits
 from optim_core.spec.keys import derive_seed
 from optim_core.spec.price import ETA, SHORTEST_RUNG
 from optim_core.spec.problem import ExternalModel
@@ -49,9 +50,7 @@ def loop_cannot_go_on(view: StudyView, probe: ProbeReport | None) -> tuple[str, 
     if runs or probe is None or not timed(view.spec):
         return None
     each_s = probe.full_horizon * probe.pack_step_s
-    budget = view.spec.budget
-    limits = ((budget.seconds, view.elapsed_s), (budget.device_seconds, view.device_s))
-    left = min(allowed - spent for allowed, spent in limits if allowed is not None)
+    left = min(allowed - spent for allowed, spent, _ in time_limits(view))
     if left >= SMALLEST_RUNS * each_s:
         return None
     each, smallest, had = (wording.duration(seconds) for seconds in (each_s, 2 * each_s, max(0.0, left)))

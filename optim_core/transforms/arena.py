@@ -62,8 +62,8 @@ class Arena:
         Raises SpecError where a weight has another shape than what is remembered of it, or than its gradient.
         """
         kept, known = Method(name, techniques, state_bits), known or KnownWeights()
-        self._found = [known.find(member.p, member.own) for member in members]
-        for member, found in zip(members, self._found, strict=True):
+        found_of = [known.find(member.p, member.own) for member in members]
+        for member, found in zip(members, found_of, strict=True):
             if found is None:
                 kept.check_shapes(member.p, member.own, member.role, hypers[member.group])
             else:
@@ -71,10 +71,10 @@ class Arena:
         self.members, self.places = members, [member.place for member in members]
         self._sizes = [member.p.numel() for member in members]
         self._forms = [
-            WorkingForm(m.p) if found is None else found.form for m, found in zip(members, self._found, strict=True)
+            WorkingForm(m.p) if found is None else found.form for m, found in zip(members, found_of, strict=True)
         ]
         method = build_transform(name, techniques=techniques, state_bits=state_bits)
-        cuts = [self._cut_of(member, found) for member, found in zip(members, self._found, strict=True)]
+        cuts = [self._cut_of(member, found) for member, found in zip(members, found_of, strict=True)]
         # Weights of one group that began at different steps are different groups, unless the method does not count steps.
         ages = [(group, steps) for group, steps, _ in cuts]
         self._ages, self._age_of = _distinct(ages)
@@ -97,9 +97,9 @@ class Arena:
         self._plain = all(form.plain for form in self._forms)
         self._as_they_come = all(form.takes_gradients for form in self._forms)
         self._bundled = self._collect([form.working() for form in self._forms]) if self._plain else {}
-        self._state = self._restore(everyone)
+        self._state = self._restore(everyone, found_of)
         self._begin(hypers, everyone)
-        for member, found, form in zip(members, self._found, self._forms, strict=True):
+        for member, found, form in zip(members, found_of, self._forms, strict=True):
             if found is None:
                 known.learn(member.p, member.own, form)
         self._seen = _Seen(members, self._forms, everyone)
@@ -163,14 +163,14 @@ class Arena:
 
     # State: under each weight as torch keeps it, and by name as the method wants it.
 
-    def _restore(self, everyone: Sequence[dict[str, Any]]) -> State:
+    def _restore(self, everyone: Sequence[dict[str, Any]], found_of: Sequence[Known | None]) -> State:
         trial: Params = {}
         for own in everyone:
             for key in own:
                 if _of_the_model(key):
                     trial.setdefault(key.removeprefix(f"{TRIAL}."), _number(own[key]))
         pieces: dict[str, dict[str, list[Tensor]]] = {}
-        for name, member, form, found in zip(self._names, self.members, self._forms, self._found, strict=True):
+        for name, member, form, found in zip(self._names, self.members, self._forms, found_of, strict=True):
             if found is not None:
                 for key, opened in found.opened.items():
                     pieces.setdefault(key, {}).setdefault(name, []).append(opened)
