@@ -204,16 +204,6 @@ def turn_of(db: Database, study_id: str) -> Iterator[Advance | None]:
         turn.wait()
 
 
-@contextmanager
-def advance_lock(db: Database, study_id: str) -> Iterator[Advance | None]:
-    """A turn to plan this study; None also while another is at it."""
-    if begin_one(db, [study_id]) is None:
-        yield None
-        return
-    with turn_of(db, study_id) as turn:
-        yield turn
-
-
 def apply_plan(db: Database, study_id: str, units: list[UnitSpec], note: str) -> int:
     """Put units into the queue whatever was decided meanwhile; how many were new. 0 when the study does not run."""
     with db.write() as session:

@@ -19,7 +19,8 @@ from service.api import hub
 from service.client import ApiError, Client, Unreachable
 from service.db.repositories import StudyRepository
 from service.dispatch.null import NullDispatcher
-from service.operations import planning, queue
+from service.operations import queue
+from tests.db.support import planner_turn
 from tests.e2e.cli_support import write_table
 from tests.own_key import OWN_KEY
 
@@ -31,7 +32,7 @@ from study_simulator import bowl
 def finish(database, study_id: str) -> None:
     """Work the study off with an oracle in place of training."""
     while True:
-        with planning.advance_lock(database, study_id) as turn:
+        with planner_turn(database, study_id) as turn:
             assert turn is not None
             step = plan(turn.view)
             if isinstance(step, Finish):

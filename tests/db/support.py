@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from optim_core.spec.problem import Budget, BuiltinDataset, CatalogueModel, StudySpec
@@ -145,3 +147,13 @@ def claim(db: Database, study_id: str | None = None, lease_s: float = 60.0) -> q
     found = queue.claim_unit(db, "worker", lease_s, study_id)
     assert found is not None
     return found
+
+
+@contextmanager
+def planner_turn(db: Database, study_id: str) -> Iterator[planning.Advance | None]:
+    """A turn to plan this study; None also while another is at it."""
+    if planning.begin_one(db, [study_id]) is None:
+        yield None
+        return
+    with planning.turn_of(db, study_id) as turn:
+        yield turn

@@ -11,7 +11,7 @@ from service.operations.errors import ServiceError
 from service.operations.events import events_after
 from service.operations.excluding import exclude_trial
 from tests.api.api_support import CountingDispatcher, check_problem, make_client
-from tests.db.support import claim, make_recommendation, make_result, make_unit, study_with_units
+from tests.db.support import claim, make_recommendation, make_result, make_unit, planner_turn, study_with_units
 
 
 def done(database: Database) -> None:
@@ -41,7 +41,7 @@ def test_a_finished_study_is_answered_anew(database: Database) -> None:
         studies.get_recommendation(database, study)
     assert refused.value.code == "not_ready"
     assert planning.active_studies(database) == {study: True}
-    with planning.advance_lock(database, study) as turn:
+    with planner_turn(database, study) as turn:
         assert turn is not None
         assert turn.view.excluded == frozenset({0})
         assert turn.finish(make_recommendation(study))
@@ -82,7 +82,7 @@ def test_a_study_that_ends_before_it_is_answered_anew_keeps_the_older_answer_and
 def test_a_plan_made_from_an_older_view_is_refused(database: Database) -> None:
     study = study_with_units(database, [make_unit("a", [0, 1])])
     done(database)
-    with planning.advance_lock(database, study) as turn:
+    with planner_turn(database, study) as turn:
         assert turn is not None
         exclude_trial(database, study, 0, "x")
         assert not turn.apply_plan([make_unit("b", [0], rung=1)], "promote")

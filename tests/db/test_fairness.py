@@ -14,7 +14,7 @@ from service.db.models import DeviceUse, Unit
 from service.db.repositories import UnitRepository
 from service.db.repositories.use import BUCKET_S, WINDOW_S
 from service.operations import access, planning, queue, studies
-from tests.db.support import claim, make_result, make_spec, make_unit
+from tests.db.support import claim, make_result, make_spec, make_unit, planner_turn
 
 
 def project(database: Database, name: str, sizes: list[int], priority: int = 0) -> list[str]:
@@ -24,7 +24,7 @@ def project(database: Database, name: str, sizes: list[int], priority: int = 0) 
     for size in sizes:
         study_id = studies.create_study(own, make_spec().model_copy(update={"priority": priority})).id
         planning.apply_plan(database, study_id, [make_unit(f"u{i}", [i]) for i in range(size)], "test")
-        with planning.advance_lock(database, study_id):
+        with planner_turn(database, study_id):
             pass
         ids.append(study_id)
     return ids

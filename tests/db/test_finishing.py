@@ -10,7 +10,15 @@ from service.db import Database
 from service.operations import planning, queue, studies
 from service.operations.errors import Conflict
 from service.operations.events import events_after
-from tests.db.support import claim, make_recommendation, make_result, make_spec, make_unit, study_with_units
+from tests.db.support import (
+    claim,
+    make_recommendation,
+    make_result,
+    make_spec,
+    make_unit,
+    planner_turn,
+    study_with_units,
+)
 
 
 def done(database: Database) -> None:
@@ -48,7 +56,7 @@ def test_finishing_drops_the_search_and_keeps_what_it_found(database: Database) 
     assert trials[0].metric == 1.0
     # A planner is asked to go on, and may.
     assert planning.active_studies(database) == {study_id: True}
-    with planning.advance_lock(database, study_id) as turn:
+    with planner_turn(database, study_id) as turn:
         assert turn is not None
         assert turn.apply_plan([make_unit("confirm", [4], stage="confirm")], "confirm")
     done(database)
@@ -137,12 +145,12 @@ def test_every_request_to_a_study_that_is_finishing(database: Database, request_
 def test_what_the_planner_says_is_part_of_the_progress(database: Database) -> None:
     study_id = studies.create_study(database, make_spec()).id
     assert studies.get_study(database, study_id).progress.standing is None
-    with planning.advance_lock(database, study_id) as turn:
+    with planner_turn(database, study_id) as turn:
         assert turn is not None
         turn.forecast = {"sentence": "buys much", "enough": True}
         assert turn.apply_plan([make_unit("a", [0])], "start")
     done(database)
-    with planning.advance_lock(database, study_id) as turn:
+    with planner_turn(database, study_id) as turn:
         assert turn is not None
         turn.standing = {"sentence": "gains much"}
     progress = studies.get_study(database, study_id).progress

@@ -23,7 +23,7 @@ from service.operations.overtaking import (
     stands_aside,
     usual_s,
 )
-from tests.db.support import claim, make_result, make_spec, make_unit, study_with_units
+from tests.db.support import claim, make_result, make_spec, make_unit, planner_turn, study_with_units
 
 
 def aged(database: Database, unit_id: int, seconds: float, **values: object) -> None:
@@ -245,10 +245,10 @@ def test_one_worker_of_several_plans_and_is_not_waited_for_for_ever(
     for name in ("a", "b"):
         queue.worker_seen(database, name)
     assert planning.active_studies(database) == {study_id: True}
-    with planning.advance_lock(database, study_id) as turn:
+    with planner_turn(database, study_id) as turn:
         assert turn is not None
         assert planning.active_studies(database) == {study_id: False}
-        with planning.advance_lock(database, study_id) as second:
+        with planner_turn(database, study_id) as second:
             assert second is None
         assert turn.wait()
     found = claim(database)
@@ -257,7 +257,7 @@ def test_one_worker_of_several_plans_and_is_not_waited_for_for_ever(
     # A planner that died.
     monkeypatch.setattr(planning, "PLAN_LEASE_S", -1.0)
     assert planning.begin_one(database, [study_id]) == study_id
-    with planning.advance_lock(database, study_id) as turn:
+    with planner_turn(database, study_id) as turn:
         assert turn is not None
         assert turn.wait()
 

@@ -27,6 +27,7 @@ from tests.db.support import (
     make_result,
     make_spec,
     make_unit,
+    planner_turn,
     study_with_units,
 )
 
@@ -141,21 +142,21 @@ def waiting(database: Database) -> list[str]:
 def test_news_ask_for_a_plan_until_a_planner_has_seen_them(database: Database) -> None:
     study_id = studies.create_study(database, make_spec()).id
     assert waiting(database) == [study_id]
-    with planning.advance_lock(database, study_id) as turn:
+    with planner_turn(database, study_id) as turn:
         assert turn is not None
         assert turn.apply_plan([make_unit("a", [0]), make_unit("b", [1])], "start")
     assert waiting(database) == []
     got = claim(database)
     assert queue.complete_unit(database, got.unit_id, got.token, make_result(got.unit))
     assert waiting(database) == [study_id] == queue.sweep(database).to_advance
-    with planning.advance_lock(database, study_id) as turn:
+    with planner_turn(database, study_id) as turn:
         assert turn is not None  # nothing decided: b still runs
     assert waiting(database) == []
 
 
 def test_news_that_arrive_while_planning_are_not_lost(database: Database) -> None:
     study_id = study_with_units(database, [make_unit("a", [0]), make_unit("b", [1])])
-    with planning.advance_lock(database, study_id):
+    with planner_turn(database, study_id):
         got = claim(database)
         assert queue.complete_unit(database, got.unit_id, got.token, make_result(got.unit))
     assert waiting(database) == [study_id]
@@ -164,19 +165,19 @@ def test_news_that_arrive_while_planning_are_not_lost(database: Database) -> Non
 def test_of_two_planners_at_once_one_decides(database: Database) -> None:
     study_id = studies.create_study(database, make_spec()).id
     with (
-        planning.advance_lock(database, study_id) as one,
-        planning.advance_lock(database, study_id) as two,
+        planner_turn(database, study_id) as one,
+        planner_turn(database, study_id) as two,
     ):
         assert one is not None
         assert two is not None
         assert one.apply_plan([make_unit("a", [0])], "one")
         assert not two.apply_plan([make_unit("b", [0])], "two")
-    with planning.advance_lock(database, study_id) as late:
+    with planner_turn(database, study_id) as late:
         studies.cancel_study(database, study_id)
         assert late is not None
         assert not late.finish(make_recommendation(study_id))
         assert not late.fail("x", "y")
-    with planning.advance_lock(database, study_id) as none:
+    with planner_turn(database, study_id) as none:
         assert none is None
 
 
@@ -185,7 +186,7 @@ def advance_often(url: str, study_id: str, start: Any, out: Any) -> None:
     start.wait()
     won = 0
     for _ in range(15):
-        with planning.advance_lock(db, study_id) as turn:
+        with planner_turn(db, study_id) as turn:
             if turn is not None:
                 n = len(turn.view.units)
                 won += turn.apply_plan([make_unit(f"round-{n}", [n])], f"round {n}")

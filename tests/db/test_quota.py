@@ -9,7 +9,7 @@ from service.db import Database
 from service.db.models import Unit
 from service.operations import access, deadlines, planning, queue, studies
 from service.operations.errors import ServiceError
-from tests.db.support import claim, make_result, make_spec, make_unit
+from tests.db.support import claim, make_result, make_spec, make_unit, planner_turn
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def study_of(database: Database, units: int = 2) -> str:
     """A new study with so many queued units, which does not wait for a planner."""
     study = studies.create_study(database, make_spec()).id
     assert planning.apply_plan(database, study, [make_unit(f"u{i}", [i]) for i in range(units)], "test") == units
-    with planning.advance_lock(database, study):
+    with planner_turn(database, study):
         pass
     return study
 

@@ -19,7 +19,7 @@ from service.operations import planning, queue, studies
 from service.operations.queue import Claim
 from service.settings import Settings
 from tests.api.api_support import CountingDispatcher
-from tests.db.support import make_result, make_spec, make_unit
+from tests.db.support import make_result, make_spec, make_unit, planner_turn
 from workers import process, training
 from workers.advance import advance_ready
 from workers.ahead import Ahead
@@ -57,7 +57,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def study_elsewhere(database: Database, seed: int = 0) -> tuple[str, Claim]:
     """A study whose only unit is leased by another worker, which its planner has seen."""
     study_id = studies.create_study(database, make_spec(seed)).id
-    with planning.advance_lock(database, study_id) as turn:
+    with planner_turn(database, study_id) as turn:
         assert turn is not None
         assert turn.apply_plan([make_unit(f"a{seed}", [0, 1])], "test")
     claim = queue.claim_unit(database, "other", 60, study_id)

@@ -11,10 +11,10 @@ from optim_core.spec.states import StudyState, UnitState
 from optim_core.spec.trial import UnitResult
 from service.db import Database
 from service.dispatch.null import NullDispatcher
-from service.operations import planning, queue, studies
+from service.operations import queue, studies
 from service.operations.queue import Claim
 from service.settings import Settings
-from tests.db.support import make_result
+from tests.db.support import make_result, planner_turn
 from tests.workers.test_run_one import Train, new_study, unit_row
 from workers import runner, training
 from workers.loop import Loop
@@ -41,7 +41,7 @@ def train(monkeypatch: pytest.MonkeyPatch) -> Install:
 def planned(database: Database, *keys: str, seed: int = 0) -> str:
     """As ``new_study``, and no planner has anything to say about it."""
     study_id = new_study(database, *keys, seed=seed)
-    with planning.advance_lock(database, study_id) as turn:
+    with planner_turn(database, study_id) as turn:
         assert turn is not None
     return study_id
 
