@@ -134,7 +134,8 @@ def _tables(parts: Mapping[str, Any]) -> list[str]:
         lines += [
             "## A million trials",
             "",
-            f"Rows: {counted}; {sizes['database_bytes'] / 2**30:.1f} GiB. By a client on the same machine, one at a time; "
+            f"Rows: {counted}; {sizes['points']:,} points in the curves; {sizes['database_bytes'] / 2**30:.1f} GiB. "
+            f"By a client on the same machine, one at a time; "
             f"load average {sizes['load_average']}.",
             "",
             "| asked | first | p50 | p95 | bytes |",

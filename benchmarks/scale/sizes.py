@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import tempfile
 import time
 from pathlib import Path
@@ -15,10 +16,14 @@ import psycopg
 from benchmarks.percentiles import milliseconds
 from benchmarks.scale.devices import task
 from benchmarks.served import served
+from optim_core.spec.curves import packed
+from optim_core.spec.trial import CurvePoint
 from service.db import Database
 from service.operations import studies as operations
 
-STUDIES, TRIALS_EACH, POINTS_EACH, PACK = 10, 100_000, 10, 50
+STUDIES, TRIALS_EACH, POINTS_EACH, PACK = 10, 100_000, 100, 50
+# Different ones.
+CURVES = 50
 # Beside them, small ones for the list.
 SMALL = 1000
 REQUESTS = 40
@@ -38,7 +43,7 @@ def measure(url: str, trials_each: int = TRIALS_EACH, points_each: int = POINTS_
         connection.execute("ANALYZE")
         counted = {
             table: connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # type: ignore[arg-type,index]
-            for table in ("study", "unit", "trial", "measurement", "event")
+            for table in ("study", "unit", "trial", "curve", "event")
         }
         size = connection.execute("SELECT pg_database_size(current_database())").fetchone()[0]  # type: ignore[index]
     filled = time.monotonic() - begun
@@ -48,7 +53,8 @@ def measure(url: str, trials_each: int = TRIALS_EACH, points_each: int = POINTS_
             key = (Path(folder) / "key").read_text().strip()
             asked = _ask(address, key, ids, trials_each * 3 // 4)
     return {
-        "rows": counted, "database_bytes": size, "filled_s": round(filled, 1), "requests": asked,
+        "rows": counted, "points": STUDIES * trials_each * points_each,
+        "database_bytes": size, "filled_s": round(filled, 1), "requests": asked,
         "load_average": round(os.getloadavg()[0], 2),
     }  # fmt: skip
 
@@ -65,9 +71,24 @@ def _fill(connection: psycopg.Connection[Any], study_id: str, trials: int, point
     values = {
         "study": study_id, "units": trials // PACK, "trials": trials, "pack": PACK, "points": points, "base": base,
         "now": now, "configuration": json.dumps(configuration), "spec": json.dumps({"trials": []}),
+        "curves": _curves(points), "kinds": CURVES,
     }  # fmt: skip
     for statement in _STATEMENTS:
         connection.execute(statement, values)
+
+
+def _curves(points: int) -> list[bytes]:
+    """Curves with noise, which no database can store in less than they are."""
+    draw = random.Random(0)
+    return [
+        packed(
+            CurvePoint(
+                step=1600 * p // points, **{name: 1.0 / p + draw.random() for name in ("train_loss", "loss", "value")}
+            )
+            for p in range(1, points + 1)
+        )
+        for _ in range(CURVES)
+    ]
 
 
 # Results are a fixed shuffle of the numbers: ordered by metric is not ordered by number.
@@ -81,9 +102,9 @@ _STATEMENTS = (
        SELECT %(study)s, n, (ARRAY['adamw', 'lion', 'muon', 'rmsprop', 'nesterov'])[1 + n %% 5], %(configuration)s, n,
            'search', 'model', 'completed', 0, %(base)s + 1 + n / %(pack)s, m, m, m, 1600
        FROM (SELECT n, 1 + (n * 7919 %% %(trials)s)::float8 / %(trials)s AS m FROM generate_series(0, %(trials)s - 1) n) t""",
-    """INSERT INTO measurement (unit_id, number, step, train_loss, loss, value)
-       SELECT %(base)s + 1 + n / %(pack)s, n, 1600 * p / %(points)s, 1.0 / p, 1.0 / p, 1.0 / p
-       FROM generate_series(0, %(trials)s - 1) n, generate_series(1, %(points)s) p""",
+    """INSERT INTO curve (unit_id, number, points)
+       SELECT %(base)s + 1 + n / %(pack)s, n, (%(curves)s::bytea[])[1 + n %% %(kinds)s]
+       FROM generate_series(0, %(trials)s - 1) n""",
     """INSERT INTO event (study_id, id, type, data, at)
        SELECT %(study)s, n + 2, 'trial.done', json_build_object('number', n, 'optimizer', 'adamw', 'stage', 'search', 'state',
            'completed', 'rung', 0, 'metric', 1.5), %(now)s FROM generate_series(0, %(trials)s - 1) n""",

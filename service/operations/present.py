@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from optim_core.spec.entrypoints import parse_entrypoint
 from optim_core.spec.price import price
@@ -29,8 +28,6 @@ from service.operations.views import Best, FieldError, Progress, StudyDetail, St
 SEARCH_SHARE = 0.8
 # Where the bar stands once the budget is spent and the study has not ended.
 SPENT = 0.98
-MAX_CURVE_POINTS = 500
-Item = TypeVar("Item")
 
 
 def model_label(spec: StudySpec) -> str:
@@ -168,11 +165,3 @@ def trial_fields(trial: Trial) -> dict[str, Any]:
         "roles": trial.roles or [],
         "scores": trial.scores or {},
     }
-
-
-def thinned(points: Sequence[Item], limit: int = MAX_CURVE_POINTS) -> list[Item]:
-    """At most ``limit`` points, evenly chosen, with the first and the last."""
-    if len(points) <= limit:
-        return list(points)
-    stride = (len(points) - 1) / (limit - 1)
-    return [points[round(i * stride)] for i in range(limit)]

@@ -22,7 +22,7 @@ def prune(db: Database, keep_s: float, rows: int = ROWS, batches: int = BATCHES)
             study = None if study_id is None else studies.lock(study_id)
             if study is None:
                 return gone
-            if not (pruning.drop_points(study.id, rows) or pruning.drop_events(study.id, rows)):
+            if not (pruning.drop_curves(study.id, rows) or pruning.drop_events(study.id, rows)):
                 gone.append(study.id)
                 AccessRepository(session).keep_spent(study)
                 studies.delete(study)

@@ -203,7 +203,7 @@ def report_progress(db: Database, unit_id: int, token: int, points: list[tuple[i
         units = UnitRepository(session)
         if study is None or not units.held(unit_id, token, step=step):
             return False
-        CurveRepository(session).upsert(unit_id, points)
+        CurveRepository(session).add((unit_id, number, point) for number, point in points)
         unit, studies = units.get(unit_id), StudyRepository(session)
         assert unit is not None
         best = present.progress(study, study.elapsed_s, study.device_s).best

@@ -133,7 +133,7 @@ def _write(session: Session, told: Sequence[Report], lease_s: float, *, wait: bo
     if came_to:
         now = max(unit.now for unit in locked.values())
         units.come_to(came_to, now + lease_s)
-        CurveRepository(session).upsert_all(points)
+        CurveRepository(session).add(points)
         # Units before workers, here and in ``ask``: one order of locks.
         units.see_clients(seen, now)
     return found

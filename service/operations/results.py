@@ -21,7 +21,7 @@ def numbers_of(unit: Unit | Row[Any]) -> list[int]:
 
 
 def document_of(result: UnitResult, kind: str) -> dict[str, Any]:
-    """The result as JSON. Curves are stored as measurements; here only those of a confirmation, which the answer reads."""
+    """The result as JSON. Curves are stored by themselves; here only those of a confirmation, which the answer reads."""
     document = result.model_dump(mode="json")
     for trial in document["trials"] if kind != "confirm" else ():
         trial["curve"] = []
@@ -40,8 +40,8 @@ def record(session: Session, study: Study, unit: Unit, result: UnitResult, now: 
     metric = study.metric if result.probe is None else result.probe.metric
     rows = [_row(trial, unit, metric, result) | {"state": states[trial.number].value} for trial in ended]
     trials.set_results(study.id, rows, known)
-    if not study.external:  # a client's points stand there as it told them, and its checkpoints are its own
-        curves.replace(unit.id, [(trial.number, point) for trial in ended for point in trial.curve])
+    if not study.external:  # a client's curve stands there as it told it, and its checkpoints are its own
+        curves.set(unit.id, {trial.number: trial.curve for trial in ended})
         curves.drop_checkpoint(unit.id)
 
     fresh = sum(not known[trial.number].has_result for trial in ended)

@@ -333,7 +333,7 @@ def get_trial(db: Database, study_id: str, number: int) -> TrialDetail:
         if trial is None:
             raise NotFound("trial_not_found", f"study {study_id} has no trial {number}")
         curve = CurveRepository(session).of_trials([trial])[number]
-    return TrialDetail(**present.trial_fields(trial), curve=present.thinned(curve))
+    return TrialDetail(**present.trial_fields(trial), curve=curve)
 
 
 def curves(db: Database, study_id: str, top: int = 10) -> list[Curve]:
@@ -348,7 +348,7 @@ def curves(db: Database, study_id: str, top: int = 10) -> list[Curve]:
             optimizer=trial.optimizer,
             stage=trial.stage,
             state=TrialState(trial.state),
-            points=present.thinned(points[trial.number]),
+            points=points[trial.number],
         )
         for trial in trials
     ]

@@ -11,10 +11,10 @@ from optim_core.spec.keys import canonical_json
 from optim_core.spec.optimizers import find_optimizer
 from optim_core.spec.rowscores import pack
 from optim_core.spec.states import UnitState
-from optim_core.spec.trial import WORST_VALUE, CurvePoint, TrialResult, UnitResult, UnitSpec
+from optim_core.spec.trial import WORST_VALUE, TrialResult, UnitResult, UnitSpec
 from service.db.models import Study, Unit
 from service.db.repositories import CurveRepository, UnitRepository
-from service.operations import present, results
+from service.operations import results
 from service.text import storable
 
 ENGINE = "external"
@@ -23,8 +23,6 @@ ENGINE = "external"
 _PLAIN, _BEYOND = 1e5, 1e3
 # What the loss adds where metrics are equal.
 _TIE_BREAK = 1e-9
-# Points of a trial's curve that are kept once it has ended.
-MOST_POINTS = 200
 
 
 def objective(metric: str, direction: str, value: float, loss: float | None) -> float:
@@ -58,7 +56,7 @@ def end_with(
         metric=value,
         loss=loss,
         steps=unit.horizon,
-        curve=_curve(session, unit),
+        curve=CurveRepository(session).of_unit(unit.id),
         rows={"test": pack(rows, "f")} if rows is not None and unit.kind == "confirm" else {},
     )
     return _commit(session, study, unit, token, now, spec, result, unit.horizon)
@@ -80,17 +78,6 @@ def _spec_of(unit: Unit) -> UnitSpec:
     return UnitSpec.model_validate_json(canonical_json(unit.spec))
 
 
-def _curve(session: Session, unit: Unit) -> list[CurvePoint]:
-    """What the client told of the run; of a long curve so many points, and the others are removed."""
-    curves = CurveRepository(session)
-    told = curves.of_unit(unit.id)
-    kept = present.thinned(told, MOST_POINTS)
-    if len(kept) < len(told):
-        number = results.numbers_of(unit)[0]
-        curves.replace(unit.id, [(number, point) for point in kept])
-    return kept
-
-
 def _broken(session: Session, unit: Unit, step: int) -> TrialResult:
     return TrialResult(
         number=results.numbers_of(unit)[0],
@@ -99,7 +86,7 @@ def _broken(session: Session, unit: Unit, step: int) -> TrialResult:
         loss=None,
         diverged_at_step=step,
         steps=step,
-        curve=_curve(session, unit),
+        curve=CurveRepository(session).of_unit(unit.id),
     )
 
 

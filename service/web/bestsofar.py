@@ -7,13 +7,12 @@ that refreshes twice a second costs the same for a study of a hundred thousand t
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
 
 from service.db import Database
 from service.operations.events import Happened, happened_after
-from service.operations.present import thinned
 
 BATCH = 5000
 REMEMBERED_STUDIES = 64
@@ -104,7 +103,7 @@ class Search:
         """As it is now."""
         return Searched(
             last=self._all[-1] if self._all else None,
-            dots=tuple(thinned(self._scored, MOST_DOTS)),
+            dots=tuple(_evenly(self._scored, MOST_DOTS)),
             least=tuple(self._least),
             greatest=tuple(self._greatest),
             optimizers={
@@ -112,6 +111,14 @@ class Search:
                 for name, tally in self._tallies.items()
             },
         )
+
+
+def _evenly(found: Sequence[Finish], limit: int) -> list[Finish]:
+    """At most ``limit``, evenly chosen, with the first and the last."""
+    if len(found) <= limit:
+        return list(found)
+    stride = (len(found) - 1) / (limit - 1)
+    return [found[round(i * stride)] for i in range(limit)]
 
 
 @dataclass

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from optim_core.spec.curves import thinned
 from optim_core.spec.recommendation import Recommendation, ReferenceModel, Score
-from service.operations.present import thinned
 from service.operations.views import Curve
 from service.web import words
 from service.web.bestsofar import Finish, Searched
@@ -199,15 +199,14 @@ def tuning_curves(answer: Recommendation) -> Figure:
 
 def trial_curve(points: Sequence[Any], optimizer: str, metric: str | None) -> dict[str, Figure]:
     """Two figures of one trial: metric against step; training and validation loss against step."""
-    kept = thinned(points)
-    steps = [p.step for p in kept]
+    steps = [p.step for p in points]
     base = {"type": "scatter", "mode": "lines+markers", "x": steps, "marker": {"size": 4}}
     name = words.metric_name(metric)
     tint = colour(optimizer)
-    value = {**base, "y": [p.value for p in kept], "name": name, "line": {"color": tint}}
-    loss = {**base, "y": [p.loss for p in kept], "name": "validation loss", "line": {"color": tint}}
+    value = {**base, "y": [p.value for p in points], "name": name, "line": {"color": tint}}
+    loss = {**base, "y": [p.loss for p in points], "name": "validation loss", "line": {"color": tint}}
     train = {
-        **base, "y": [p.train_loss for p in kept], "name": "training loss", "line": {"color": tint, "dash": "dot"},
+        **base, "y": [p.train_loss for p in points], "name": "training loss", "line": {"color": tint, "dash": "dot"},
     }  # fmt: skip
     return {
         "trial_value": {"data": [value], "layout": _layout("optimizer steps", name, showlegend=False)},

@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 from sqlalchemy import MetaData, Table, insert, text
 
+from optim_core.spec.curves import unpacked
 from optim_core.spec.states import StudyState, UnitState
 from service.db import Database, migrate
 from service.db.engine import make_migration_engine
-from service.db.models import Unit
+from service.db.models import Curve, Unit
 from service.operations import events, studies
 from service.settings import Settings
 from tests.reliability.history import Call, read, violations
@@ -90,6 +91,13 @@ def test_a_study_of_an_earlier_version_is_migrated_under_a_worker_which_ends_it(
     [again] = [e for e in told if e.type == "unit.requeued"]
     assert again.data["code"] == "worker_lost"
     with database.read() as session:
+        curve = session.get(Curve, (2, 0))
+        assert curve is not None
+        points = unpacked(curve.points)
+        assert [point.step for point in points] == list(range(6, 61, 6))
+        assert (points[0].train_loss, points[0].loss, points[0].value) == (
+            2.479442596435547, 2.418318253196776, 0.181058495821727,
+        )  # fmt: skip
         unit = session.get(Unit, LEASED)
         assert unit is not None
         assert (unit.state, unit.attempts, unit.fence) == (UnitState.DONE, 2, 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import struct
 from typing import Any
 
 import pytest
@@ -47,6 +48,10 @@ FROZEN: dict[str, dict[str, Any]] = {
     "worker": {"id": "w", "device": "cpu", "first_seen": 1.0, "last_seen": 2.0},
 }  # fmt: skip
 
+# What became of rows that a later version keeps otherwise.
+NOW = {name: row for name, row in FROZEN.items() if name != "measurement"} | {
+    "curve": {"unit_id": 7, "number": 0, "points": struct.pack("<q3d", 10, 0.1, 1e-300, 0.1 + 0.2)}
+}
 # Tables that version 0001 did not have.
 LATER = {"project", "access_key", "artifact", "study_artifact", "webhook", "delivery", "device_use"}
 
@@ -68,7 +73,7 @@ def test_up_down_up_ends_at_the_models(empty_url: str) -> None:
         assert tables_of(connection) == set()
     migrate.upgrade(empty_url)
     with engine.connect() as connection:
-        assert tables_of(connection) == set(Base.metadata.tables) == set(FROZEN) | LATER
+        assert tables_of(connection) == set(Base.metadata.tables) == set(NOW) | LATER
         context = MigrationContext.configure(connection, opts={"compare_type": True, "render_as_batch": True})
         assert compare_metadata(context, Base.metadata) == []
     engine.dispose()
@@ -85,10 +90,12 @@ def test_every_step_keeps_the_rows_that_are_there(empty_url: str) -> None:
     for revision in [*revisions[1:], *revisions[-2::-1], "head"]:
         up = revision == "head" or revision > str(migrate.current(empty_url))
         (migrate.upgrade if up else migrate.downgrade)(empty_url, revision)
+        if revision in ("0001", "head"):
+            with engine.connect() as connection:
+                for name, row in (NOW if up else FROZEN).items():
+                    (found,) = stored(connection, name)
+                    assert {key: found[key] for key in row} == row
     with engine.connect() as connection:
-        for name, row in FROZEN.items():
-            (found,) = stored(connection, name)
-            assert {key: found[key] for key in row} == row
         assert {row["project_id"] for name in ("study", "idempotency_key") for row in stored(connection, name)} == {
             "default"
         }

@@ -16,7 +16,7 @@ from service.operations.rowscores import run_rows
 from tests.db.support import claim, make_spec, make_unit, study_with_units
 
 # Reached through a unit, by the id that the unit's row gave, which is the study's; and what is above all projects.
-THROUGH_ITS_UNIT = {"measurement", "checkpoint"}
+THROUGH_ITS_UNIT = {"curve", "checkpoint"}
 ABOVE = {"project"}
 
 

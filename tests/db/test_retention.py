@@ -10,7 +10,7 @@ from optim_core.spec.states import StudyState
 from optim_core.spec.trial import CurvePoint
 from optim_core.spec.validation import parse_spec
 from service.db import Database
-from service.db.models import Event, Measurement, Study
+from service.db.models import Curve, Event, Study
 from service.operations import access, deadlines, planning, pruning, queue, studies
 from tests.db.support import claim, make_result, make_spec, make_unit, study_with_units
 
@@ -82,7 +82,7 @@ def rows(database: Database, table: type) -> int:
 def test_old_studies_are_removed_a_few_rows_at_a_time(database: Database) -> None:
     old, running = study_with_units(database, [make_unit("a", [0])]), study_with_units(database, [make_unit("a", [0])])
     got = claim(database, old)
-    points = [(0, CurvePoint(step=step, train_loss=None, loss=None, value=1.0)) for step in range(95)]
+    points = [(number, CurvePoint(step=3, train_loss=None, loss=None, value=1.0)) for number in range(95)]
     assert queue.report_progress(database, got.unit_id, got.token, points, 3)
     studies.cancel_study(database, old)
     fresh = studies.create_study(database, make_spec()).id
@@ -91,7 +91,7 @@ def test_old_studies_are_removed_a_few_rows_at_a_time(database: Database) -> Non
         session.execute(update(Study).where(Study.id.in_([old, running])).values(finished_at=5.0))
     before = rows(database, Event)
     assert pruning.prune(database, 3600.0, rows=10, batches=4) == []
-    assert rows(database, Measurement) == 55
+    assert rows(database, Curve) == 55
     assert rows(database, Event) == before
     with database.write() as session:
         session.execute(update(Study).where(Study.id == old).values(device_s=7.0))
@@ -99,6 +99,6 @@ def test_old_studies_are_removed_a_few_rows_at_a_time(database: Database) -> Non
     assert used >= 7.0
     assert pruning.prune(database, 3600.0, rows=10) == [old]
     assert access.list_projects(database)[0].device_s == pytest.approx(used)  # what was used stays used
-    assert rows(database, Measurement) == 0
+    assert rows(database, Curve) == 0
     assert {one.id for one in studies.list_studies(database).items} == {running, fresh}
     assert pruning.prune(database, 3600.0) == []

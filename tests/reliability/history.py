@@ -20,10 +20,10 @@ from service.db import Database
 from service.db.base import Base
 from service.db.models import (
     Checkpoint,
+    Curve,
     Delivery,
     Event,
     IdempotencyKey,
-    Measurement,
     StoredArtifact,
     StoredRecommendation,
     Study,
@@ -92,7 +92,9 @@ def read(
     with database.read() as session:
 
         def rows(table: type[Base]) -> list[Row]:
-            columns = [column for column in table.__table__.columns if column.name != "data" or table is Event]
+            columns = [
+                column for column in table.__table__.columns if column.name not in ("data", "points") or table is Event
+            ]
             return [dict(row) for row in session.execute(select(*columns)).mappings()]
 
         events: dict[str, list[Row]] = defaultdict(list)
@@ -102,7 +104,7 @@ def read(
         ended = {unit["id"]: unit["key"] for unit in units if unit["state"] == UnitState.DONE}
         leftovers = [f"a checkpoint of {ended[r['unit_id']]}" for r in rows(Checkpoint) if r["unit_id"] in ended]
         known = {unit["id"] for unit in units}
-        leftovers += [f"points of unit {r['unit_id']}" for r in rows(Measurement) if r["unit_id"] not in known]
+        leftovers += [f"a curve of unit {r['unit_id']}" for r in rows(Curve) if r["unit_id"] not in known]
         return History(
             studies=rows(Study), units=units, trials=rows(Trial), events=events, leftovers=leftovers,
             keys={row["key"]: row["study_id"] for row in rows(IdempotencyKey)},

@@ -5,18 +5,18 @@ from service.db.models.access import DEFAULT_PROJECT, AccessKey, Project
 from service.db.models.files import StoredArtifact, StudyArtifact
 from service.db.models.hooks import Delivery, Webhook
 from service.db.models.study import Event, IdempotencyKey, StoredRecommendation, Study
-from service.db.models.work import Checkpoint, DeviceUse, Measurement, Trial, Unit, Worker
+from service.db.models.work import Checkpoint, Curve, DeviceUse, Trial, Unit, Worker
 
 __all__ = [
     "DEFAULT_PROJECT",
     "AccessKey",
     "Base",
     "Checkpoint",
+    "Curve",
     "Delivery",
     "DeviceUse",
     "Event",
     "IdempotencyKey",
-    "Measurement",
     "Project",
     "StoredArtifact",
     "StoredRecommendation",

@@ -93,17 +93,16 @@ class DeviceUse(Base):
     seconds: Mapped[float] = mapped_column(Double)
 
 
-class Measurement(Base):
-    """One point of a trial's learning curve in one unit: live ones while it runs, the committed curve afterwards."""
+class Curve(Base):
+    """A trial's learning curve in one unit: the live one while it runs, the committed one afterwards. ``points``: bounded in
+    number, as ``optim_core.spec.curves.packed`` writes them.
+    """
 
-    __tablename__ = "measurement"
+    __tablename__ = "curve"
 
     unit_id: Mapped[int] = mapped_column(ForeignKey("unit.id", ondelete="CASCADE"), primary_key=True)
     number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
-    step: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
-    train_loss: Mapped[float | None] = mapped_column(Double)
-    loss: Mapped[float | None] = mapped_column(Double)
-    value: Mapped[float | None] = mapped_column(Double)
+    points: Mapped[bytes] = mapped_column(LargeBinary)
 
 
 class Checkpoint(Base):

@@ -6,7 +6,7 @@ from sqlalchemy import delete, select, tuple_
 from sqlalchemy.orm import Session
 
 from optim_core.spec.states import STUDY_ENDED
-from service.db.models import Event, Measurement, Study, Unit
+from service.db.models import Curve, Event, Study, Unit
 
 
 class PruneRepository:
@@ -18,12 +18,11 @@ class PruneRepository:
         query = select(Study.id).where(Study.state.in_(STUDY_ENDED), Study.finished_at < before)
         return self.session.scalar(query.order_by(Study.finished_at).limit(1))
 
-    def drop_points(self, study_id: str, limit: int) -> int:
-        """Remove points of the study's curves; how many."""
-        key = tuple_(Measurement.unit_id, Measurement.number, Measurement.step)
+    def drop_curves(self, study_id: str, limit: int) -> int:
+        """Remove curves of the study's units; how many."""
         units = select(Unit.id).where(Unit.study_id == study_id)
-        some = select(Measurement.unit_id, Measurement.number, Measurement.step).where(Measurement.unit_id.in_(units))
-        return self._drop(delete(Measurement).where(key.in_(some.limit(limit))))
+        some = select(Curve.unit_id, Curve.number).where(Curve.unit_id.in_(units)).limit(limit)
+        return self._drop(delete(Curve).where(tuple_(Curve.unit_id, Curve.number).in_(some)))
 
     def drop_events(self, study_id: str, limit: int) -> int:
         """Remove events of the study; how many."""
