@@ -87,10 +87,12 @@ class Arena:
         everyone = list(everyone)
         self._averages = not set(AVERAGES).isdisjoint(techniques)
         self._t = self._steps_of_the_model(everyone, members)
+        self._late = {n: self._t - cut[1] for n, cut in zip(self._names, cuts, strict=True)}
+        self._timeless = method.timeless
         self._layout = Layout(
             roles={n: m.role for n, m in zip(self._names, members, strict=True) if m.role is not None},
             groups=dict(zip(self._names, index, strict=True)),
-            late={n: self._t - cut[1] for n, cut in zip(self._names, cuts, strict=True)},
+            late=self._late,
             kernels=all(type(member.p) in (Tensor, nn.Parameter) for member in members),
         )
         self.transform = build_transform(name, self._layout, techniques, state_bits)
@@ -130,6 +132,27 @@ class Arena:
     def matches(self, state: dict[Any, Any]) -> bool:
         """Whether weights and their state are still what they were."""
         return self._seen.unchanged(state)
+
+    def resume(self, state: dict[Any, Any]) -> bool:
+        """Go on after steps that other weights took, some of these among them. False, and nothing done, where more than the
+        weights' own steps has changed, where weights that were of one age are not any more, and where a method counts for the
+        whole model.
+        """
+        if self._numbers or self._averages or not self._seen.but_for_steps(state):
+            return False
+        ages: dict[int, int] = {}
+        for at, member in zip(self._age_of, self.members, strict=True):
+            if ages.setdefault(at, age := int(member.own[STEP])) != age:
+                return False
+        taken = [ages[at] for at in range(len(self._ages))]
+        self._t = max(taken)
+        self._counters[:] = [*taken, self._t]
+        if not self._timeless:
+            self._late.update(zip(self._names, (self._t - taken[at] for at in self._age_of), strict=True))
+        for at, member in zip(self._age_of, self.members, strict=True):
+            member.own[STEP] = self._steps[at]
+        self._seen = _Seen(self.members, self._forms, list(state.values()))
+        return True
 
     def step(self, grads: list[Tensor], hypers: Hypers) -> None:
         """One update of all weights from their gradients, which are in the order of ``members``."""
@@ -209,13 +232,13 @@ class Arena:
         # One piece of memory, so that counting on is one call, and NumPy's takes a fraction of torch's. The model's own count
         # comes last.
         self._counters = np.array([*(taken for _, taken in self._ages), self._t], dtype=np.float32)
-        *steps, model_step = torch.from_numpy(self._counters).unbind()
+        *self._steps, model_step = torch.from_numpy(self._counters).unbind()
         of_model = {f"{TRIAL}.{key}": number for key, number in trial.items() if "/" not in key}
         if of_model or self._averages:
             of_model[MODEL_STEP] = model_step
         for name, member, age in zip(self._names, self.members, self._age_of, strict=True):
             group = self._layout.group(name)
-            member.own[STEP] = steps[age]
+            member.own[STEP] = self._steps[age]
             for key, number in trial.items():
                 if key.endswith(f"/{group}"):
                     member.own[f"{TRIAL}.{key.removesuffix(str(group))}"] = number
@@ -307,6 +330,7 @@ class _Seen:
         self._everyone = everyone
         self._own = [member.own for member in members]
         self._entries = list(chain.from_iterable(map(dict.values, self._own)))
+        self._keys = list(chain.from_iterable(self._own))
 
     def unchanged(self, state: dict[Any, Any]) -> bool:
         """Whether each is still the same object, of the same shape and precision and as contiguous as before; a model moves to
@@ -318,7 +342,26 @@ class _Seen:
             and all(map(is_, state.values(), self._everyone))
             and sum(map(len, own)) == len(self._entries)
             and all(map(is_, chain.from_iterable(map(dict.values, own)), self._entries))
-            and list(map(_dtype, self._weights)) == self._dtypes
+            and self._alike()
+        )
+
+    def but_for_steps(self, state: dict[Any, Any]) -> bool:
+        """As ``unchanged``, whatever others there are by now, and however many steps each has taken."""
+        return (
+            all(map(is_, map(state.get, self._weights), self._own))
+            and [key for own in self._own for key in own] == self._keys
+            and all(
+                now is before or key == STEP
+                for now, before, key in zip(
+                    chain.from_iterable(map(dict.values, self._own)), self._entries, self._keys, strict=True
+                )
+            )
+            and self._alike()
+        )
+
+    def _alike(self) -> bool:
+        return (
+            list(map(_dtype, self._weights)) == self._dtypes
             and list(map(_shape, self._weights)) == self._shapes
             and self._weights[0].device == self._device
             and all(map(Tensor.is_contiguous, self._contiguous))

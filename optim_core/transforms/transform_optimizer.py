@@ -18,7 +18,7 @@ from optim_core.transforms.arena import Arena, Member
 from optim_core.transforms.base import Hyper
 from optim_core.transforms.complex_weights import check_complex
 from optim_core.transforms.hyperparameters import group_values, kept_betas, never_read, number, why_never_read
-from optim_core.transforms.kept_state import STEP, TRAINED
+from optim_core.transforms.kept_state import STEP, TRAINED, check_gradient
 from optim_core.transforms.known_weights import KnownWeights
 from optim_core.transforms.registry import build_transform
 from optim_core.transforms.resting import count_on, rest, resting
@@ -27,6 +27,8 @@ from optim_core.transforms.saved_state import STATE_BITS, fitted, loaded
 from optim_core.transforms.shown import take_back
 from optim_core.transforms.techniques import techniques_of
 
+# Sets of weights with a gradient that are remembered: layers and experts that take turns come back.
+MOST_REMEMBERED = 16
 _NOT_HYPER = {METHOD, STATE_BITS, "differentiable", "betas"}
 
 
@@ -52,8 +54,9 @@ class TransformOptimizer(NamedOptimizer):
         super().__init__(params, name, {"maximize": False, **plain, **betas, **noise, "base_lr": defaults["lr"]})
 
     def _forget(self) -> None:
-        # What was gathered for the last step; it saves time and can be gathered again.
+        # What was gathered for the last steps; it saves time and can be gathered again.
         self._arena: Arena | None = None
+        self._earlier: dict[Any, Arena] = {}
         self._weights: list[Tensor] = []
         self._gathered_as: tuple[Any, ...] = ()
         self._given: list[Any] = []
@@ -238,15 +241,24 @@ class TransformOptimizer(NamedOptimizer):
             return self._arena, every if len(places) == len(every) else [every[i] for i in places]
         if any(TRAINED in own for own in self.state.values()):
             raise SpecError(f"{self.method}: call optimizer.train() before training goes on", code="evaluating")
-        members = [m for m in self._members(which) if m.p.grad is not None]
+        earlier = self._earlier if len(weights) == len(self._weights) and all(map(is_, weights, self._weights)) else {}
         self._forget()
-        if members:
+        key = tuple(map(tuple, as_now))
+        arena = earlier.pop(key, None)
+        if arena is None or not arena.resume(self.state):
+            members = [m for m in self._members(which) if m.p.grad is not None]
+            if not members:
+                return None, []
             self._known.keep(weights)
-            self._arena = Arena(
-                self.method, members, hypers, self._techniques, self.state.values(), self._state_bits, self._known
-            )
-            self._weights, self._gathered_as = weights, as_now
-        return self._arena, [every[m.place] for m in members]
+            everyone = self.state.values()
+            arena = Arena(self.method, members, hypers, self._techniques, everyone, self._state_bits, self._known)
+        else:
+            for member in arena.members:
+                check_gradient(member.p)
+        self._arena, self._weights, self._gathered_as = arena, weights, as_now
+        # The last comes last; the first is forgotten.
+        self._earlier = dict([*earlier.items(), (key, arena)][-MOST_REMEMBERED:])
+        return arena, [every[place] for place in arena.places]
 
     def _members(self, which: list[int]) -> list[Member]:
         """All weights that hold any number."""

@@ -11,6 +11,8 @@ from torch import nn
 
 from optim_core import build_optimizer
 from optim_core.spec.optimizers import OPTIMIZERS
+from optim_core.transforms import transform_optimizer
+from optim_core.transforms.arena import Arena
 from optim_core.transforms.registry import BUILDERS, build_transform
 
 SHAPES = [(4, 3), (3,), (5, 4), (4,), (2, 2), ()]
@@ -27,6 +29,15 @@ def patterns(steps: int, seed: int = 0) -> list[list[bool]]:
     return [[True] * len(SHAPES)] + [[rng.random() < 0.6 for _ in SHAPES] for _ in range(steps - 1)]
 
 
+def in_turn(steps: int) -> list[list[bool]]:
+    """Two sets of weights with a gradient that take turns, one of them twice in a row."""
+    odd, even = [i % 2 == 1 or i == 0 for i in range(len(SHAPES))], [i % 2 == 0 for i in range(len(SHAPES))]
+    return [[True] * len(SHAPES)] + [odd if step % 3 else even for step in range(steps - 1)]
+
+
+PATTERNS = {"random": patterns, "in turn": in_turn}
+
+
 def weights(dtype: torch.dtype = torch.float32) -> list[nn.Parameter]:
     generator = torch.Generator().manual_seed(1)
     return [nn.Parameter(torch.randn(shape, generator=generator).to(dtype)) for shape in SHAPES]
@@ -37,13 +48,14 @@ def gradient(step: int, i: int, like: torch.Tensor) -> torch.Tensor:
     return torch.randn(like.shape, generator=generator).to(like.dtype)
 
 
+@pytest.mark.parametrize("pattern_of", PATTERNS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", [name for name in ALONE if name not in OF_THE_MODEL])
-def test_each_weight_is_trained_as_if_it_were_alone(name: str, dtype: torch.dtype) -> None:
+def test_each_weight_is_trained_as_if_it_were_alone(name: str, dtype: torch.dtype, pattern_of: str) -> None:
     together, apart = weights(dtype), weights(dtype)
     optimizer = build_optimizer(name, together)
     optimizers = [build_optimizer(name, [p]) for p in apart]
-    for step, pattern in enumerate(patterns(12)):
+    for step, pattern in enumerate(PATTERNS[pattern_of](14)):
         for i, (p, q, used) in enumerate(zip(together, apart, pattern, strict=True)):
             p.grad = gradient(step, i, p) if used else None
             q.grad = gradient(step, i, q) if used else None
@@ -61,16 +73,17 @@ def test_each_weight_is_trained_as_if_it_were_alone(name: str, dtype: torch.dtyp
         assert float(a["step"]) == float(b["step"])
 
 
+@pytest.mark.parametrize("pattern_of", PATTERNS)
 @pytest.mark.parametrize("name", ["sgd", "adamw", "lion"])
-@pytest.mark.parametrize("change", ["precision", "entry", "cleared", "replaced", "storage"])
-def test_what_was_known_of_a_weight_is_forgotten_when_it_changes(name: str, change: str) -> None:
+@pytest.mark.parametrize("change", ["precision", "entry", "cleared", "replaced", "storage", "step"])
+def test_what_was_known_of_a_weight_is_forgotten_when_it_changes(name: str, change: str, pattern_of: str) -> None:
     own = weights()
     optimizer, plain = build_optimizer(name, own), weights()
     reference = build_optimizer(name, plain)
-    for step, pattern in enumerate(patterns(10)):
+    for step, pattern in enumerate(PATTERNS[pattern_of](12)):
         # The reference gathers everything anew each time.
         reference._known.keep([])
-        reference._arena = None
+        reference._forget()
         if step == 5:
             for side in (own, plain):
                 of = optimizer if side is own else reference
@@ -79,6 +92,8 @@ def test_what_was_known_of_a_weight_is_forgotten_when_it_changes(name: str, chan
                 elif change == "entry":
                     for key, value in of.state[side[0]].items():
                         of.state[side[0]][key] = value * 0 if key != "step" else value
+                elif change == "step":
+                    of.state[side[0]]["step"] = torch.tensor(2.0)
                 elif change == "cleared":
                     of.state[side[0]].clear()
                 elif change == "replaced":
@@ -106,6 +121,26 @@ def test_what_is_no_longer_trained_is_not_held() -> None:
     optimizer.step()
     held = {id(one._p) for one in optimizer._known._known.values()}
     assert held <= {id(p) for group in optimizer.param_groups for p in group["params"]}
+
+
+def test_sets_of_weights_that_take_turns_are_gathered_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    built = 0
+
+    class Counted(Arena):
+        def __init__(self, *given: object) -> None:
+            nonlocal built
+            built += 1
+            super().__init__(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(transform_optimizer, "Arena", Counted)
+    own = weights()
+    optimizer = build_optimizer("adamw", own)
+    for step, pattern in enumerate(in_turn(60)):
+        for i, (p, used) in enumerate(zip(own, pattern, strict=True)):
+            p.grad = gradient(step, i, p) if used else None
+        optimizer.step()
+    # All of them; each of the two; and again once those of one set are of two ages.
+    assert built <= 5
 
 
 def test_methods_that_do_not_count_steps_say_so() -> None:
