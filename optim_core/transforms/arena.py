@@ -75,10 +75,14 @@ class Arena:
         ]
         method = build_transform(name, techniques=techniques, state_bits=state_bits)
         cuts = [self._cut_of(member, found) for member, found in zip(members, found_of, strict=True)]
-        # Weights of one group that began at different steps are different groups, unless the method does not count steps.
+        # Weights of one group that began at different steps are different groups, unless the method does not count steps, or a
+        # kernel is told the step of each.
         ages = [(group, steps) for group, steps, _ in cuts]
         self._ages, self._age_of = _distinct(ages)
-        cuts = [(group, 0, own) for group, _, own in cuts] if method.timeless else cuts
+        kernels = all(type(member.p) in (Tensor, nn.Parameter) for member in members)
+        by_kernel = method.one_pass and kernels and not techniques and all(member.p.is_cpu for member in members)
+        self._ageless = method.timeless or by_kernel
+        cuts = [(group, 0, own) for group, _, own in cuts] if self._ageless else cuts
         self._cuts, index = _distinct(cuts)
         self._names = [self._name_of(method, at, i) for i, at in enumerate(index)]
         self._places: dict[str, list[int]] = {}
@@ -88,12 +92,13 @@ class Arena:
         self._averages = not set(AVERAGES).isdisjoint(techniques)
         self._t = self._steps_of_the_model(everyone, members)
         self._late = {n: self._t - cut[1] for n, cut in zip(self._names, cuts, strict=True)}
-        self._timeless = method.timeless
+        self._step_of: dict[str, list[Tensor]] = {}
         self._layout = Layout(
             roles={n: m.role for n, m in zip(self._names, members, strict=True) if m.role is not None},
             groups=dict(zip(self._names, index, strict=True)),
             late=self._late,
-            kernels=all(type(member.p) in (Tensor, nn.Parameter) for member in members),
+            kernels=kernels,
+            steps=self._step_of if by_kernel else {},
         )
         self.transform = build_transform(name, self._layout, techniques, state_bits)
         self._plain = all(form.plain for form in self._forms)
@@ -147,7 +152,7 @@ class Arena:
         taken = [ages[at] for at in range(len(self._ages))]
         self._t = max(taken)
         self._counters[:] = [*taken, self._t]
-        if not self._timeless:
+        if not self._ageless:
             self._late.update(zip(self._names, (self._t - taken[at] for at in self._age_of), strict=True))
         for at, member in zip(self._age_of, self.members, strict=True):
             member.own[STEP] = self._steps[at]
@@ -233,6 +238,7 @@ class Arena:
         # comes last.
         self._counters = np.array([*(taken for _, taken in self._ages), self._t], dtype=np.float32)
         *self._steps, model_step = torch.from_numpy(self._counters).unbind()
+        self._step_of.update((n, [self._steps[self._age_of[i]] for i in at]) for n, at in self._places.items())
         of_model = {f"{TRIAL}.{key}": number for key, number in trial.items() if "/" not in key}
         if of_model or self._averages:
             of_model[MODEL_STEP] = model_step

@@ -37,7 +37,8 @@ class Layout:
     ``batched``: whether tensors lead with the trial axis. ``roles``: name → role; a weight not listed is a matrix when it
     has two or more axes of its own, else a vector. ``groups``: name → index into the hyperparameters; 0 when not listed.
     ``late``: name → steps that the method has taken without the weight, alike for all weights of a group. ``kernels``:
-    whether fused kernels may be called, which know no tensors but torch's own.
+    whether fused kernels may be called, which know no tensors but torch's own. ``steps``: name → for each tensor of a bundle
+    that a fused kernel updates its own step, from 1, counted by the caller; such a bundle may hold weights of any age.
     """
 
     batched: bool = False
@@ -45,6 +46,7 @@ class Layout:
     groups: Mapping[str, int] = field(default_factory=dict)
     late: Mapping[str, int] = field(default_factory=dict)
     kernels: bool = True
+    steps: Mapping[str, Sequence[Tensor]] = field(default_factory=dict)
 
     @property
     def lead(self) -> int:

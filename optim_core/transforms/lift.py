@@ -200,7 +200,7 @@ class _Lifted:
         for name, p in params.items():
             group = self.layout.group(name)
             if self.kernel and self.layout.kernels and isinstance(p, Bundle) and p.device.type in self.kernel.devices:
-                self._in_one_pass(self.kernel, name, p, grads[name], state, hypers[group], self.layout.age(name, t))
+                self._in_one_pass(self.kernel, name, p, grads[name], state, hypers[group], t)
                 continue
             if group not in shared:
                 shared[group] = self._numbers(hypers[group], self.layout.age(name, t), state, group)
@@ -218,12 +218,16 @@ class _Lifted:
             for key, tensor in own.items():
                 state[key][name] = tensor
 
-    @staticmethod
-    def _in_one_pass(kernel: Kernel, name: str, p: Bundle, g: Bundle, state: State, hyper: Hyper, t: int) -> None:
+    def _in_one_pass(self, kernel: Kernel, name: str, p: Bundle, g: Bundle, state: State, hyper: Hyper, t: int) -> None:
         held = [state[key][name].tensors for key in kernel.keys]
-        if t == 1 and (initial := float(hyper.get("initial_accumulator_value", 0.0))):
-            state["sum"][name].add_(initial)
-        steps = [torch.tensor(float(t), device=p.device)] * len(p.tensors) if kernel.counts else []
+        steps = self.layout.steps.get(name)
+        if steps is None:
+            own = torch.tensor(float(self.layout.age(name, t)), device=p.device) if kernel.counts else None
+            steps = [] if own is None else [own] * len(p.tensors)
+        if initial := float(hyper.get("initial_accumulator_value", 0.0)):
+            for total, step in zip(state["sum"][name].tensors, steps, strict=True):
+                if float(step) == 1:
+                    total.add_(initial)
         kernel.step(p.tensors, g.tensors, held, steps, float(hyper["lr"]), float(hyper["weight_decay"]), hyper)
         # Fused kernels do not say that they have written, and a graph from before the step would use what is there now.
         increment_version(p.tensors)

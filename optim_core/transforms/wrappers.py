@@ -88,7 +88,8 @@ def cautious(base: Builder, decoupled: bool) -> Builder:
                 # NaN compares false; a diverged trial must not look healthy for it.
                 p.copy_(kept - torch.where(step.isnan(), step, step * (mask / scale)))
 
-        return inner._replace(update=pure(update_), update_=update_, shape_free=False, bundles=never, timeless=False)
+        return inner._replace(update=pure(update_), update_=update_, shape_free=False, bundles=never, one_pass=False,
+            timeless=False)  # fmt: skip
 
     return build
 

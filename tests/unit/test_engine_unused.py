@@ -23,7 +23,7 @@ STEPS, EXPERTS = 20, 4
 BATCHED, ALONE = Form(engine="batched", width=16), Form(engine="sequential", width=1)
 # Own ages, numbers that are carried on, numbers of the whole model, other points, matrices, averages.
 METHODS = [
-    "adamw", "adam", "momentum", "lion", "nadam", "laprop", "prodigy", "swats", "sam", "schedule_free_adamw", "lookahead",
+    "adamw", "adam", "amsgrad", "sgd", "momentum", "nesterov", "lion", "nadam", "laprop", "prodigy", "swats", "sam", "schedule_free_adamw", "lookahead",
     "asgd", "muon", "lamb", "adafactor", "rmsprop", "adabelief",
 ]  # fmt: skip
 
@@ -220,7 +220,7 @@ def test_a_trial_that_uses_all_weights_does_not_notice_one_that_does_not() -> No
 
 
 @pytest.mark.parametrize(("make", "form"), [(HardExperts, ALONE), (SkippedBranch, BATCHED)])
-@pytest.mark.parametrize("name", ["adamw", "prodigy", "nadam", "schedule_free_adamw"])
+@pytest.mark.parametrize("name", ["adamw", "momentum", "amsgrad", "prodigy", "nadam", "schedule_free_adamw"])
 def test_a_checkpoint_goes_on_bit_for_bit(make: Any, form: Form, name: str) -> None:
     task = task_of(make)
     whole = unit(trials_of(task, name, [5, 6]), form)

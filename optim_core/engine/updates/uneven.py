@@ -48,12 +48,7 @@ class Uneven:
         ]
         self._optimizer = TransformOptimizer(groups, own.optimizer, dict(hypers[0]))
         averages = not own.techniques.keys().isdisjoint(AVERAGES)
-        entries = (
-            _transposed(state)
-            if is_uneven(state)
-            else _begun(state, {name: index[name] for name in pack.blocks.weights}, step, averages=averages)
-        )
-        for name, entry in entries.items():
+        for name, entry in entries_of(pack, state, step, averages=averages).items():
             self._optimizer.state[self._weights[name]] = {key: x.clone() for key, x in entry.items()}
 
     def _hypers(self, step: int, factor: float = 1.0) -> Hypers:
@@ -79,7 +74,7 @@ class Uneven:
 
     def state(self) -> State:
         """What is remembered, by entry and weight, as torch's optimizers keep it; ``step`` is the weight's own."""
-        return {STEP: {}, **_transposed({name: self._optimizer.state.get(p, {}) for name, p in self._weights.items()})}
+        return {STEP: {}, **transposed({name: self._optimizer.state.get(p, {}) for name, p in self._weights.items()})}
 
 
 def is_uneven(state: State) -> bool:
@@ -87,7 +82,16 @@ def is_uneven(state: State) -> bool:
     return STEP in state
 
 
-def _transposed(state: Mapping[str, Mapping[str, Tensor]]) -> dict[str, dict[str, Tensor]]:
+def entries_of(pack: Pack, state: State, step: int, *, averages: bool) -> dict[str, dict[str, Any]]:
+    """By weight what is remembered of a trial after ``step`` steps, or what ``state`` of one that was uneven already says.
+    ``averages``: whether the trial's own techniques do.
+    """
+    if is_uneven(state):
+        return transposed(state)
+    return _begun(state, {name: pack.groups.index[name] for name in pack.blocks.weights}, step, averages=averages)
+
+
+def transposed(state: Mapping[str, Mapping[str, Tensor]]) -> dict[str, dict[str, Tensor]]:
     """By entry and weight what is by weight and entry, and the other way round."""
     found: dict[str, dict[str, Tensor]] = {}
     for key, own in state.items():
@@ -97,11 +101,11 @@ def _transposed(state: Mapping[str, Mapping[str, Tensor]]) -> dict[str, dict[str
 
 
 def _begun(state: State, index: Mapping[str, int], step: int, *, averages: bool) -> dict[str, dict[str, Any]]:
-    """Entries of weights of one age; none before the first step. ``averages``: whether the trial's own techniques do."""
+    """Entries of weights of one age; none before the first step."""
     if not step:
         return {}
     of_weights = {key: own for key, own in state.items() if key != TRIAL and (averages or key != AVERAGE)}
-    entries: dict[str, dict[str, Any]] = {**{name: {} for name in index}, **_transposed(of_weights)}
+    entries: dict[str, dict[str, Any]] = {**{name: {} for name in index}, **transposed(of_weights)}
     numbers = state.get(TRIAL, {})
     of_model = {f"{TRIAL}.{key}": x for key, x in numbers.items() if "/" not in key}
     if of_model or averages:

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from optim_core.engine.blocks import Weights
+from optim_core.engine.updates import uneven_kernel
 from optim_core.engine.updates.parts import Pack, parts_of
 from optim_core.engine.updates.uneven import Uneven, is_uneven
+from optim_core.engine.updates.uneven_kernel import UnevenByKernel
 from optim_core.spec.trial import TrialParams
 from optim_core.transforms.base import State
 
@@ -24,7 +26,7 @@ class Updater:
     def __init__(self, span: slice, trials: Sequence[TrialParams], pack: Pack) -> None:
         self.span, self._trials, self._pack = span, trials, pack
         self._parts = parts_of(pack, trials, span)
-        self._uneven: dict[int, Uneven] = {}
+        self._uneven: dict[int, Uneven | UnevenByKernel] = {}
 
     def update(
         self, step: int, factor: Tensor | None, unused: Mapping[str, Tensor], skipped: Tensor | None = None
@@ -43,16 +45,19 @@ class Updater:
             part.method.update(part.gradients, step, part.factor(factor))
 
     def _update_unevenly(self, step: int, factor: Tensor | None, unused: Mapping[str, Tensor], idle: Set[int]) -> None:
+        left_out = {name: own.tolist() for name, own in unused.items()}
         for i, one in self._uneven.items():
             if i in idle:
                 continue
-            resting = {name for name, own in unused.items() if own[i]}
+            resting = {name for name, own in left_out.items() if own[i]}
             one.update(step, 1.0 if factor is None else float(factor[i]), resting)
+        mixed = [p for p in self._parts if not self._uneven.keys() >= set(range(p.rows.start, p.rows.stop))]
+        if not mixed:
+            return
         blocks, rows = self._pack.blocks.data.values(), [self.span.start + i for i in self._uneven]
         kept = [x[rows] for x in blocks]
-        for part in self._parts:
-            if not self._uneven.keys() >= set(range(part.rows.start, part.rows.stop)):
-                part.method.update(part.gradients, step, part.factor(factor))
+        for part in mixed:
+            part.method.update(part.gradients, step, part.factor(factor))
         for x, own in zip(blocks, kept, strict=True):
             x[rows] = own
 
@@ -69,8 +74,9 @@ class Updater:
         odd = torch.stack([own != (name in asleep) for name, own in unused.items()])
         return odd.any(0).nonzero().flatten().tolist()
 
-    def _alone(self, i: int, state: State, step: int) -> Uneven:
-        return Uneven(self._pack, self._trials[i], self.span.start + i, state, step)
+    def _alone(self, i: int, state: State, step: int) -> Uneven | UnevenByKernel:
+        how = UnevenByKernel if uneven_kernel.fits(self._pack, self._trials[i]) else Uneven
+        return how(self._pack, self._trials[i], self.span.start + i, state, step)
 
     @property
     def looks_again(self) -> bool:
