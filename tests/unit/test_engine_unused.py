@@ -23,7 +23,8 @@ STEPS, EXPERTS = 20, 4
 BATCHED, ALONE = Form(engine="batched", width=16), Form(engine="sequential", width=1)
 # Own ages, numbers that are carried on, numbers of the whole model, other points, matrices, averages.
 METHODS = [
-    "adamw", "adam", "amsgrad", "sgd", "momentum", "nesterov", "lion", "nadam", "laprop", "prodigy", "swats", "sam", "schedule_free_adamw", "lookahead",
+    "adamw", "adam", "amsgrad", "sgd", "momentum", "nesterov",
+    "lion", "nadam", "laprop", "prodigy", "swats", "sam", "schedule_free_adamw", "lookahead",
     "asgd", "muon", "lamb", "adafactor", "rmsprop", "adabelief",
 ]  # fmt: skip
 
