@@ -10,6 +10,7 @@ from fastapi import Depends, FastAPI
 from service import api, telemetry, web
 from service.api import contract
 from service.api.checker import Checker
+from service.api.crowd import Crowd
 from service.api.deps import ServiceParts
 from service.api.edge import Edge, names_of
 from service.api.hub import Hub
@@ -55,5 +56,6 @@ def create_app(settings: Settings, database: Database, dispatcher: Dispatcher, o
 
     app.add_middleware(Edge, names=names_of(settings))
     # The last that is added is the outermost.
+    app.add_middleware(Crowd)
     app.add_middleware(RequestLog)
     return app

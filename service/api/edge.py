@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 from urllib.parse import urlsplit
 
-from anyio.to_thread import current_default_thread_limiter
 from fastapi import Request
 from starlette.datastructures import MutableHeaders
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -18,11 +17,6 @@ from service.settings import Settings
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 MOST_HEADERS = 64 * 1024
 SAFE = ("GET", "HEAD", "OPTIONS")
-# Requests that wait for one of the threads, which are as many. Whoever comes then would wait longer than it takes to ask again.
-MOST_WAITING = 40
-# Who watches over this server learns how it is, above all then.
-WATCHED = ("/healthz", "/readyz", "/metrics")
-CROWDED = "more is asked at once than can be answered soon; Retry-After says when to ask again"
 OTHER_NAME = "this server does not answer to that name; WHICHOPT_ALLOWED_HOSTS lists the names that it has"
 OTHER_SITE = "a page of another site may not change anything here"
 
@@ -41,8 +35,7 @@ def names_of(settings: Settings) -> list[str]:
 
 class Edge:
     """Refuses 400 ``invalid_host``: the name of another site that resolves to us (DNS rebinding), and 403 ``csrf_rejected``: a
-    change that a page of another site asks a browser for; and 503 ``overloaded`` at once while many wait. HEAD is answered as
-    GET, without the body.
+    change that a page of another site asks a browser for. HEAD is answered as GET, without the body.
     """
 
     def __init__(self, app: ASGIApp, names: list[str]) -> None:
@@ -76,8 +69,6 @@ class Edge:
             await problem(request, 404, "not_found", "no address holds a NUL")(scope, receive, with_headers)
         elif b"%00" in scope["query_string"]:
             await problem(request, 422, "invalid_parameter", "no query holds a NUL")(scope, receive, with_headers)
-        elif scope["path"] not in WATCHED and _crowded():
-            await problem(request, 503, "overloaded", CROWDED)(scope, receive, with_headers)
         elif scope["method"] == "HEAD":
             await self._app({**scope, "method": "GET"}, receive, _without_body(with_headers))
         else:
@@ -98,10 +89,6 @@ async def _nowhere(message: Message) -> None:
 def _without_name(request: Request) -> bool:
     """Whether it names no host: HTTP/1.0, as some load balancers ask for a server's health. No browser does."""
     return request.scope["http_version"] == "1.0" and "host" not in request.headers
-
-
-def _crowded() -> bool:
-    return current_default_thread_limiter().statistics().tasks_waiting >= MOST_WAITING
 
 
 def _wrong_form(request: Request) -> str:

@@ -20,6 +20,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from service.api.headers import HEADERS
 from service.api.problems import CLOSE, PROBLEM_MEDIA, RETRY_AFTER_S, problem_document
 from service.api.requests import REFUSED
+from service.api.threads import few_threads
 from service.logs import Outage
 
 # So long the head of a request may take, from the connection or from the first byte that follows an answer.
@@ -90,7 +91,8 @@ async def accepting(_: object) -> AsyncIterator[None]:
             loop.default_exception_handler(context)
 
     asyncio.get_running_loop().set_exception_handler(told)
-    yield
+    async with few_threads():
+        yield
 
 
 class HttpProtocol(H11Protocol):

@@ -13,7 +13,7 @@ from service.operations.errors import ServiceError
 MOST_READING = 3
 # Of one project: others find a place whatever it sends.
 MOST_READING_OF_ONE = 2
-# Requests that wait for that; each occupies one of the 40 threads that all requests share.
+# Requests that wait for that; each occupies one of the threads that all requests share (``threads.MOST``).
 MOST_WAITING = 16
 MOST_WAITING_OF_ONE = 6
 

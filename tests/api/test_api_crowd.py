@@ -10,7 +10,7 @@ import httpx
 import pytest
 from anyio import to_thread
 
-from service.api.edge import MOST_WAITING
+from service.api.threads import AT_ONCE, MOST, MOST_WAITING, few_threads
 from service.app import create_app
 from service.db import Database
 from service.operations import studies
@@ -20,6 +20,36 @@ from tests.db.support import make_spec
 from tests.own_key import AS_OWNER, OWN_KEY
 
 THREADS = 40
+PAGE = {"Accept": "text/html,*/*"}
+
+
+def test_threads_that_wait_for_something_else_hold_up_nobody() -> None:
+    """A database that does not answer, a file that is read elsewhere: each such thread gives its place to another."""
+    release, began = threading.Event(), []
+
+    def stuck(i: int) -> int:
+        began.append(i)
+        assert release.wait(60)
+        return i
+
+    async def many() -> None:
+        async with few_threads():
+            limiter = to_thread.current_default_thread_limiter()
+            assert limiter.total_tokens == AT_ONCE
+            waiting = [asyncio.create_task(to_thread.run_sync(stuck, i)) for i in range(AT_ONCE)]
+            # There is no place for it, and yet its turn comes.
+            assert await to_thread.run_sync(lambda: "answered") == "answered"
+            waiting += [asyncio.create_task(to_thread.run_sync(stuck, i)) for i in range(AT_ONCE, 2 * MOST)]
+            while len(began) < MOST:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.6)
+            assert len(began) == limiter.total_tokens == MOST
+            release.set()
+            assert await asyncio.gather(*waiting) == list(range(2 * MOST))
+            while limiter.total_tokens > AT_ONCE:
+                await asyncio.sleep(0.01)
+
+    asyncio.run(many())
 
 
 def test_a_crowd_is_refused_at_once_and_those_before_it_are_answered(
@@ -47,6 +77,13 @@ def test_a_crowd_is_refused_at_once_and_those_before_it_are_answered(
             answer = await client.get(path)
             check_problem(answer, 503, "overloaded")
             assert int(answer.headers["retry-after"]) > 0
+            assert answer.headers["x-content-type-options"] == "nosniff"
+            head = await client.head(path)
+            assert (head.status_code, head.content) == (503, b"")
+            page = await client.get(path, headers=PAGE)
+            assert page.status_code == 503
+            assert page.headers["content-type"].startswith("text/html")
+            assert page.headers["x-content-type-options"] == "nosniff"
             assert (await client.get("/healthz")).status_code == 200
             assert not any(task.done() for task in first)
             release.set()
