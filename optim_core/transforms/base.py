@@ -46,7 +46,7 @@ class Layout:
     groups: Mapping[str, int] = field(default_factory=dict)
     late: Mapping[str, int] = field(default_factory=dict)
     kernels: bool = True
-    steps: Mapping[str, Sequence[Tensor]] = field(default_factory=dict)
+    steps: Mapping[str, list[Tensor]] = field(default_factory=dict)
 
     @property
     def lead(self) -> int:

@@ -43,6 +43,8 @@ fused_adamw_ = torch._fused_adamw_
 fused_adagrad_ = torch._fused_adagrad_
 fused_sgd_ = torch._fused_sgd_
 
+set_grad_enabled = torch._C._set_grad_enabled
+
 
 def multiplies_bfloat16_on_cpu() -> bool:
     """Whether the processor has instructions for products of bfloat16."""

@@ -147,18 +147,25 @@ class TransformOptimizer(NamedOptimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        # As a decorator it takes longer.
-        with torch.no_grad():
-            hypers, which = self._hypers()
-            arena, grads = self._gathered(hypers, which)
-            if arena is not None and self._transform.perturb is not None:
-                self._move_and_look_again(arena, grads, hypers, closure)
-                arena, grads = self._gathered(hypers, which)
-            if arena is not None:
-                arena.step(grads, hypers)
-            if self._transform.rest_ is not None:
-                self._rest(arena, hypers, which)
+        # torch.no_grad takes as long as ten small weights.
+        graded = torch.is_grad_enabled()
+        private.set_grad_enabled(False)
+        try:
+            self._step(closure)
+        finally:
+            private.set_grad_enabled(graded)
         return loss
+
+    def _step(self, closure: Callable[[], Any] | None) -> None:
+        hypers, which = self._hypers()
+        arena, grads = self._gathered(hypers, which)
+        if arena is not None and self._transform.perturb is not None:
+            self._move_and_look_again(arena, grads, hypers, closure)
+            arena, grads = self._gathered(hypers, which)
+        if arena is not None:
+            arena.step(grads, hypers)
+        if self._transform.rest_ is not None:
+            self._rest(arena, hypers, which)
 
     def _rest(self, arena: Arena | None, hypers: list[Hyper], which: list[int]) -> None:
         """What a step does to the weights that had no gradient in it."""
