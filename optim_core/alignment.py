@@ -49,4 +49,9 @@ def _step(dtype: torch.dtype) -> int:
 def _empty(like: Tensor, shape: Sequence[int]) -> Tensor:
     k, *own = shape
     count = torch.Size(own).numel()
-    return like.new_empty(k, rounded(count, like.dtype))[:, :count].unflatten(1, own)
+    return shaped(like.new_empty(k, rounded(count, like.dtype))[:, :count], own)
+
+
+def shaped(columns: Tensor, shape: Sequence[int]) -> Tensor:
+    """(k, n) as (k, *shape), a view. A weight without axes has one column."""
+    return columns.unflatten(1, shape) if shape else columns.squeeze(1)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from optim_core.alignment import rounded
+from optim_core.alignment import rounded, shaped
 from optim_core.transforms.groups import Groups
 
 Weights = dict[str, Tensor]
@@ -47,7 +47,7 @@ class Blocks:
     def cut(self, blocks: Mapping[str, Tensor]) -> Weights:
         """Blocks of k trials, (k, n) → views by weight, (k, *shape)."""
         return {
-            name: blocks[block][:, columns].unflatten(1, self._shapes[name])
+            name: shaped(blocks[block][:, columns], self._shapes[name])
             for block, own in self._columns.items()
             for name, columns in own.items()
         }

@@ -72,7 +72,7 @@ def build_optimizer(
     Every optimizer has ``.eval()`` and ``.train()``, which move the weights of methods that answer elsewhere (schedule-free,
     lookahead); what is loaded in between is kept. SAM and the minimizers need ``step(closure)``. Raises SpecError for an
     unknown optimizer, hyperparameter or name in ``roles`` (never dropped silently), for a value that no run can use, for
-    complex weights where a method looks at their axes, and when nothing is trainable.
+    complex weights where a method looks at their axes, and where there is no weight at all.
     """
     if not isinstance(maximize, bool):
         raise SpecError(f"maximize is True or False, not {maximize!r}", code="wrong_type")
@@ -89,12 +89,13 @@ def build_optimizer(
         raise SpecError("learning rates of layers need the model, not its parameters", code="wrong_type")
     else:
         groups = _groups(name, model_or_parameters, values, roles)
-    if not any(p.requires_grad for group in groups for p in _tensors(group)):
-        raise SpecError("the model has no trainable parameter", code="nothing_to_train")
+    weights = [p for group in groups for p in _tensors(group)]
+    if not weights or (OPTIMIZERS[name].kind != "gradient" and not any(p.requires_grad for p in weights)):
+        raise SpecError("there is no weight to train", code="nothing_to_train")
     if OPTIMIZERS[name].kind != "gradient":
         return MinimizerOptimizer(groups, name, {**values, "maximize": maximize})
     if state_bits != 32:
-        _check_eight_bits(name, state_bits, [p for group in groups for p in _tensors(group)])
+        _check_eight_bits(name, state_bits, weights)
         values = {**values, STATE_BITS: state_bits}
     inner = {key: value for key, value in chosen.items() if key in NEUTRAL}
     return TransformOptimizer(groups, name, {**values, **inner, "maximize": maximize})

@@ -126,8 +126,11 @@ def _write(session: Session, told: Sequence[Report], lease_s: float, *, wait: bo
             continue
         inside = [p for p in one.points if 0 <= p.step <= unit.horizon]
         came_to[unit.id] = max([came_to.get(unit.id, int(unit.step or 0)), *(p.step for p in inside)])
-        alive = [CurvePoint(step=p.step, train_loss=None, loss=p.loss, value=p.value) for p in inside if p.alive]
-        points.extend((unit.id, one.number, point) for point in alive)
+        # Without a number it says no more than that the step was reached.
+        told_of = [p for p in inside if p.alive and not (p.loss is None and p.value is None)]
+        points.extend(
+            (unit.id, one.number, CurvePoint(step=p.step, train_loss=None, loss=p.loss, value=p.value)) for p in told_of
+        )
         seen[client_key(one.study_id, one.client_id)] = one.study_id
         found.append(_Written(_answer(unit, one), unit))
     if came_to:

@@ -117,3 +117,31 @@ def test_while_somebody_has_one_unit_locked_the_others_are_written(database: Dat
     thread.join(60)
     assert [answer.go_on for answer in answers] == [True, True]
     assert [p.step for p in studies.get_trial(database, study_id, 0).curve] == [5]
+
+
+def test_a_report_without_a_number_says_only_how_far_the_run_is(database: Database) -> None:
+    study_id, trials = study(database)
+    token = trials[0].token
+    for told in ([Point(3)], [Point(4, loss=0.5), Point(5)]):
+        assert reporting.report(database, Report(study_id, 0, "client-0", token, told), 60.0).go_on
+    assert [(p.step, p.loss, p.value) for p in studies.get_trial(database, study_id, 0).curve] == [(4, 0.5, None)]
+    with database.read() as session:
+        assert session.scalar(select(Unit.step).where(Unit.study_id == study_id).order_by(Unit.id).limit(1)) == 5
+
+
+def test_a_long_curve_that_is_told_in_any_order_keeps_its_peaks(database: Database) -> None:
+    study_id = studies.create_study(database, external(model={"kind": "external", "steps": 5000})).id
+    planning.apply_plan(database, study_id, [make_unit("u", [0]).model_copy(update={"horizon": 5000})], "test")
+    asked = asking.ask(database, study_id, "me", LEASE).trial
+    assert asked is not None
+    steps = sorted(range(1, asked.steps + 1), key=lambda step: (step * 7919) % 4999)
+    for begin in range(0, len(steps), 700):
+        points = [Point(s, loss={17: 99.0, 4321: -99.0}.get(s, math.sin(s))) for s in steps[begin : begin + 700]]
+        reporting.report(database, Report(study_id, asked.number, "me", asked.token, points), 60.0)
+    curve = studies.get_trial(database, study_id, asked.number).curve
+    assert 100 <= len(curve) <= 500
+    assert (curve[0].step, curve[-1].step) == (1, asked.steps)
+    told = {p.step: p.loss for p in curve}
+    assert (told[17], told[4321]) == (99.0, -99.0)
+    asking.tell(database, study_id, asked.number, "me", asked.token, value=0.5)
+    assert {p.step: p.loss for p in studies.get_trial(database, study_id, asked.number).curve} == told

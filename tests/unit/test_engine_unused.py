@@ -15,6 +15,7 @@ from optim_core.engine import Chunk, Interrupted, run_pack
 from optim_core.engine.loop import make_runner
 from optim_core.engine.seeding import batch_order
 from optim_core.own.source import OwnSource
+from optim_core.spec.optimizers import OPTIMIZERS
 from optim_core.spec.problem import Budget, PythonDataset, PythonModel, Search, StudySpec, Training
 from optim_core.spec.space import default_configuration
 from optim_core.spec.trial import Form, TrialParams, UnitSpec
@@ -55,6 +56,20 @@ class SkippedBranch(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         h = torch.tanh(self.first(x))
         return self.last(h + torch.tanh(self.branch(h)) if x[:, 0].mean() > 0 else h)
+
+
+class Gated(nn.Module):
+    """Weights without axes: a temperature, and a gate that some batches pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 8), nn.Linear(8, 3)
+        self.temperature, self.gate = nn.Parameter(torch.tensor(1.0)), nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.tanh(self.first(x))
+        h = h * self.gate if x[:, 0].mean() > 0 else h
+        return self.last(h) * self.temperature
 
 
 class LateBranch(nn.Module):
@@ -175,6 +190,13 @@ def test_a_weight_without_a_gradient_stays_as_torchs_adamw_leaves_it(make: Any, 
 def test_every_kind_of_method_leaves_it_as_build_optimizer_does(name: str, form: Form) -> None:
     task = task_of(SkippedBranch)
     assert_as_by_hand(task, trials_of(task, name, [7, 7]), form)
+
+
+@pytest.mark.parametrize("form", [BATCHED, ALONE])
+@pytest.mark.parametrize("name", [name for name, row in OPTIMIZERS.items() if row.kind == "gradient"])
+def test_weights_without_axes_are_trained_as_build_optimizer_does(name: str, form: Form) -> None:
+    task = task_of(Gated)
+    assert_as_by_hand(task, trials_of(task, name, [7, 8]), form)
 
 
 @pytest.mark.parametrize("techniques", [{"ema": 0.9}, {"clip_norm": 0.1}, {"agc": 0.05}, {"centralize": 1.0}])

@@ -6,7 +6,7 @@ import copy
 import functools
 import io
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pytest
 import torch
@@ -67,8 +67,31 @@ def test_the_torch_face_refuses_what_it_does_not_know() -> None:
         build_optimizer("adamww", model)
     with pytest.raises(SpecError, match="unknown hyperparameter"):
         build_optimizer("sgd", model, momentum=0.9)
-    with pytest.raises(SpecError, match="no trainable"):
+    with pytest.raises(SpecError, match="no weight to train"):
         build_optimizer("sgd", torch.nn.ReLU())
+
+
+def test_weights_that_are_all_frozen_are_trained_once_they_are_not() -> None:
+    """As torch's: one optimizer for the head, one for a backbone that is unfrozen later."""
+    model, torchs = torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)
+    torchs.load_state_dict(model.state_dict())
+    optimizers = []
+    for one, build in ((model, lambda p: build_optimizer("momentum", p)), (torchs, _torchs_momentum)):
+        optimizer = build(one.requires_grad_(False).parameters())
+        optimizers.append(optimizer)
+        optimizer.step()
+        for _ in range(3):
+            one.requires_grad_(True)
+            optimizer.zero_grad()
+            one(torch.ones(1, 2)).sum().backward()
+            optimizer.step()
+    for p, q in zip(model.parameters(), torchs.parameters(), strict=True):
+        assert torch.allclose(p, q)
+
+
+def _torchs_momentum(parameters: Iterable[torch.Tensor]) -> torch.optim.Optimizer:
+    plain = OPTIMIZERS["momentum"].defaults()
+    return torch.optim.SGD(parameters, lr=plain["lr"], momentum=plain["momentum"], weight_decay=plain["weight_decay"])
 
 
 def test_biases_do_not_decay_behind_the_torch_face() -> None:

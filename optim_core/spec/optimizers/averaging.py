@@ -130,7 +130,8 @@ AVERAGING: tuple[OptimizerInfo, ...] = (
         weight_decay="coupled",
         reference="Polyak & Juditsky 1992; torch.optim.ASGD",
         wins_when="noisy, nearly quadratic losses; language models with recurrent networks",
-        pitfalls="evaluate and save at x (optimizer.eval()), which torch only keeps in its state; x is p until step t₀",
+        pitfalls="evaluate and save at x (optimizer.eval()), which torch only keeps in its state; x is p until step t₀; "
+        "under a schedule η is that of the step, torch's that of the step before",
         schedules=("constant",),
         default_schedule="constant",
         searched=False,
