@@ -80,9 +80,8 @@ class Arena:
         ages = [(group, steps) for group, steps, _ in cuts]
         self._ages, self._age_of = _distinct(ages)
         kernels = all(type(member.p) in (Tensor, nn.Parameter) for member in members)
-        by_kernel = method.one_pass and kernels and not techniques and all(member.p.is_cpu for member in members)
-        self._ageless = method.timeless or by_kernel
-        cuts = [(group, 0, own) for group, _, own in cuts] if self._ageless else cuts
+        by_kernel = method.one_pass and kernels and not techniques and state_bits == 32 and _all_on_cpu(members)
+        cuts = [(group, 0, own) for group, _, own in cuts] if method.timeless or by_kernel else cuts
         self._cuts, index = _distinct(cuts)
         self._names = [self._name_of(method, at, i) for i, at in enumerate(index)]
         self._places: dict[str, list[int]] = {}
@@ -91,7 +90,7 @@ class Arena:
         everyone = list(everyone)
         self._averages = not set(AVERAGES).isdisjoint(techniques)
         self._t = self._steps_of_the_model(everyone, members)
-        self._late = {n: self._t - cut[1] for n, cut in zip(self._names, cuts, strict=True)}
+        self._late = {n: self._t - taken for n, (_, taken) in zip(self._names, ages, strict=True)}
         self._step_of: dict[str, list[Tensor]] = {}
         self._layout = Layout(
             roles={n: m.role for n, m in zip(self._names, members, strict=True) if m.role is not None},
@@ -152,8 +151,7 @@ class Arena:
         taken = [ages[at] for at in range(len(self._ages))]
         self._t = max(taken)
         self._counters[:] = array("f", (*taken, self._t))
-        if not self._ageless:
-            self._late.update(zip(self._names, (self._t - taken[at] for at in self._age_of), strict=True))
+        self._late.update(zip(self._names, (self._t - taken[at] for at in self._age_of), strict=True))
         for at, member in zip(self._age_of, self.members, strict=True):
             member.own[STEP] = self._steps[at]
         self._seen = _Seen(self.members, self._forms, list(state.values()))
@@ -311,6 +309,10 @@ def _distinct(rows: Sequence[Any]) -> tuple[list[Any], list[int]]:
     places: dict[Any, int] = {}
     index = [places.setdefault(row, len(places)) for row in rows]
     return list(places), index
+
+
+def _all_on_cpu(members: Sequence[Member]) -> bool:
+    return all(member.p.is_cpu for member in members)
 
 
 def _of_the_model(key: str) -> bool:
