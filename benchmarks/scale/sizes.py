@@ -69,7 +69,7 @@ def _fill(connection: psycopg.Connection[Any], study_id: str, trials: int, point
         "hyperparameters": {"lr": 0.01, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.01},
     }  # fmt: skip
     values = {
-        "study": study_id, "units": trials // PACK, "trials": trials, "pack": PACK, "points": points, "base": base,
+        "study": study_id, "units": trials // PACK, "trials": trials, "pack": PACK, "base": base,
         "now": now, "configuration": json.dumps(configuration), "spec": json.dumps({"trials": []}),
         "curves": _curves(points), "kinds": CURVES,
     }  # fmt: skip

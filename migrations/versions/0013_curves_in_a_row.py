@@ -26,6 +26,16 @@ curve = sa.table("curve", sa.column("unit_id"), sa.column("number"), sa.column("
 unit = sa.table("unit", sa.column("id"))
 
 
+def of_a_trial(table):
+    """Columns that say which trial of which unit a row is of."""
+    big_id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+    unit_id = sa.ForeignKey("unit.id", name=f"fk_{table}_unit_id", ondelete="CASCADE")
+    return [
+        sa.Column("unit_id", big_id, unit_id, nullable=False),
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+    ]
+
+
 def batches(connection):
     """Ids of units, some at a time: no statement is as large as the table."""
     last = -1
@@ -39,13 +49,7 @@ def batches(connection):
 def upgrade() -> None:
     op.create_table(
         "curve",
-        sa.Column(
-            "unit_id",
-            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
-            sa.ForeignKey("unit.id", name="fk_curve_unit_id", ondelete="CASCADE"),
-            nullable=False,
-        ),
-        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        *of_a_trial("curve"),
         sa.Column("points", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("unit_id", "number", name="pk_curve"),
     )
@@ -74,13 +78,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.create_table(
         "measurement",
-        sa.Column(
-            "unit_id",
-            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
-            sa.ForeignKey("unit.id", name="fk_measurement_unit_id", ondelete="CASCADE"),
-            nullable=False,
-        ),
-        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        *of_a_trial("measurement"),
         sa.Column("step", sa.Integer(), autoincrement=False, nullable=False),
         *(sa.Column(name, sa.Double(), nullable=True) for name in NUMBERS),
         sa.PrimaryKeyConstraint("unit_id", "number", "step", name="pk_measurement"),

@@ -66,12 +66,11 @@ def extended(data: bytes, told: Iterable[CurvePoint]) -> bytes:
     """The packed curve with points added, as ``merged``. One that becomes too long keeps half as many points as it may."""
     new = merged([], told)
     last = _POINT.unpack_from(data, len(data) - _POINT.size)[0] if data else -1
-    # Nearly always they follow what is there.
-    together = [] if new and new[0].step > last else merged(unpacked(data), new)
-    if together or (len(data) // _POINT.size + len(new)) > MOST_POINTS:
-        together = together or [*unpacked(data), *new]
-        return packed(together if len(together) <= MOST_POINTS else thinned(together, MOST_POINTS // 2))
-    return data + packed(new)
+    # Nearly always they follow what is there, and there is room.
+    if (not new or new[0].step > last) and len(data) // _POINT.size + len(new) <= MOST_POINTS:
+        return data + packed(new)
+    together = merged(unpacked(data), new)
+    return packed(together if len(together) <= MOST_POINTS else thinned(together, MOST_POINTS // 2))
 
 
 def packed(points: Iterable[CurvePoint]) -> bytes:

@@ -48,6 +48,12 @@ def gradient(step: int, i: int, like: torch.Tensor) -> torch.Tensor:
     return torch.randn(like.shape, generator=generator).to(like.dtype)
 
 
+def give(step: int, own: list[nn.Parameter], pattern: list[bool]) -> None:
+    """The step's gradients, None where a weight has none."""
+    for i, (p, used) in enumerate(zip(own, pattern, strict=True)):
+        p.grad = gradient(step, i, p) if used else None
+
+
 @pytest.mark.parametrize("pattern_of", PATTERNS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", [name for name in ALONE if name not in OF_THE_MODEL])
@@ -56,9 +62,8 @@ def test_each_weight_is_trained_as_if_it_were_alone(name: str, dtype: torch.dtyp
     optimizer = build_optimizer(name, together)
     optimizers = [build_optimizer(name, [p]) for p in apart]
     for step, pattern in enumerate(PATTERNS[pattern_of](14)):
-        for i, (p, q, used) in enumerate(zip(together, apart, pattern, strict=True)):
-            p.grad = gradient(step, i, p) if used else None
-            q.grad = gradient(step, i, q) if used else None
+        give(step, together, pattern)
+        give(step, apart, pattern)
         optimizer.step()
         for own, used in zip(optimizers, pattern, strict=True):
             if used:
@@ -101,9 +106,8 @@ def test_what_was_known_of_a_weight_is_forgotten_when_it_changes(name: str, chan
                     of.param_groups[0]["params"][0] = side[0]
                 else:
                     side[0].data = torch.ones(SHAPES[0][::-1]).T
-        for i, (p, q, used) in enumerate(zip(own, plain, pattern, strict=True)):
-            p.grad = gradient(step, i, p) if used else None
-            q.grad = gradient(step, i, q) if used else None
+        give(step, own, pattern)
+        give(step, plain, pattern)
         optimizer.step()
         reference.step()
         for p, q in zip(own, plain, strict=True):
@@ -114,8 +118,7 @@ def test_what_is_no_longer_trained_is_not_held() -> None:
     own = weights()
     optimizer = build_optimizer("adamw", own)
     for step, pattern in enumerate(patterns(4)):
-        for i, (p, used) in enumerate(zip(own, pattern, strict=True)):
-            p.grad = gradient(step, i, p) if used else None
+        give(step, own, pattern)
         optimizer.step()
     optimizer.param_groups[0]["params"] = optimizer.param_groups[0]["params"][1:]
     optimizer.step()
@@ -136,8 +139,7 @@ def test_sets_of_weights_that_take_turns_are_gathered_once(monkeypatch: pytest.M
     own = weights()
     optimizer = build_optimizer("adamw", own)
     for step, pattern in enumerate(in_turn(60)):
-        for i, (p, used) in enumerate(zip(own, pattern, strict=True)):
-            p.grad = gradient(step, i, p) if used else None
+        give(step, own, pattern)
         optimizer.step()
     # All of them; each of the two; and again once those of one set are of two ages.
     assert built <= 5

@@ -75,10 +75,8 @@ def test_weights_that_are_all_frozen_are_trained_once_they_are_not() -> None:
     """As torch's: one optimizer for the head, one for a backbone that is unfrozen later."""
     model, torchs = torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)
     torchs.load_state_dict(model.state_dict())
-    optimizers = []
     for one, build in ((model, lambda p: build_optimizer("momentum", p)), (torchs, _torchs_momentum)):
         optimizer = build(one.requires_grad_(False).parameters())
-        optimizers.append(optimizer)
         optimizer.step()
         for _ in range(3):
             one.requires_grad_(True)
