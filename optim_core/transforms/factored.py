@@ -40,7 +40,7 @@ def came(p: Tensor, g: Tensor, s: Own, n: Mapping[str, Scalar], lead: int) -> No
         u = g / s["square"].lerp_(squares, n["new2"]).sqrt()
     else:
         u = g * _inverse_root(s["row"], s["column"], squares, n["new2"])
-    rms = norms(u, lead) / max(1, p[(0,) * lead].numel()) ** 0.5
+    rms = norms(u, lead) / max(1, p.shape[lead:].numel()) ** 0.5
     u = u / clamp_below_(rms / n["threshold"], 1.0)
     step = s["mean"].lerp_(u, n["new1"])
     if "square" not in s:

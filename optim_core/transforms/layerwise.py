@@ -169,17 +169,16 @@ def adafactor(p: Tensor, g: Tensor, s: Own, n: Mapping[str, Scalar], lead: int) 
 
     arXiv 1804.04235), as ``torch.optim.Adafactor``: no momentum, learning rate relative to the weight's own size.
     """
-    tiny, count = torch.finfo(p.dtype).eps, max(1, p[(0,) * lead].numel())
+    tiny, rms_of_one = torch.finfo(p.dtype).eps, max(1, p.shape[lead:].numel()) ** 0.5
     squares = g * g
     if "square" in s:
-        estimate = s["square"].lerp_(squares, n["new2"]).clamp(min=tiny * tiny)
+        u = ratio_(g, s["square"].lerp_(squares, n["new2"]).clamp(min=tiny * tiny).sqrt_())
     else:
         row = s["row"].lerp_(squares.mean(-1, keepdim=True), n["new2"])
         column = s["column"].lerp_(squares.mean(-2, keepdim=True), n["new2"])
-        scaled = row / row.mean(-2, keepdim=True).clamp(min=tiny)
-        estimate = torch.mul(scaled, column, out=squares).clamp_(min=tiny * tiny)
-    u = ratio_(g, estimate.sqrt_())
-    floor = torch.as_tensor(n["floor"], dtype=p.dtype, device=p.device)
-    size = torch.maximum(norms(p, lead) / count**0.5, floor)
-    clip = (norms(u, lead) / (count**0.5 * n["threshold"])).clamp(min=1.0)
-    add_(shrink_(p, n), u, size / clip * -n["relative"])
+        # Roots of rows and columns are far fewer than those of their products.
+        scaled = row / row.mean(-2, keepdim=True).clamp_(min=tiny)
+        u = torch.mul(scaled.rsqrt_(), column.rsqrt(), out=squares).clamp_(max=1 / tiny).mul_(g)
+    size = clamp_below_(norms(p, lead), n["floor"] * rms_of_one)
+    longest = clamp_below_(norms(u, lead), n["threshold"] * rms_of_one)
+    add_(shrink_(p, n), u, size.div_(longest).mul_(-n["relative"] * n["threshold"]))

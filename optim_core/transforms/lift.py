@@ -167,6 +167,7 @@ class _Lifted:
     ) -> None:
         self.layout, self.start, self.numbers, self.rule, self.carried = layout, start, numbers, rule, carried
         self.kernel, self.by_matrix = kernel, by_matrix
+        self._by_kernel: dict[str, bool] = {}
 
     def transform(self, bundles: Bundling | None) -> Transform:
         one_pass = self.kernel is not None
@@ -199,7 +200,7 @@ class _Lifted:
         keys = [key for key in state if key != TRIAL]
         for name, p in params.items():
             group = self.layout.group(name)
-            if self.kernel and self.layout.kernels and isinstance(p, Bundle) and p.device.type in self.kernel.devices:
+            if self.kernel and self._has_kernel(self.kernel, name, p):
                 self._in_one_pass(self.kernel, name, p, grads[name], state, hypers[group], t)
                 continue
             if group not in shared:
@@ -217,6 +218,13 @@ class _Lifted:
             self.rule(p, grads[name], own, n, self.layout.lead)
             for key, tensor in own.items():
                 state[key][name] = tensor
+
+    def _has_kernel(self, kernel: Kernel, name: str, p: Array) -> bool:
+        """Whether ``kernel`` takes the weights of that name; asked once, since naming a device takes as long as ten weights."""
+        if name not in self._by_kernel:
+            takes = self.layout.kernels and isinstance(p, Bundle) and p.device.type in kernel.devices
+            self._by_kernel[name] = takes
+        return self._by_kernel[name]
 
     def _in_one_pass(self, kernel: Kernel, name: str, p: Bundle, g: Bundle, state: State, hyper: Hyper, t: int) -> None:
         held = [state[key][name].tensors for key in kernel.keys]

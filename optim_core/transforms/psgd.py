@@ -60,7 +60,7 @@ def kron_rule(p: Tensor, g: Tensor, s: Own, n: Mapping[str, Scalar], lead: int) 
     for axis, name in enumerate(sides):
         mean = _turned(axis, mean, lambda x, q=s[name]: _times(q, _times(q, x), transposed=True))
     u = mean.reshape(p.shape)
-    rms = norms(u, lead) / p[(0,) * lead].numel() ** 0.5
+    rms = norms(u, lead) / p.shape[lead:].numel() ** 0.5
     u = u / clamp_below_((rms + 1e-8) / LONGEST, 1.0)
     add_(shrink_(p, n), u, n["down"])
 

@@ -174,7 +174,7 @@ def _noise(name: str, g: Tensor, hyper: Hyper, t: int, lead: int) -> Tensor:
     key = torch.as_tensor(hyper["noise_key"], dtype=torch.float64, device=g.device).to(torch.int64)
     # Not hash(): Python salts it per process.
     key = mix(mix(key * GAMMA + zlib.crc32(name.encode())) + torch.tensor(t, device=g.device) * GAMMA)
-    drawn = normal(key, g[(0,) * lead].numel()).view(g.shape).to(g.dtype)
+    drawn = normal(key, g.shape[lead:].numel()).view(g.shape).to(g.dtype)
     return per_trial(sigma.to(g.device), g) * drawn
 
 
