@@ -39,6 +39,8 @@ TORCH: dict[str, _Row] = {
     "adamax": (T.Adamax, _ADAM, {}),
     "nadam": (T.NAdam, (*_ADAM, "momentum_decay"), {}),
     "radam": (T.RAdam, _ADAM, {}),
+    "asgd": (T.ASGD, ("lr", "lambd", "alpha", "t0"), {}),
+    "rprop": (T.Rprop, ("lr",), {}),
     "adafactor": (T.Adafactor, ("lr", "d"), {"eps": (None, 1e-3)}),
 }
 FUSED = ("sgd", "momentum", "nesterov", "adagrad", "adam", "adamw", "amsgrad")
@@ -73,6 +75,13 @@ PACKAGE: dict[str, _Row] = {
     "mars": (po.MARS, (*_ADAM, "gamma"), {}),
     "adabelief": (po.AdaBelief, _ADAM, {}),
     "laprop": (po.LaProp, _ADAM, {}),
+    "schedule_free_radam": (po.ScheduleFreeRAdam, _ADAM, {}),
+    "madgrad": (po.MADGRAD, ("lr", "momentum", "eps"), {}),
+    "adamp": (po.AdamP, (*_ADAM, "delta", "wd_ratio"), {}),
+    "novograd": (po.NovoGrad, _ADAM, {}),
+    "stable_adamw": (po.StableAdamW, _ADAM, {"kahan_sum": False}),
+    "came": (po.CAME, ("lr", "betas3", "eps1", "eps2"), {}),
+    "psgd_kron": (po.Kron, ("lr", "momentum"), {"pre_conditioner_update_probability": 1.0}),
 }
 
 
@@ -146,6 +155,25 @@ class _Master:
         return self._optimizer.state_dict()
 
 
+def _adam_mini(model: nn.Module) -> Any:
+    h = _defaults("adam_mini")
+    # It reads roles from names, and shares second moments by head where it knows one.
+    return po.AdamMini(model, lr=h["lr"], betas=h["betas"], eps=h["eps"], weight_decay=h["weight_decay"])
+
+
+def _apollo(model: nn.Module) -> Any:
+    h = _defaults("apollo_mini")
+    shared = {"lr": h["lr"], "betas": h["betas"], "eps": h["eps"]}
+    of_rank_one = {
+        "rank": 1,
+        "scale": h["scale"],
+        "update_proj_gap": int(h["projection_gap"]),
+        "projection_type": "std",
+    }
+    groups = decay_groups(model, h["weight_decay"])
+    return po.APOLLO([{**groups[0], **of_rank_one}, groups[1]], **shared)
+
+
 class _Both:
     """Two optimizers that share a model."""
 
@@ -185,6 +213,8 @@ def _package_muon(model: nn.Module) -> Any:
 
 _SPECIAL: dict[str, dict[str, Make]] = {
     "muon": {"torch_foreach": _torch_muon, "pytorch_optimizer": _package_muon},
+    "adam_mini": {"pytorch_optimizer": _adam_mini},
+    "apollo_mini": {"pytorch_optimizer": _apollo},
     "lookahead": {"pytorch_optimizer": _lookahead},
     "sam": {"pytorch_optimizer": _sam},
 }

@@ -63,10 +63,12 @@ def sixteen(hashed: Tensor, count: int) -> Tensor:
 
 
 def normal(key: Tensor, count: int) -> Tensor:
-    """Standard normal numbers, float64, by Box & Muller 1958: (…) keys → (…, count)."""
-    first = (bits(key, count).double() + 0.5) / 2**BITS
-    second = bits(mix(key + GAMMA), count).double() / 2**BITS
-    return (-2 * first.log()).sqrt() * torch.cos(2 * math.pi * second)
+    """Standard normal numbers, float32, by Box & Muller 1958, two of each hash: (…) keys → (…, count)."""
+    hashed = hashes(key, -(-count // 2))
+    first, second = _logical_shift(hashed, 64 - BITS), _logical_shift(hashed << BITS, 64 - BITS)
+    radius = (first.float() + 0.5).mul_(2.0**-BITS).log_().mul_(-2).sqrt_()
+    angle = second.float().mul_(2 * math.pi * 2.0**-BITS)
+    return torch.cat((radius * angle.cos(), radius * angle.sin()), -1)[..., :count]
 
 
 def _logical_shift(x: Tensor, places: int) -> Tensor:

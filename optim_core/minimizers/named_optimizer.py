@@ -99,7 +99,7 @@ class NamedOptimizer(torch.optim.Optimizer):
 
     @staticmethod
     def profile_hook_step(func: Callable[..., Any]) -> Callable[..., Any]:
-        """What torch puts around ``step``, here only where a profiler or a hook listens: it takes as long as sixty small weights."""
+        """What torch puts around ``step``, only where a profiler or hook listens: it takes as long as sixty small weights."""
         listened_to = torch.optim.Optimizer.profile_hook_step(func)
 
         @wraps(func)

@@ -1,4 +1,4 @@
-"""The names of torch's compiler and hooks that we use and torch does not promise to keep. Tested with the version in ``TESTED``."""
+"""Names of torch's compiler and hooks that torch does not promise to keep. Tested with the version in ``TESTED``."""
 
 from __future__ import annotations
 

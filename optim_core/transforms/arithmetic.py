@@ -59,17 +59,26 @@ def sqrt_into(x: Array, scratch: Array) -> Array:
 
 
 def cube_root(x: Array) -> Array:
-    """∛x of x ≥ 0 as a new array, 1e-12 below 1e-36: x^(1/4 + 1/16 + 1/64) and six of Newton's steps.
+    """∛x of x ≥ 0 as a new array; of trials 1e-12 below 1e-36, by Halley's steps, whose error is cubed, from one 4 % off.
 
-    Made of operations that round each number alike wherever it lies in memory, which ``pow`` does not at a block's end.
+    A trial's numbers must be rounded alike wherever they lie in memory, which ``pow`` does not do at a block's end.
     """
-    x = clamp_below_(x.clone(), 1e-36)
-    fourth = x.sqrt().sqrt_()
-    sixteenth = fourth.sqrt().sqrt_()
-    root = fourth.mul_(sixteenth).mul_(sixteenth.sqrt().sqrt_())
-    for _ in range(6):
-        root = add_(root.clone().mul_(2 / 3), ratio_(x, root.mul_(root)), 1 / 3)
+    if isinstance(x, Bundle):
+        return x.pow(1 / 3)
+    x = x.clamp(min=1e-36)
+    root = _near_cube_root(x)
+    for _ in range(3 if x.dtype == torch.float64 else 2):
+        # r(r³ + 2x)/(2r³ + x) = 2r − 3r/(2 + x/r³), which no large x overflows.
+        beside = ratio_(x, (root * root).mul_(root)).add_(2.0)
+        root = add_(ratio_(root, beside), root, -2 / 3).mul_(-3.0)
     return root
+
+
+def _near_cube_root(x: Tensor) -> Tensor:
+    """Within 4 %: a third of the exponent, which as a whole number the bits of ``x`` nearly are the logarithm of."""
+    whole, digits, bias = (torch.int64, 52, 1023) if x.dtype == torch.float64 else (torch.int32, 23, 127)
+    third = x.view(whole).to(x.dtype).mul_(1 / 3).add_((2 / 3 * bias - 0.0321) * 2.0**digits)
+    return third.to(whole).view(x.dtype)
 
 
 def clamp_below_(x: Array, low: Number) -> Array:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from optim_core.transforms import torch_private as private
+
+# Numbers that are copied into stacks at a time: what stays in a core's cache, and what is little of a GPU's memory.
+MOST_STACKED_CPU, MOST_STACKED = 1 << 18, 1 << 24
+EVERY = slice(None)
 
 
 class Bundle:
@@ -54,14 +58,24 @@ class Bundle:
         private.foreach_copy_(self.tensors, other.tensors)
         return self
 
-    def stacked(self) -> Tensor:
-        """Weights of one shape along a new first axis; a view where there is only one."""
-        return self.tensors[0].unsqueeze(0) if len(self.tensors) == 1 else torch.stack(self.tensors)
+    def parts(self, numbers: int) -> Iterator[slice]:
+        """The weights in parts that may be stacked, where ``numbers`` of each are copied for it."""
+        count = max(1, (MOST_STACKED_CPU if self.tensors[0].is_cpu else MOST_STACKED) // max(1, numbers))
+        for start in range(0, len(self.tensors), count):
+            yield slice(start, min(start + count, len(self.tensors)))
 
-    def unstack_(self, whole: Tensor) -> Bundle:
+    def stacked(self, part: slice = EVERY) -> Tensor:
+        """Weights of one shape along a new first axis; a single one as it is."""
+        chosen = self.tensors[part]
+        return chosen[0] if len(chosen) == 1 else torch.stack(chosen)
+
+    def unstack_(self, whole: Tensor, part: slice = EVERY) -> Bundle:
         """Write what ``stacked`` gave, changed since, back into the tensors."""
-        if whole.data_ptr() != self.tensors[0].data_ptr():
-            private.foreach_copy_(self.tensors, list(whole.unbind()))
+        chosen = self.tensors[part]
+        if len(chosen) > 1:
+            private.foreach_copy_(chosen, list(whole.unbind()))
+        elif whole is not chosen[0]:
+            chosen[0].copy_(whole)
         return self
 
     def norms(self) -> Tensor:
@@ -175,6 +189,10 @@ class Bundle:
         """The same, into self."""
         private.foreach_sign_(self.tensors)
         return self
+
+    def pow(self, exponent: float) -> Bundle:
+        """Powers."""
+        return Bundle(private.foreach_pow(self.tensors, exponent))
 
     def abs(self) -> Bundle:
         """Sizes."""

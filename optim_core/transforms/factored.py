@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from optim_core.transforms.adam import denominator
-from optim_core.transforms.arithmetic import add_, clamp_below_, norms
+from optim_core.transforms.arithmetic import add_, clamp_below_, norms, ratio_, sqrt_into
 from optim_core.transforms.base import Hyper, Numbers, Own, Scalar
 from optim_core.transforms.decay import decoupled, shrink_
 
@@ -35,25 +35,26 @@ def came(p: Tensor, g: Tensor, s: Own, n: Mapping[str, Scalar], lead: int) -> No
 
     Luo et al. 2023 (arXiv 2307.02047), nothing corrected for its start at 0. Vectors: v itself, and p −= lr·m.
     """
-    squares = (g * g).add_(n["eps1"])
+    # One array serves for all that is as large as the weight: fresh memory costs as much as arithmetic.
+    held = (g * g).add_(n["eps1"])
     if "square" in s:
-        u = g / s["square"].lerp_(squares, n["new2"]).sqrt()
+        u = ratio_(g, sqrt_into(s["square"].lerp_(held, n["new2"]), held))
     else:
-        u = g * _inverse_root(s["row"], s["column"], squares, n["new2"])
+        u = _inverse_root_(s["row"], s["column"], held, n["new2"]).mul_(g)
     rms = norms(u, lead) / max(1, p.shape[lead:].numel()) ** 0.5
-    u = u / clamp_below_(rms / n["threshold"], 1.0)
+    u.div_(clamp_below_(rms / n["threshold"], 1.0))
     step = s["mean"].lerp_(u, n["new1"])
     if "square" not in s:
-        surprise = (u - step).square_().add_(n["eps2"])
-        step = step * _inverse_root(s["surprise_row"], s["surprise_column"], surprise, n["new3"])
+        surprise = u.sub_(step).square_().add_(n["eps2"])
+        step = _inverse_root_(s["surprise_row"], s["surprise_column"], surprise, n["new3"]).mul_(step)
     add_(shrink_(p, n), step, n["down"])
 
 
-def _inverse_root(row: Tensor, column: Tensor, squares: Tensor, share: Scalar) -> Tensor:
-    """1/√(R·C/mean(R)) after R and C have taken in the means of ``squares`` over columns and rows."""
+def _inverse_root_(row: Tensor, column: Tensor, squares: Tensor, share: Scalar) -> Tensor:
+    """1/√(R·C/mean(R)) after R and C have taken in the means of ``squares`` over columns and rows; in their place."""
     row.lerp_(squares.mean(-1, keepdim=True), share)
     column.lerp_(squares.mean(-2, keepdim=True), share)
-    return (row / row.mean(-2, keepdim=True)).rsqrt() * column.rsqrt()
+    return torch.mul((row / row.mean(-2, keepdim=True)).rsqrt_(), column.rsqrt(), out=squares)
 
 
 def _row_axes(p: Tensor, lead: int) -> tuple[int, ...]:

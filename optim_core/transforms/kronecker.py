@@ -8,22 +8,12 @@ import torch
 from torch import Tensor
 
 from optim_core.alignment import product
-from optim_core.spec.optimizers import Role
 from optim_core.spec.optimizers.roles import preconditioned
 from optim_core.transforms.adam import adamw, decoupled_numbers, denominator, moments_
 from optim_core.transforms.arithmetic import add_, average_squares_, norms
 from optim_core.transforms.base import Hyper, Numbers, Own, Scalar, by_shape
 from optim_core.transforms.decay import shrink_
 from optim_core.transforms.lift import elementwise, of_each, per_tensor, split, stacking, zeros
-
-# Larger sides are worth more arithmetic than calls, and a stack of them is a copy of much memory.
-SMALL_SIDE = 64
-
-
-def _small_by_shape(role: Role, shape: tuple[int, ...]) -> str | None:
-    """Matrices of one shape and small sides together."""
-    rows, *rest = shape
-    return by_shape(role, shape) if max(rows, torch.Size(rest).numel()) <= SMALL_SIDE else None
 
 
 def _sides(g: Tensor, lead: int) -> Tensor:
@@ -133,7 +123,7 @@ def side_shape(value: Scalar, lead: int) -> Scalar:
 
 
 shampoo = split(
-    per_tensor(of_each(shampoo_start), shampoo_numbers, stacking(shampoo_rule), _small_by_shape),
+    per_tensor(of_each(shampoo_start), shampoo_numbers, stacking(shampoo_rule), by_shape),
     elementwise(zeros("mean", "square"), decoupled_numbers, adamw),
     preconditioned,
 )
@@ -207,7 +197,7 @@ def _turn(new: Own, damping: Scalar, due: Scalar, lead: int) -> None:
 
 
 soap = split(
-    per_tensor(of_each(soap_start), soap_numbers, stacking(soap_rule), _small_by_shape),
+    per_tensor(of_each(soap_start), soap_numbers, stacking(soap_rule), by_shape),
     elementwise(zeros("mean", "square"), decoupled_numbers, adamw),
     preconditioned,
 )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from optim_core.transforms.adam import denominator, moment_numbers, moments_
-from optim_core.transforms.arithmetic import Array, add_, clamp_below_, norms, ratio_
+from optim_core.transforms.arithmetic import Array, add_, clamp_below_, norms, ratio_, sqrt_into
 from optim_core.transforms.base import Hyper, Numbers, Own, Scalar, is_zero, own_mean, smallest
 from optim_core.transforms.decay import coupled, decoupled, shrink_, with_l2
 
@@ -85,9 +85,10 @@ def novograd(p: Tensor, g: Tensor, s: Own, n: Mapping[str, Scalar], lead: int) -
     v starts at the first ‖g‖² that is not 0: no correction is needed.
     """
     size = norms(g, lead).square()
-    v = s["square"].copy_(torch.where(s["square"] > 0, s["square"].lerp(size, n["new2"]), size))
-    s["mean"].mul_(n["keep1"]).add_(with_l2(p, g / (v.sqrt() + n["eps"]), n))
-    add_(p, s["mean"], n["down"])
+    v = s["square"]
+    v.lerp_(size, torch.where(v > 0, n["new2"], torch.ones_like(v)))
+    mean = add_(s["mean"].mul_(n["keep1"]), g, v.sqrt().add_(n["eps"]).reciprocal_())
+    add_(p, mean if is_zero(n["l2"]) else add_(mean, p, n["l2"]), n["down"])
 
 
 def adamp_numbers(hyper: Hyper, t: int) -> Numbers:
@@ -106,24 +107,34 @@ def adamp(p: Tensor, g: Tensor, s: Own, n: Mapping[str, Scalar], lead: int) -> N
     u = ratio_(s["mean"], denominator(s["square"], n)).mul_(n["root"])
     decay = n["decay"]
     if p.ndim - lead > 1 and p.numel():
-        by_row, whole = (_tangent(p, g, u, n, lead, first) for first in (lead + 1, lead))
-        u = torch.where(by_row[0], by_row[1], torch.where(whole[0], whole[1], u))
-        decay = torch.where(by_row[0] | whole[0], n["wd_ratio"], 1.0).to(p.dtype) * decay
+        along, across = _along(p, g, u, n, lead)
+        u.addcmul_(p, along, value=-1)
+        decay = torch.where(across, n["wd_ratio"], p.new_ones(())) * decay
     if not is_zero(n["decay"]):
         p.mul_(1 - decay)
     add_(p, u, n["down"])
 
 
-def _tangent(p: Tensor, g: Tensor, u: Tensor, n: Mapping[str, Scalar], lead: int, first: int) -> tuple[Tensor, Tensor]:
-    """Whether the gradient is across the weight, seen over the axes from ``first`` on, and ``u`` without its part along."""
-    axes = tuple(range(first, p.ndim))
-    eps = n["eps"]
+def _along(p: Tensor, g: Tensor, u: Tensor, n: Mapping[str, Scalar], lead: int) -> tuple[Tensor, Tensor]:
+    """How much of ``p`` to take out of ``u``, by row, and whether the gradient is across the weight or across each row."""
+    axes, rows = tuple(range(lead + 1, p.ndim)), (lead,)
+    eps, size = n["eps"], p.shape[lead + 1 :].numel()
     length, steepness = (torch.linalg.vector_norm(x, dim=axes, keepdim=True) for x in (p, g))
-    cosine = (g * p).sum(axes, keepdim=True).abs() / (clamp_below_(length.clone(), eps) * clamp_below_(steepness, eps))
-    size = p.shape[first:].numel()
-    across = cosine.amax(tuple(range(lead, p.ndim)), keepdim=True) < n["delta"] / size**0.5
-    unit = p / (length + eps)
-    return across, u - unit * (unit * u).sum(axes, keepdim=True)
+    held = torch.mul(g, p)
+    meeting = held.sum(axes, keepdim=True)
+    part = torch.mul(u, p, out=held).sum(axes, keepdim=True)
+
+    def judged(length: Tensor, steepness: Tensor, meeting: Tensor, part: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        cosine = meeting.abs() / (clamp_below_(length.clone(), eps) * clamp_below_(steepness, eps))
+        across = cosine.amax(tuple(range(lead, p.ndim)), keepdim=True) < n["delta"] / count**0.5
+        return part / (length + eps).square_(), across
+
+    # What all rows say together, and what each says.
+    together = [torch.linalg.vector_norm(x, dim=rows, keepdim=True) for x in (length, steepness)]
+    summed = [x.sum(rows, keepdim=True) for x in (meeting, part)]
+    of_all, all_across = judged(*together, *summed, size * p.shape[lead])
+    of_row, rows_across = judged(length, steepness, meeting, part, size)
+    return torch.where(rows_across, of_row, torch.where(all_across, of_all, 0.0)), rows_across | all_across
 
 
 def stable_adamw_numbers(hyper: Hyper, t: int) -> Numbers:
@@ -140,10 +151,12 @@ def stable_adamw(p: Tensor, g: Tensor, s: Own, n: Mapping[str, Scalar], lead: in
     """
     moments_(g, s, n)
     expected = clamp_below_(s["square"] / n["correction2"], n["eps_square"])
-    clip = own_mean(ratio_(g * g, expected), lead).sqrt().clamp(min=1.0)
+    surprise = ratio_(g * g, expected)
+    clip = own_mean(surprise, lead).sqrt().clamp_(min=1.0)
     if not is_zero(n["decay"]):
         p.mul_(1 - n["decay"] / clip)
-    add_(p, ratio_(s["mean"], denominator(s["square"], n)), n["down_root"] / clip)
+    below = sqrt_into(s["square"], surprise).add_(n["eps_root"])
+    add_(p, ratio_(s["mean"], below), n["down_root"] / clip)
 
 
 def adafactor_start(p: Tensor, hyper: Hyper, lead: int) -> Own:

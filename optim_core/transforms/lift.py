@@ -96,18 +96,23 @@ def per_tensor(start: Start, numbers: NumbersOf, rule: TensorRule, bundles: Bund
 
 
 def stacking(rule: TensorRule) -> TensorRule:
-    """The rule for bundles of one shape besides: they are stacked, and what leads is then the axis of weights."""
+    """The rule for bundles of one shape besides: they are stacked, and what leads is then the axis of weights.
+
+    As many at a time as fit into little memory: a stack is a copy, and large weights gain nothing from it.
+    """
 
     def of_any(p: Array, g: Array, s: Own, n: Mapping[str, Scalar], lead: int) -> None:
         if not isinstance(p, Bundle):
             rule(p, g, s, n, lead)
             return
-        wholes = {key: x.stacked() for key, x in s.items()}
-        whole = p.stacked()
-        rule(whole, g.stacked(), wholes, n, 1)
-        p.unstack_(whole)
-        for key, x in s.items():
-            x.unstack_(wholes[key])
+        for part in p.parts(sum(x.tensors[0].numel() for x in (p, g, *s.values()))):
+            # One weight is no stack.
+            of_one = part.stop - part.start == 1
+            whole, wholes = p.stacked(part), {key: x.stacked(part) for key, x in s.items()}
+            rule(whole, g.stacked(part), wholes, n, lead if of_one else 1)
+            p.unstack_(whole, part)
+            for key, x in s.items():
+                x.unstack_(wholes[key], part)
 
     return of_any
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -12,9 +13,9 @@ from optim_core.counter import normal
 from optim_core.spec.optimizers.roles import orthogonalised
 from optim_core.transforms.adam import adamw, decoupled_numbers, moments_
 from optim_core.transforms.arithmetic import add_, clamp_below_, norms
-from optim_core.transforms.base import Hyper, Numbers, Own, Scalar
+from optim_core.transforms.base import Hyper, Numbers, Own, Scalar, by_shape
 from optim_core.transforms.decay import shrink_
-from optim_core.transforms.lift import elementwise, per_tensor, split, zeros
+from optim_core.transforms.lift import elementwise, of_each, per_tensor, split, stacking, zeros
 
 # A step may be so much longer than the one before.
 GROWTH = 1.01
@@ -52,23 +53,31 @@ def apollo_rule(p: Tensor, g: Tensor, s: Own, n: Mapping[str, Scalar], lead: int
     moments_(r, s, of_side)
     step = s["mean"] / s["square"].sqrt().add_(of_side["eps"])
     # The authors' 1e-8 guards ‖r‖ = 0.
-    u = g * (norms(step, lead) / (norms(r, lead) + 1e-8)).view(s["length"].shape)
-    length = norms(u, lead)
+    ratio = (norms(step, lead) / (norms(r, lead) + 1e-8)).view(s["length"].shape)
+    length = norms(g, lead) * ratio
     limit = clamp_below_(length / (s["length"] + 1e-8), GROWTH) / GROWTH
     limit = torch.where(s["length"] > 0, limit, 1.0)
     s["length"].copy_(length / limit)
-    add_(shrink_(p, n), u / limit, n["down_root"] * n["size"])
+    add_(shrink_(p, n), g, ratio / limit * (n["down_root"] * n["size"]))
 
 
 def _mixture(epoch: Scalar, wide: Tensor) -> Tensor:
     """Normal numbers, (1, A) or (K, 1, A)."""
-    key = epoch.flatten() if isinstance(epoch, Tensor) else torch.tensor(epoch, device=wide.device)
-    numbers = normal(key.to(torch.int64), wide.shape[-2]).to(wide.dtype).unsqueeze(-2)
-    return numbers.expand(*wide.shape[:-2], 1, wide.shape[-2])
+    if isinstance(epoch, Tensor):
+        numbers = normal(epoch.flatten().to(torch.int64), wide.shape[-2]).to(wide.dtype)
+    else:
+        numbers = _drawn(int(epoch), wide.shape[-2], wide.dtype, wide.device)
+    return numbers.unsqueeze(-2).expand(*wide.shape[:-2], 1, wide.shape[-2])
+
+
+@lru_cache(maxsize=16)
+def _drawn(epoch: int, count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    # The same for hundreds of steps and all weights of one side.
+    return normal(torch.tensor(epoch, device=device), count).to(dtype)
 
 
 apollo_mini = split(
-    per_tensor(apollo_start, apollo_numbers, apollo_rule),
+    per_tensor(of_each(apollo_start), apollo_numbers, stacking(apollo_rule), by_shape),
     elementwise(zeros("mean", "square"), decoupled_numbers, adamw),
     orthogonalised,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -46,11 +46,11 @@ def orthogonalise(m: Tensor) -> Tensor:
     return (x.mT if tall else x)[..., :rows, :columns].to(m.dtype)
 
 
-def _directions(matrices: Sequence[Tensor]) -> Sequence[Tensor]:
-    """Of weights of one shape: they make one batched product. A single one does not, which would copy what is transposed."""
-    if len(matrices) == 1:
-        return [orthogonalise(matrices[0])]
-    return orthogonalise(torch.stack(list(matrices))).unbind()
+def _directions(matrices: Bundle) -> Iterator[Tensor]:
+    """Of weights of one shape: they make batched products. A single one does not, which would copy what is transposed."""
+    for part in matrices.parts(matrices.tensors[0].numel()):
+        chosen = matrices.tensors[part]
+        yield from [orthogonalise(chosen[0])] if len(chosen) == 1 else orthogonalise(torch.stack(chosen)).unbind()
 
 
 def _multiplies_bfloat16(m: Tensor) -> bool:
@@ -78,7 +78,7 @@ def muon_rule(p: Array, g: Array, s: Own, n: Mapping[str, Scalar], lead: int) ->
     size = where(n["matched"], 0.2 * max(rows, columns) ** 0.5, max(1.0, rows / columns) ** 0.5)
     size = size.to(p.dtype) if isinstance(size, Tensor) else size
     if isinstance(p, Bundle):
-        turned: Array = Bundle(x.reshape(p.shape) for x in _directions(matrices))
+        turned: Array = Bundle(x.reshape(p.shape) for x in _directions(Bundle(matrices)))
     else:
         turned = orthogonalise(matrices[0]).reshape(p.shape)
     add_(shrink_(p, n), turned, n["down"] * size)

@@ -106,7 +106,8 @@ def _over(q: Tensor, x: Tensor) -> Tensor:
     """q⁻ᵀ·x."""
     if q.ndim < x.ndim:
         return x / q.unsqueeze(-1)
-    return torch.linalg.solve_triangular(q.mT, x, upper=False)
+    # From the other side: so neither is copied into another order.
+    return torch.linalg.solve_triangular(q, x.mT, upper=True, left=False).mT
 
 
 def _norm(m: Tensor) -> Tensor:

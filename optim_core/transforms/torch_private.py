@@ -31,6 +31,7 @@ foreach_mul = torch._foreach_mul
 foreach_mul_ = torch._foreach_mul_
 foreach_neg = torch._foreach_neg
 foreach_norm = torch._foreach_norm
+foreach_pow = torch._foreach_pow
 foreach_reciprocal_ = torch._foreach_reciprocal_
 foreach_sign = torch._foreach_sign
 foreach_sign_ = torch._foreach_sign_

@@ -80,7 +80,7 @@ def apollo_mini(p, g, s, h, t):
         r = g
     else:
         wide = g.flatten(1) if g.shape[0] <= g[0].numel() else g.flatten(1).T
-        x = normal(torch.tensor((t - 1) // int(h["projection_gap"])), wide.shape[0])
+        x = normal(torch.tensor((t - 1) // int(h["projection_gap"])), wide.shape[0]).double()
         r = x @ wide
     s["m"] = h["beta1"] * s.get("m", 0) + (1 - h["beta1"]) * r
     s["v"] = h["beta2"] * s.get("v", 0) + (1 - h["beta2"]) * r**2
@@ -116,7 +116,7 @@ class Kron:
         return getattr(torch, name)
 
     def randn(self, shape, **_):
-        return normal(torch.tensor(self.t), shape.numel()).view(shape)
+        return normal(torch.tensor(self.t), shape.numel()).view(shape).double()
 
     def step(self):
         self.t += 1

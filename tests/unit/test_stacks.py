@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from optim_core.spec.optimizers import OPTIMIZERS, Role
+from optim_core.transforms import bundle
 from optim_core.transforms.base import TRIAL, Layout, State
 from optim_core.transforms.registry import BUILDERS, build_transform
 from optim_core.transforms.torch_adapter import build_optimizer
@@ -106,3 +107,35 @@ def test_the_torch_face_trains_experts_as_separate_layers(name: str) -> None:
     torch.testing.assert_close(model.up, torch.stack(list(apart)), rtol=0, atol=1e-9)
     again = build_optimizer(name, Experts(), roles={"up": "stack"}, lr=0.01, weight_decay=0.1)
     again.load_state_dict(one.state_dict())
+
+
+# So many numbers, with what is remembered of them, are those of more than two matrices and fewer than three.
+TWO_AT_A_TIME = {"adafactor": 200, "soap": 600, "muon": 90, "apollo_mini": 200, "psgd_kron": 400, "novograd": 250}
+
+
+@pytest.mark.parametrize("name", TWO_AT_A_TIME)
+def test_weights_of_one_shape_are_stacked_in_parts_and_train_alike(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def trained_with(most: int) -> tuple[list[Tensor], list[int]]:
+        monkeypatch.setattr(bundle, "MOST_STACKED_CPU", most)
+        torch.manual_seed(0)
+        model = nn.Sequential(*[nn.Linear(6, 6, bias=False, dtype=torch.float64) for _ in range(7)])
+        sizes: list[int] = []
+        stacked = torch.stack
+        monkeypatch.setattr(torch, "stack", lambda x, *rest: sizes.append(len(x)) or stacked(x, *rest))
+        optimizer = build_optimizer(name, model)
+        for step in range(12):
+            for i, p in enumerate(model.parameters()):
+                p.grad = torch.sin(p.detach() * (i + 2) + step)
+            optimizer.step()
+        monkeypatch.setattr(torch, "stack", stacked)
+        return [p.detach() for p in model.parameters()], sizes
+
+    (whole, sizes), (parts, smaller), (single, none) = (
+        trained_with(most) for most in (1 << 18, TWO_AT_A_TIME[name], 1)
+    )
+    assert max(sizes) >= 5
+    assert max(smaller) == 2
+    assert max(none, default=0) <= 1
+    for a, b, c in zip(whole, parts, single, strict=True):
+        torch.testing.assert_close(b, a, rtol=0, atol=1e-10)
+        torch.testing.assert_close(c, a, rtol=0, atol=1e-10)

@@ -135,9 +135,13 @@ def test_random_bits_are_uniform_and_normal_numbers_normal() -> None:
     key = torch.tensor(3, dtype=torch.int64)
     counts = torch.bincount(bits(key, 100_000) >> 20, minlength=16)
     assert float(((counts - 6250) ** 2 / 6250).sum()) < 45
-    drawn = normal(key, 100_000)
+    drawn = normal(key, 100_000).double()
     quantiles = torch.quantile(drawn, torch.tensor([0.025, 0.16, 0.5, 0.84, 0.975], dtype=torch.float64))
     assert quantiles.tolist() == pytest.approx([-1.96, -0.9945, 0.0, 0.9945, 1.96], abs=0.03)
+    # Two numbers come of one hash.
+    halves = torch.stack((*drawn.view(2, -1), *drawn.view(2, -1).square()))
+    assert float((torch.corrcoef(halves) - torch.eye(4)).abs().max()) < 0.02
+    assert torch.equal(normal(key, 7), drawn[:4].float().new_tensor([*normal(key, 8)[:7]]))
 
 
 @pytest.mark.parametrize("base", ["adamw", "schedule_free_adamw"])
