@@ -130,9 +130,9 @@ def _along(p: Tensor, g: Tensor, u: Tensor, n: Mapping[str, Scalar], lead: int) 
         return part / (length + eps).square_(), across
 
     # What all rows say together, and what each says.
-    together = [torch.linalg.vector_norm(x, dim=rows, keepdim=True) for x in (length, steepness)]
-    summed = [x.sum(rows, keepdim=True) for x in (meeting, part)]
-    of_all, all_across = judged(*together, *summed, size * p.shape[lead])
+    long, steep = (torch.linalg.vector_norm(x, dim=rows, keepdim=True) for x in (length, steepness))
+    meets, shares = (x.sum(rows, keepdim=True) for x in (meeting, part))
+    of_all, all_across = judged(long, steep, meets, shares, size * p.shape[lead])
     of_row, rows_across = judged(length, steepness, meeting, part, size)
     return torch.where(rows_across, of_row, torch.where(all_across, of_all, 0.0)), rows_across | all_across
 
