@@ -18,6 +18,10 @@ Numbers = Mapping[str, Any]
 Step = Callable[[list[Tensor], list[Tensor], list[list[Tensor]], list[Tensor], float, float, Numbers], Any]
 
 
+# From so many numbers a weight on, a plain addition goes through memory faster than the kernel of SGD.
+LARGE = 1 << 20
+
+
 class Kernel(NamedTuple):
     """``keys``: the state that it changes, as the transform of that name calls it. ``devices``: where it exists.
 
@@ -49,6 +53,9 @@ def _sgd(*, nesterov: bool = False) -> Step:
     ) -> None:
         del t
         momentum = n.get("momentum", 0.0)
+        if not momentum and not decay and sum(map(Tensor.numel, p)) >= LARGE * len(p):
+            private.foreach_add_(p, g, alpha=-lr)
+            return
         # The buffer starts at zero, so the first step needs no case of its own. Without momentum there is none to read.
         private.fused_sgd_(
             p, g, s[0] if s and momentum else [], weight_decay=decay, momentum=momentum, lr=lr,

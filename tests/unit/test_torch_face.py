@@ -14,6 +14,7 @@ from torch import Tensor
 
 from optim_core.spec.errors import SpecError
 from optim_core.spec.optimizers import OPTIMIZERS
+from optim_core.transforms import kernels
 from optim_core.transforms.base import Layout
 from optim_core.transforms.registry import build_transform
 from optim_core.transforms.roles import roles_of
@@ -333,3 +334,22 @@ def test_weights_without_a_gradient_and_frozen_weights_are_left_alone() -> None:
 def test_values_that_no_run_can_use_are_refused(values: dict, words: str) -> None:
     with pytest.raises(SpecError, match=words):
         build_optimizer("adamw", torch.nn.Linear(2, 1), **values)
+
+
+def test_a_weight_of_any_size_takes_the_step_of_sgd(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for large in (1, 1 << 20):
+        monkeypatch.setattr(kernels, "LARGE", large)
+        torch.manual_seed(0)
+        model = nn.Linear(30, 20)
+        optimizer = build_optimizer("sgd", model, lr=0.1)
+        twin = torch.optim.SGD([p := nn.Parameter(model.weight.detach().clone())], lr=0.1)
+        for step in range(3):
+            for q in model.parameters():
+                q.grad = torch.sin(q.detach() + step)
+            p.grad = torch.sin(p.detach() + step)
+            optimizer.step()
+            twin.step()
+        torch.testing.assert_close(model.weight, p, rtol=1e-6, atol=1e-7)
+        found.append(model.weight.detach())
+    torch.testing.assert_close(found[0], found[1], rtol=1e-6, atol=1e-7)
