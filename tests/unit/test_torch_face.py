@@ -341,9 +341,9 @@ def test_a_weight_of_any_size_takes_the_step_of_sgd(monkeypatch: pytest.MonkeyPa
     for large in (1, 1 << 20):
         monkeypatch.setattr(kernels, "LARGE", large)
         torch.manual_seed(0)
-        model = nn.Linear(30, 20)
+        model = torch.nn.Linear(30, 20)
         optimizer = build_optimizer("sgd", model, lr=0.1)
-        twin = torch.optim.SGD([p := nn.Parameter(model.weight.detach().clone())], lr=0.1)
+        twin = torch.optim.SGD([p := torch.nn.Parameter(model.weight.detach().clone())], lr=0.1)
         for step in range(3):
             for q in model.parameters():
                 q.grad = torch.sin(q.detach() + step)
