@@ -104,6 +104,9 @@ def serve(settings: Settings, workers: int) -> None:
         app = create_app(settings, database, dispatcher, own_key)
         if settings.data_roots is None and any_key(database):
             log.warning("keys let others read files below %s, the working folder; see WHICHOPT_DATA_ROOTS", os.getcwd())
+        for root in settings.data_roots or ():
+            if not root.is_dir():
+                log.warning("WHICHOPT_DATA_ROOTS: there is no folder %s; files of studies below it are not found", root)
         pool.go()
         threading.Thread(target=_warm_up, daemon=True, name="warm-up").start()
         # The address that was bound: a name may lead a browser, or a client with our key, to somebody else's as well.

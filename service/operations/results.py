@@ -42,7 +42,8 @@ def record(session: Session, study: Study, unit: Unit, result: UnitResult, now: 
     trials.set_results(study.id, rows, known)
     if not study.external:  # a client's curve stands there as it told it, and its checkpoints are its own
         curves.set(unit.id, {trial.number: trial.curve for trial in ended})
-        curves.drop_checkpoint(unit.id)
+        if unit.fence > 1 or unit.spent_s:  # else nobody has kept one
+            curves.drop_checkpoint(unit.id)
 
     fresh = sum(not known[trial.number].has_result for trial in ended)
     study.trials_done += fresh
@@ -56,12 +57,13 @@ def record(session: Session, study: Study, unit: Unit, result: UnitResult, now: 
         _remember_best(study, ended, given)
 
     done = {"unit": unit.key, "seconds": result.seconds, "train_steps": result.train_steps, "engine": result.engine}
-    studies.add_event(study, "unit.done", done, now)
-    for trial in ended:
-        told = {"number": trial.number, "optimizer": given[trial.number]["configuration"]["optimizer"],
-                "stage": given[trial.number]["stage"], "state": states[trial.number].value, "rung": unit.rung,
-                "metric": trial.metric}  # fmt: skip
-        studies.add_event(study, "trial.done", told, now)
+    told = [
+        {"number": trial.number, "optimizer": given[trial.number]["configuration"]["optimizer"],
+         "stage": given[trial.number]["stage"], "state": states[trial.number].value, "rung": unit.rung,
+         "metric": trial.metric}
+        for trial in ended
+    ]  # fmt: skip
+    studies.add_events(study, [("unit.done", done), *(("trial.done", one) for one in told)], now)
 
 
 def state_of(trial: TrialResult) -> TrialState:

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from optim_core.data.text import plural
 from optim_core.spec.keys import canonical_json, content_hash
 from optim_core.spec.problem import StudySpec
 from optim_core.spec.recommendation import Recommendation
@@ -382,4 +383,6 @@ def get_recommendation(db: Database, study_id: str) -> Recommendation:
         raise Conflict("study_failed", f"the study failed: {study.error_message}")
     if study.state == StudyState.CANCELLED:
         raise Conflict("study_cancelled", "the study was cancelled before it had an answer")
-    raise Conflict("not_ready", f"the study is {study.state}, {study.trials_done} trials done; ask again later")
+    raise Conflict(
+        "not_ready", f"the study is {study.state}, {plural(study.trials_done, 'trial')} done; ask again later"
+    )

@@ -4,14 +4,30 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Collection, Iterable, Sequence
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, and_, case, delete, func, or_, select, tuple_, update
+from sqlalchemy import (
+    Insert,
+    Row,
+    Select,
+    String,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    tuple_,
+    update,
+)  # fmt: skip
 from sqlalchemy.orm import Session
 
 from optim_core.spec.keys import canonical_json
 from optim_core.spec.states import STUDY_ENDED, STUDY_TRANSITIONS, StudyState, UnitState, allowed_sources
-from service.db.base import db_epoch
+from service.db.base import BigId, db_epoch
 from service.db.models import Delivery, Event, IdempotencyKey, Project, StoredRecommendation, Study, Unit
 from service.db.ownership import owner
 from service.db.repositories.hooks import WAITING, HookRepository
@@ -56,15 +72,11 @@ class StudyRepository:
 
     def lock(self, study_id: str) -> Study | None:
         """The study, its row locked until the transaction ends. On SQLite the write transaction is the lock."""
-        return self._lock(Study.id == study_id)
+        return self.session.execute(_locked(of_unit=False), {"id": study_id}).scalar_one_or_none()
 
     def lock_of_unit(self, unit_id: int) -> Study | None:
         """As ``lock`` the study that a unit belongs to; None when either is gone."""
-        return self._lock(Study.id == select(Unit.study_id).where(Unit.id == unit_id).scalar_subquery())
-
-    def _lock(self, which: ColumnElement[bool]) -> Study | None:
-        query = select(Study).where(which).with_for_update(key_share=True, of=Study)
-        return self.session.execute(query.execution_options(populate_existing=True)).scalar_one_or_none()
+        return self.session.execute(_locked(of_unit=True), {"id": unit_id}).scalar_one_or_none()
 
     def add(self, study: Study) -> None:
         self.session.add(study)
@@ -212,9 +224,8 @@ class StudyRepository:
 
     def add_run(self, study: Study, began: float, now: float) -> None:
         """A unit of the study has ended that began then: elapsed time is the union of all runs, device time their sum."""
-        running = select(func.min(Unit.claimed_at)).where(Unit.study_id == study.id, Unit.state == UnitState.LEASED)
         with self.session.no_autoflush:  # the study's row is written once, at the end
-            others = self.session.scalar(running)
+            others = self.session.scalar(_oldest_run(), {"id": study.id})
         study.elapsed_s += uncovered(study.covered_until, min(began, began if others is None else others), now)
         study.device_s += max(0.0, now - began)
         study.covered_until = now
@@ -226,8 +237,16 @@ class StudyRepository:
 
     def add_event(self, study: Study, kind: str, data: dict[str, Any], at: float) -> None:
         """Append to the study's history. The caller holds ``lock``, which is what keeps ids without gaps."""
-        study.event_seq += 1
-        self.session.add(Event(study_id=study.id, id=study.event_seq, type=kind, data=data, at=at))
+        self.add_events(study, [(kind, data)], at)
+
+    def add_events(self, study: Study, told: Sequence[tuple[str, dict[str, Any]]], at: float) -> None:
+        """The same for several at once."""
+        rows = []
+        for kind, data in told:
+            study.event_seq += 1
+            rows.append({"study_id": study.id, "id": study.event_seq, "type": kind, "data": data, "at": at})
+        # The table's own statement: what SQLAlchemy does for objects besides takes longer.
+        self.session.connection().execute(_new_events(), rows)
 
     def head(self, study_id: str) -> tuple[str, int] | None:
         """The state of a study and the id of its last event, without reading what was asked."""
@@ -258,3 +277,24 @@ class StudyRepository:
     def add_idempotency_key(self, key: str, request_hash: str, study_id: str, at: float) -> None:
         self.session.add(IdempotencyKey(key=key, request_hash=request_hash, study_id=study_id, created_at=at))
         self.session.flush()
+
+
+# Asked with every unit: built once, since building such a statement takes as long as running it.
+
+
+@cache
+def _locked(*, of_unit: bool) -> Select[Study]:
+    own = select(Unit.study_id).where(Unit.id == bindparam("id", type_=BigId)).scalar_subquery()
+    query = select(Study).where(Study.id == (own if of_unit else bindparam("id", type_=String)))
+    return query.with_for_update(key_share=True, of=Study).execution_options(populate_existing=True)
+
+
+@cache
+def _oldest_run() -> Select[float]:
+    running = (Unit.study_id == bindparam("id", type_=String), Unit.state == UnitState.LEASED)
+    return select(func.min(Unit.claimed_at)).where(*running)
+
+
+@cache
+def _new_events() -> Insert:
+    return insert(Event.__table__)  # type: ignore[arg-type]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, bindparam, func, insert, or_, select, update
+from sqlalchemy import Select, String, Update, bindparam, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from optim_core.spec.errors import IllegalTransition
@@ -34,9 +35,8 @@ class TrialRepository:
 
     def known(self, study_id: str, numbers: Iterable[int]) -> dict[int, Known]:
         """Those of ``numbers`` that exist."""
-        query = select(Trial.number, Trial.state, Trial.objective.is_not(None))
-        query = query.where(Trial.study_id == study_id, Trial.number.in_(list(numbers)))
-        return {number: Known(TrialState(state), bool(has)) for number, state, has in self.session.execute(query)}
+        rows = self.session.execute(_known(), {"study": study_id, "numbers": list(numbers)})
+        return {number: Known(TrialState(state), bool(has)) for number, state, has in rows}
 
     def add(self, rows: list[dict[str, Any]]) -> None:
         if rows:
@@ -46,16 +46,8 @@ class TrialRepository:
         """Change the state of all of ``numbers``. IllegalTransition, and so a rollback, when one of them may not."""
         if not numbers:
             return
-        changed = self.session.execute(
-            update(Trial)
-            .where(
-                Trial.study_id == study_id,
-                Trial.number.in_(numbers),
-                Trial.state.in_(allowed_sources(TRIAL_TRANSITIONS, target)),
-            )
-            .values(state=target.value, **values)
-            .execution_options(synchronize_session=False)
-        )
+        asked = {"study": study_id, "numbers": list(numbers), **{f"new_{key}": value for key, value in values.items()}}
+        changed = self.session.execute(_moved(target, tuple(values)), asked)
         if changed.rowcount != len(numbers):  # type: ignore[attr-defined]
             raise IllegalTransition(f"not every trial of {list(numbers)} may become {target}")
 
@@ -95,14 +87,10 @@ class TrialRepository:
             trial, target = known.get(row["number"]), TrialState(row["state"])
             if trial is None or target not in TRIAL_TRANSITIONS[trial.state]:
                 raise IllegalTransition(f"trial {row['number']} may not become {target}")
-        table = Trial.__table__
-        statement = (
-            update(table)  # type: ignore[arg-type]
-            .where(table.c.study_id == study_id, table.c.number == bindparam("the_number"))
-            .values({name: bindparam(f"the_{name}") for name in RESULT_COLUMNS})
-        )
-        values = [{f"the_{name}": row[name] for name in ("number", *RESULT_COLUMNS)} for row in rows]
-        self.session.connection().execute(statement, values)
+        values = [
+            {"study": study_id, **{f"the_{name}": row[name] for name in ("number", *RESULT_COLUMNS)}} for row in rows
+        ]
+        self.session.connection().execute(_with_result(), values)
 
     def mark_pruned(self, study_id: str) -> None:
         """Searched trials that ended below the study's highest rung were pruned."""
@@ -173,3 +161,37 @@ def _filtered(study_id: str, optimizer: str | None, state: str | None) -> Select
     if optimizer is not None:
         query = query.where(Trial.optimizer == optimizer)
     return query if state is None else query.where(Trial.state == state)
+
+
+# Asked with every unit: built once, since building such a statement takes as long as running it.
+
+
+@cache
+def _known() -> Select[*tuple[Any, ...]]:
+    wanted = (
+        Trial.study_id == bindparam("study", type_=String),
+        Trial.number.in_(bindparam("numbers", expanding=True)),
+    )
+    return select(Trial.number, Trial.state, Trial.objective.is_not(None)).where(*wanted)
+
+
+@cache
+def _moved(target: TrialState, keys: tuple[str, ...]) -> Update:
+    """Change to ``target`` what may become it, and write ``new_KEY`` for each of ``keys``."""
+    return (
+        update(Trial)
+        .where(
+            Trial.study_id == bindparam("study", type_=String),
+            Trial.number.in_(bindparam("numbers", expanding=True)),
+            Trial.state.in_(allowed_sources(TRIAL_TRANSITIONS, target)),
+        )
+        .values(state=target.value, **{key: bindparam(f"new_{key}") for key in keys})
+        .execution_options(synchronize_session=False)
+    )
+
+
+@cache
+def _with_result() -> Update:
+    table: Any = Trial.__table__
+    wanted = (table.c.study_id == bindparam("study", type_=String), table.c.number == bindparam("the_number"))
+    return update(table).where(*wanted).values({name: bindparam(f"the_{name}") for name in RESULT_COLUMNS})

@@ -46,8 +46,7 @@ class UnitRepository:
 
     def get_now(self, unit_id: int) -> tuple[Unit, float] | None:
         """A unit, and what time it is by the database's clock."""
-        query = select(Unit, db_epoch()).where(Unit.id == unit_id).execution_options(populate_existing=True)
-        found = self.session.execute(query).one_or_none()
+        found = self.session.execute(_unit_now(), {"unit": unit_id}).one_or_none()
         return None if found is None else (found[0], found[1])
 
     def named(self, unit_id: int) -> Row[Any] | None:
@@ -127,42 +126,14 @@ class UnitRepository:
         """Lease the study's oldest queued unit (or its ``last``) in one statement, with a new fence; None when none waits.
         ``leased_at`` says when that was.
         """
-        first = (
-            select(Unit.id)
-            .where(Unit.study_id == study_id, Unit.state == UnitState.QUEUED)
-            .order_by(Unit.id.desc() if last else Unit.id)
-            .limit(1)
-            .with_for_update(skip_locked=True)
-            .scalar_subquery()
-        )
-        return self._lease(and_(Unit.id == first, Unit.state == UnitState.QUEUED), worker_id, lease_s, instance)
+        asked = {"study": study_id, "worker": worker_id, "client": instance, "lease_s": lease_s}
+        return self.session.execute(_lease_first(last), asked).scalar_one_or_none()
 
     def take_over(self, unit_id: int, token: int, worker_id: str, lease_s: float) -> Unit | None:
         """Lease to another worker what is leased under ``token``, with a new fence; None when it no longer is."""
         held = and_(Unit.id == unit_id, Unit.fence == token, Unit.state == UnitState.LEASED)
-        return self._lease(held, worker_id, lease_s)
-
-    def _lease(
-        self, which: ColumnElement[bool], worker_id: str, lease_s: float, instance: str | None = None
-    ) -> Unit | None:
-        statement = (
-            update(Unit)
-            .where(which)
-            .values(
-                state=UnitState.LEASED.value,
-                worker_id=worker_id,
-                instance=instance,
-                fence=Unit.fence + 1,
-                attempts=Unit.attempts + 1,
-                claimed_at=db_epoch() - Unit.spent_s,
-                leased_at=db_epoch(),
-                lease_until=db_epoch() + lease_s,
-                step=0,
-            )
-            .returning(Unit)
-            .execution_options(synchronize_session=False, populate_existing=True)
-        )
-        return self.session.execute(statement).scalar_one_or_none()
+        asked = {"worker": worker_id, "client": None, "lease_s": lease_s}
+        return self.session.execute(_lease(held), asked).scalar_one_or_none()
 
     def long_leased(self, held_s: float, worker_id: str, study_id: str | None) -> Sequence[Any]:
         """Units of engines (of this study) that other workers hold for so long or longer, and for how long, in the first
@@ -180,12 +151,11 @@ class UnitRepository:
 
     def held(self, unit_id: int, token: int, **values: Any) -> bool:
         """Write ``values`` to a unit that is leased under ``token``; False, and nothing written, when it is not."""
-        changed = self.session.execute(
-            update(Unit)
-            .where(Unit.id == unit_id, Unit.fence == token, Unit.state == UnitState.LEASED)
-            .values(**values)
-            .execution_options(synchronize_session=False)
-        )
+        there = {key: value for key, value in values.items() if isinstance(value, ColumnElement)}
+        given = {key: value for key, value in values.items() if key not in there}
+        asked = {"unit": unit_id, "token": token, **{f"new_{key}": value for key, value in given.items()}}
+        statement = _held(tuple(given))
+        changed = self.session.execute(statement.values(**there) if there else statement, asked)
         return changed.rowcount == 1  # type: ignore[attr-defined]
 
     def end_lease(self, unit_id: int, token: int, target: UnitState, **values: Any) -> bool:
@@ -314,6 +284,58 @@ def _lock_named(wait: bool) -> Executable:
     wanted = Unit.id.in_(bindparam("units", type_=BigId, expanding=True))
     query = _named_columns().add_columns(db_epoch().label("now")).where(wanted).order_by(Unit.id)
     return query.with_for_update(of=Unit, key_share=True, skip_locked=not wait)
+
+
+@cache
+def _unit_now() -> Select[*tuple[Any, ...]]:
+    wanted = Unit.id == bindparam("unit", type_=BigId)
+    return select(Unit, db_epoch()).where(wanted).execution_options(populate_existing=True)
+
+
+@cache
+def _lease_first(last: bool) -> Executable:
+    first = (
+        select(Unit.id)
+        .where(Unit.study_id == bindparam("study", type_=String), Unit.state == UnitState.QUEUED)
+        .order_by(Unit.id.desc() if last else Unit.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+        .scalar_subquery()
+    )
+    return _lease(and_(Unit.id == first, Unit.state == UnitState.QUEUED))
+
+
+def _lease(which: ColumnElement[bool]) -> Executable:
+    """Lease it to ``worker`` (in the process ``client``) for ``lease_s``, under a new fence."""
+    return (
+        update(Unit)
+        .where(which)
+        .values(
+            state=UnitState.LEASED.value,
+            worker_id=bindparam("worker"),
+            instance=bindparam("client"),
+            fence=Unit.fence + 1,
+            attempts=Unit.attempts + 1,
+            claimed_at=db_epoch() - Unit.spent_s,
+            leased_at=db_epoch(),
+            lease_until=db_epoch() + bindparam("lease_s", type_=Double),
+            step=0,
+        )
+        .returning(Unit)
+        .execution_options(synchronize_session=False, populate_existing=True)
+    )
+
+
+@cache
+def _held(keys: tuple[str, ...]) -> Update:
+    """Write ``new_KEY`` for each of ``keys`` to a leased unit."""
+    leased = (
+        Unit.id == bindparam("unit", type_=BigId),
+        Unit.fence == bindparam("token"),
+        Unit.state == UnitState.LEASED,
+    )
+    statement = update(Unit).where(*leased).values({key: bindparam(f"new_{key}") for key in keys})
+    return statement.execution_options(synchronize_session=False)
 
 
 # Of rows that are locked and were checked. The table's own statement: what SQLAlchemy does for objects besides takes longer.
