@@ -290,7 +290,7 @@ def _locked(*, of_unit: bool) -> Select[Study]:
 
 
 @cache
-def _oldest_run() -> Select[float]:
+def _oldest_run() -> Select[float | None]:
     running = (Unit.study_id == bindparam("id", type_=String), Unit.state == UnitState.LEASED)
     return select(func.min(Unit.claimed_at)).where(*running)
 
