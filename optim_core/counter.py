@@ -63,8 +63,11 @@ def sixteen(hashed: Tensor, count: int) -> Tensor:
 
 
 def normal(key: Tensor, count: int) -> Tensor:
-    """Standard normal numbers, float32, by Box & Muller 1958, two of each hash: (…) keys → (…, count)."""
-    hashed = hashes(key, -(-count // 2))
+    """Standard normal numbers, float32, by Box & Muller 1958, two of each hash: (…) keys → (…, count).
+
+    Any keys, those that count from 0 among them: SplitMix64 leaves a zero what it is, so they are mixed first.
+    """
+    hashed = hashes(mix(key + GAMMA), -(-count // 2))
     first, second = _logical_shift(hashed, 64 - BITS), _logical_shift(hashed << BITS, 64 - BITS)
     radius = (first.float() + 0.5).mul_(2.0**-BITS).log_().mul_(-2).sqrt_()
     angle = second.float().mul_(2 * math.pi * 2.0**-BITS)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
+from itertools import chain
 from typing import Any
 
 from benchmarks.percentiles import milliseconds
@@ -12,33 +15,56 @@ from service.operations import queue
 from service.settings import Settings
 from tests.db.support import make_result, make_unit, study_with_units
 
-STUDIES, UNITS, WORKERS = 20, 50, 8
+STUDIES, UNITS, WORKERS, PROCESSES = 20, 50, 8, 4
 LEASED, QUEUED = 100, 1_000
 
 
-def drained(database: Database, workers: int = WORKERS) -> dict[str, Any]:
-    """Claim and commit all units of some studies by ``workers`` threads."""
+def drained(database: Database, processes: int = PROCESSES) -> dict[str, Any]:
+    """Claim and commit all units of some studies, by one worker and then by ``processes``, as workers are processes."""
+    _fill(database)
+    alone = _drain(database.url, "alone")
+    _fill(database)
+    # Threads of this process have no part in it: a worker's time is its own.
+    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        list(pool.map(_open, [database.url] * processes))
+        begun = time.perf_counter()
+        spent = list(chain.from_iterable(pool.map(_drain, [database.url] * processes, map(str, range(processes)))))
+        seconds = time.perf_counter() - begun
+    return {
+        "units": len(spent), "processes": processes, "units_per_s": round(len(spent) / seconds, 1),
+        "busy": milliseconds(spent), **milliseconds(alone),
+    }  # fmt: skip
+
+
+def _fill(database: Database) -> None:
     for _ in range(STUDIES):
         study_with_units(database, [make_unit(f"unit-{i}", [i]) for i in range(UNITS)])
-    spent: list[float] = []
 
-    def work(name: str) -> None:
+
+def _open(url: str) -> float:
+    """What a process does before it begins: imports, and the first connection."""
+    database = Database(url)
+    try:
+        return database.now()
+    finally:
+        database.dispose()
+        time.sleep(0.2)  # so that each process has its turn
+
+
+def _drain(url: str, name: str) -> list[float]:
+    """Milliseconds that a claim and its commit took, of each unit that this worker had."""
+    database, spent = Database(url), []
+    try:
         while True:
             begun = time.perf_counter()
             claim = queue.claim_unit(database, name, 60.0)
             if claim is None:
-                return
+                return spent
             if not queue.complete_unit(database, claim.unit_id, claim.token, make_result(claim.unit)):
                 raise RuntimeError("a healthy lease was lost")
             spent.append(1000 * (time.perf_counter() - begun))
-
-    begun = time.perf_counter()
-    in_parallel(work, workers)
-    seconds = time.perf_counter() - begun
-    return {
-        "units": len(spent), "workers": workers, "units_per_s": round(len(spent) / seconds, 1),
-        **milliseconds(spent),
-    }  # fmt: skip
+    finally:
+        database.dispose()
 
 
 def claimed_again(database: Database, settings: Settings, workers: int = WORKERS) -> dict[str, Any]:

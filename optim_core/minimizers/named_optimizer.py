@@ -8,7 +8,7 @@ from typing import Any, TypeVar, overload
 
 import torch
 
-from optim_core.minimizers.torch_private import compiler_watches, somebody_listens
+from optim_core.minimizers.torch_private import compiler_watches, record_enter, record_exit, somebody_listens
 from optim_core.spec.errors import SpecError
 from optim_core.spec.names import unknown_name
 from optim_core.spec.optimizers import OPTIMIZERS, unwrap
@@ -99,13 +99,22 @@ class NamedOptimizer(torch.optim.Optimizer):
 
     @staticmethod
     def profile_hook_step(func: Callable[..., Any]) -> Callable[..., Any]:
-        """What torch puts around ``step``, only where a profiler or hook listens: it takes as long as sixty small weights."""
+        """What torch puts around ``step``, only where a profiler or hook listens: it takes as long as sixty small weights.
+
+        Whatever else watches torch's operations is told the same name.
+        """
         listened_to = torch.optim.Optimizer.profile_hook_step(func)
 
+        @never_compiled
         @wraps(func)
         def step(self: NamedOptimizer, *args: Any, **kwargs: Any) -> Any:
-            run = listened_to if somebody_listens(self) else func
-            return run(self, *args, **kwargs)
+            if somebody_listens(self):
+                return listened_to(self, *args, **kwargs)
+            record = record_enter(f"Optimizer.step#{type(self).__name__}.step")
+            try:
+                return func(self, *args, **kwargs)
+            finally:
+                record_exit(record)
 
         return step
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from optim_core.minimizers.base import Vector, usable
 from optim_core.minimizers.counted import Counted
-from optim_core.minimizers.named_optimizer import METHOD, NamedOptimizer, never_compiled
+from optim_core.minimizers.named_optimizer import METHOD, NamedOptimizer
 from optim_core.minimizers.registry import find_minimizer, minimize
 from optim_core.spec.errors import SpecError
 from optim_core.spec.keys import derive_seed
@@ -61,7 +61,6 @@ class MinimizerOptimizer(NamedOptimizer):
         self.check_method(state_dict)
         super().load_state_dict(state_dict)
 
-    @never_compiled
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
         """Run the method; the loss of the best point as the closure gave it (without weight decay).
 

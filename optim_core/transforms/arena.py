@@ -223,7 +223,9 @@ class Arena:
             for key, tensors in self.transform.init(first, self._own_hypers(hypers)).items():
                 # What counts for the whole model has begun before.
                 self._state[key] = {**tensors, **self._state.get(key, {})}
-        for key in self._state.keys() - {TRIAL}:
+        # In the order in which the method names them: a set's differs from process to process, and with it the bytes of a
+        # saved state.
+        for key in [key for key in self._state if key != TRIAL]:
             for i, tensor in self._cut(self._state[key]):
                 if self._names[i] in fresh:
                     self.members[i].own[key] = self._forms[i].closed(tensor)

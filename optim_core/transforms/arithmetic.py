@@ -110,6 +110,17 @@ def choose(condition: Number, yes: Array, no: Array) -> Array:
     return yes if condition > 0 else no
 
 
+def one_number_each(x: Array) -> Tensor:
+    """State of one number per weight, which broadcasts against it; of a bundle a vector, a copy."""
+    return torch.cat([one.reshape(1) for one in x.tensors]) if isinstance(x, Bundle) else x
+
+
+def keep_one_number_each_(x: Array, numbers: Tensor) -> None:
+    """Write what ``one_number_each`` gave, changed since, back."""
+    if isinstance(x, Bundle):
+        x.copy_(Bundle(one.view(held.shape) for one, held in zip(numbers.unbind(), x.tensors, strict=True)))
+
+
 def norms(x: Array, lead: int) -> Array:
     """Euclidean norm of each weight, shaped to broadcast against it; a vector for a bundle."""
     if isinstance(x, Bundle):

@@ -91,6 +91,12 @@ def all_alike(role: Role, shape: tuple[int, ...]) -> str | None:
     return "all"
 
 
+def by_axes(role: Role, shape: tuple[int, ...]) -> str | None:
+    """Weights of as many axes together: what is one number of a weight is none of a complex one."""
+    del role
+    return f"{len(shape)} axes"
+
+
 def by_shape(role: Role, shape: tuple[int, ...]) -> str | None:
     """Weights of one shape together."""
     del role
@@ -213,8 +219,10 @@ def own_size(x: Any, lead: int, scratch: Any) -> Tensor:
     return (sizes.flatten(lead).sum(-1) if x.ndim > lead else sizes.clone()).double()
 
 
-def own_mean(x: Tensor, lead: int) -> Tensor:
-    """Mean over a weight's own axes, shaped to broadcast against it."""
+def own_mean(x: Any, lead: int) -> Tensor:
+    """Mean over a weight's own axes, shaped to broadcast against it; a vector for a bundle."""
+    if isinstance(x, Bundle):
+        return x.means()
     return x.mean(dim=tuple(range(lead, x.ndim)), keepdim=True) if x.ndim > lead else x
 
 

@@ -82,6 +82,10 @@ class Bundle:
         """The Euclidean norm of each weight: a vector."""
         return torch.stack(private.foreach_norm(self.tensors))
 
+    def means(self) -> Tensor:
+        """The mean of each weight: a vector."""
+        return torch.stack([x.mean() for x in self.tensors])
+
     def size(self, scratch: Bundle) -> Tensor:
         """The sum of absolute values over all weights, float64. A norm of order 1 takes twice as long on the CPU.
 

@@ -167,9 +167,18 @@ def soap_rule(p: Tensor, g: Tensor, s: Own, n: Mapping[str, Scalar], lead: int) 
     for name, gram in (("left", product(side, side.mT)), ("right", product(side.mT, side))):
         add_(s[name].mul_(of_side["memory"]), gram, of_side["fresh"])
         if n["first"]:
-            s[name + "_basis"] = _eigh(_damped(s[name], of_side["damping"], spread=True))[1].flip(-1)
+            s[name + "_basis"] = _first_basis(side if name == "left" else side.mT, of_side["damping"])
     if not n["first"] and bool(torch.as_tensor(of_side["due"]).any()):
         _turn(s, of_side["damping"], of_side["due"], lead)
+
+
+def _first_basis(side: Tensor, damping: Scalar) -> Tensor:
+    """Eigenvectors of side·sideᵀ, largest first. In double precision: in single, what damping tells apart in the directions
+    that no gradient has touched would be rounding noise again.
+    """
+    exact = side.double()
+    exact_damping = damping.double() if isinstance(damping, Tensor) else damping
+    return _eigh(_damped(product(exact, exact.mT), exact_damping, spread=True))[1].flip(-1).to(side.dtype)
 
 
 def _damped(m: Tensor, damping: Scalar, spread: bool = False) -> Tensor:

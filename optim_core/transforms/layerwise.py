@@ -8,7 +8,16 @@ import torch
 from torch import Tensor
 
 from optim_core.transforms.adam import denominator, moment_numbers, moments_
-from optim_core.transforms.arithmetic import Array, add_, clamp_below_, norms, ratio_, sqrt_into
+from optim_core.transforms.arithmetic import (
+    Array,
+    add_,
+    clamp_below_,
+    keep_one_number_each_,
+    norms,
+    one_number_each,
+    ratio_,
+    sqrt_into,
+)
 from optim_core.transforms.base import Hyper, Numbers, Own, Scalar, is_zero, own_mean, smallest
 from optim_core.transforms.decay import coupled, decoupled, shrink_, with_l2
 
@@ -79,14 +88,15 @@ def novograd_numbers(hyper: Hyper, t: int) -> Numbers:
     return {**shared, **coupled(hyper)}
 
 
-def novograd(p: Tensor, g: Tensor, s: Own, n: Mapping[str, Scalar], lead: int) -> None:
+def novograd(p: Array, g: Array, s: Own, n: Mapping[str, Scalar], lead: int) -> None:
     """v = β₂v + (1 − β₂)‖g‖²; m = β₁m + g/(√v + ε) + wd·p; p −= lr·m (Ginsburg et al. 2019, arXiv 1905.11286).
 
     v starts at the first ‖g‖² that is not 0: no correction is needed.
     """
     size = norms(g, lead).square()
-    v = s["square"]
+    v = one_number_each(s["square"])
     v.lerp_(size, torch.where(v > 0, n["new2"], torch.ones_like(v)))
+    keep_one_number_each_(s["square"], v)
     mean = add_(s["mean"].mul_(n["keep1"]), g, v.sqrt().add_(n["eps"]).reciprocal_())
     add_(p, mean if is_zero(n["l2"]) else add_(mean, p, n["l2"]), n["down"])
 
@@ -144,7 +154,7 @@ def stable_adamw_numbers(hyper: Hyper, t: int) -> Numbers:
     return {**n, **more, "decay": hyper["lr"] * hyper["weight_decay"]}
 
 
-def stable_adamw(p: Tensor, g: Tensor, s: Own, n: Mapping[str, Scalar], lead: int) -> None:
+def stable_adamw(p: Array, g: Array, s: Own, n: Mapping[str, Scalar], lead: int) -> None:
     """AdamW at the rate lr/max(1, rms(g/√v̂)), Adafactor's clipping (Wortsman et al. 2023, arXiv 2304.13013).
 
     It shortens the step after a gradient that v has not seen the like of; decay is shortened with it.

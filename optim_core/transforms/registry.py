@@ -23,7 +23,7 @@ from optim_core.transforms import (
     wrappers,
 )
 from optim_core.transforms.asgd import asgd
-from optim_core.transforms.base import Builder, Layout, Transform, all_alike, by_shape
+from optim_core.transforms.base import Builder, Layout, Transform, all_alike, by_axes, by_shape
 from optim_core.transforms.eight_bit import eight_bit
 from optim_core.transforms.kernels import KERNELS
 from optim_core.transforms.lift import (
@@ -82,9 +82,9 @@ BUILDERS: dict[str, Builder] = {
     "adafactor": _by_shape(of_each(layerwise.adafactor_start), layerwise.adafactor_numbers, layerwise.adafactor),
     "came": _by_shape(of_each(factored.came_start), factored.came_numbers, factored.came),
     "adam_mini": _by_shape(of_each(factored.adam_mini_start), adam.decoupled_numbers, factored.adam_mini),
-    "novograd": _by_shape(of_each(layerwise.novograd_start), layerwise.novograd_numbers, layerwise.novograd),
+    "novograd": per_tensor(of_each(layerwise.novograd_start), layerwise.novograd_numbers, layerwise.novograd, by_axes),
     "adamp": _by_shape(_ADAM, layerwise.adamp_numbers, layerwise.adamp),
-    "stable_adamw": _by_shape(_ADAM, layerwise.stable_adamw_numbers, layerwise.stable_adamw),
+    "stable_adamw": per_tensor(_ADAM, layerwise.stable_adamw_numbers, layerwise.stable_adamw, all_alike),
     "muon": muon.muon,
     "apollo_mini": low_rank.apollo_mini,
     "psgd_kron": psgd.kron,

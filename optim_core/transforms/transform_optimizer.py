@@ -137,7 +137,6 @@ class TransformOptimizer(NamedOptimizer):
         for i, own in loaded(seen[-1]["state"], weights).items():
             self.state[weights[i]] = own
 
-    @never_compiled
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
         """One update. ``closure`` evaluates the loss and its gradients; SAM cannot do without. Raises SpecError.
 

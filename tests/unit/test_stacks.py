@@ -110,7 +110,7 @@ def test_the_torch_face_trains_experts_as_separate_layers(name: str) -> None:
 
 
 # So many numbers, with what is remembered of them, are those of more than two matrices and fewer than three.
-TWO_AT_A_TIME = {"adafactor": 200, "soap": 600, "muon": 90, "apollo_mini": 200, "psgd_kron": 400, "novograd": 250}
+TWO_AT_A_TIME = {"adafactor": 200, "soap": 600, "muon": 90, "apollo_mini": 200, "psgd_kron": 400, "adamp": 300}
 
 
 @pytest.mark.parametrize("name", TWO_AT_A_TIME)

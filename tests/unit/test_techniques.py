@@ -478,3 +478,11 @@ def test_the_torch_face_takes_techniques_and_refuses_what_is_not_its_own() -> No
             build_optimizer(name, model, techniques=techniques)
     with pytest.raises(SpecError, match="need the model"):
         build_optimizer("adamw", model.named_parameters(), techniques={"layer_decay": 0.5})
+
+
+def test_keys_that_count_from_zero_give_normal_numbers_too() -> None:
+    drawn = normal(torch.arange(2_000), 6).double()
+    assert float(drawn.mean(0).abs().max()) < 0.1
+    assert drawn.square().mean(0).tolist() == pytest.approx([1.0] * 6, abs=0.15)
+    # An unmixed zero would be the largest number that there is.
+    assert float(drawn[0].abs().max()) < 4

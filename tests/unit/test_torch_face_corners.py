@@ -223,7 +223,7 @@ def test_complex_weights_are_two_reals_or_refused(name: str) -> None:
 
 def test_only_methods_that_look_at_axes_refuse_complex_weights() -> None:
     refusing = {name for name in GRADIENT if not takes_complex(name)}
-    by_shape = {"adafactor", "came", "adam_mini", "novograd", "adamp", "stable_adamw"}
+    by_shape = {"adafactor", "came", "adam_mini", "novograd", "adamp"}
     assert refusing == {"muon", "soap", "shampoo", "mars", "apollo_mini", "psgd_kron"} | by_shape
     with pytest.raises(SpecError, match="centralize"):
         build_optimizer("sgd", [one(torch.zeros(2, 2, dtype=torch.complex64))], techniques={"centralize": 1.0})
@@ -290,3 +290,25 @@ def test_minimizers_refuse_an_added_group_as_they_refuse_the_first() -> None:
     optimizer = build_optimizer("lbfgs", [one(torch.zeros(2))])
     with pytest.raises(SpecError, match="complex"):
         optimizer.add_param_group({"params": [one(torch.zeros(2, dtype=torch.complex64))]})
+
+
+@pytest.mark.parametrize("shape", [(64, 16), (20, 30), (8, 3, 3, 3), (1, 7)])
+def test_soap_takes_the_same_path_in_single_precision(shape: tuple[int, ...]) -> None:
+    """Directions that no gradient has touched must not be told apart by rounding; the authors' method (damping 0) does that."""
+
+    def trained(dtype: torch.dtype, damping: float) -> tuple[Tensor, Tensor]:
+        g = torch.Generator().manual_seed(0)
+        p = nn.Parameter((torch.randn(shape, generator=g, dtype=torch.float64) * 0.1).to(dtype))
+        start = p.detach().clone()
+        optimizer = build_optimizer("soap", [{"params": [p], "role": "matrix"}], damping=damping)
+        for _ in range(30):
+            p.grad = torch.randn(shape, generator=g, dtype=torch.float64).to(dtype)
+            optimizer.step()
+        return p.detach().double(), (p.detach() - start).double()
+
+    def apart(damping: float) -> float:
+        (single, _), (double, way) = trained(torch.float32, damping), trained(torch.float64, damping)
+        return float((single - double).norm() / way.norm())
+
+    assert apart(1e-4) < 2e-4
+    assert apart(0.0) > 0.05

@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
-from torch.profiler import ProfilerActivity, profile
+from torch.profiler import ExecutionTraceObserver, ProfilerActivity, profile
 
 from optim_core.transforms.torch_adapter import build_optimizer
 
@@ -120,3 +121,24 @@ def test_a_subclass_that_steps_in_its_own_way_is_heard_once() -> None:
     optimizer._patch_step_function()
     optimizer.step(closure_of(model))
     assert optimizer.count == 1
+
+
+def test_an_observer_that_is_no_profiler_names_the_step(tmp_path: Path) -> None:
+    model, optimizer = made("adamw")
+    observer = ExecutionTraceObserver().register_callback(str(tmp_path / "trace.json"))
+    observer.start()
+    optimizer.step(closure_of(model))
+    observer.stop()
+    observer.unregister_callback()
+    assert f"Optimizer.step#{type(optimizer).__name__}.step" in (tmp_path / "trace.json").read_text()
+
+
+def test_a_step_that_raises_ends_its_record() -> None:
+    _, optimizer = made("adamw")
+
+    def raising() -> Tensor:
+        raise RuntimeError("mine")
+
+    for _ in range(3):
+        with pytest.raises(RuntimeError, match="mine"):
+            optimizer.step(raising)

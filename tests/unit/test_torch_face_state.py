@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -350,3 +353,41 @@ def test_an_entry_that_is_missing_under_one_weight_does_not_shift_those_of_other
     optimizer.state[weights[0]]["step"] = torch.tensor(0.0)
     optimizer.step()
     assert [-float(p.detach()[0]) for p in weights] == [4.25, 7.0, 12.75]
+
+
+_SAVED = """
+import hashlib, io, sys, torch
+from optim_core.spec.optimizers import OPTIMIZERS
+from optim_core.transforms.torch_adapter import build_optimizer
+for name, row in OPTIMIZERS.items():
+    if row.kind != "gradient":
+        continue
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 4), torch.nn.Linear(4, 2))
+    optimizer = build_optimizer(name, model)
+    def closure():
+        optimizer.zero_grad()
+        loss = model(torch.ones(3, 4)).square().sum()
+        loss.backward()
+        return loss
+    for _ in range(2):
+        optimizer.step(closure)
+    states = optimizer.state_dict()["state"]
+    print(name, [list(own) for own in states.values()])
+"""
+
+
+def test_entries_of_a_saved_state_stand_in_one_order_in_every_process() -> None:
+    """Their order is that of the bytes of a checkpoint, and of whatever walks through them on several machines."""
+    told = [
+        subprocess.run(
+            [sys.executable, "-c", _SAVED],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    ]
+    assert told[0] == told[1]
+    assert len(told[0].splitlines()) > 40

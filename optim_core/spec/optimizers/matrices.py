@@ -79,7 +79,8 @@ MATRICES: tuple[OptimizerInfo, ...] = (
     OptimizerInfo(
         name="soap",
         title="SOAP",
-        formula="Adam in the eigenbasis of L = β_sL + (1−β_s)ggᵀ and R;  Q = qr(LQ) every f steps",
+        formula="Adam in the eigenbasis of L = β_sL + (1−β_s)ggᵀ and R;  Q = qr(LQ) every f steps;  "
+        "the first gradient only sets Q",
         hyperparameters=(
             lr(3e-3, 1e-4, 3e-2, "about AdamW's"),
             one_minus("beta1", 0.95, 0.85, 0.99, "memory of the mean"),
@@ -106,7 +107,8 @@ MATRICES: tuple[OptimizerInfo, ...] = (
     OptimizerInfo(
         name="shampoo",
         title="Shampoo",
-        formula="L = β_sL + (1−β_s)ggᵀ;  R likewise;  u = L^(−1/4)·m̂·R^(−1/4);  p −= lr·u·‖Adam's step‖/‖u‖",
+        formula="L = β_sL + (1−β_s)ggᵀ;  R likewise;  u = L^(−1/4)·m̂·R^(−1/4), powers anew at t = 1 and every f steps;  "
+        "p −= lr·u·‖Adam's step‖/‖u‖",
         hyperparameters=(
             lr(1e-3, 1e-4, 3e-2, "Adam's, thanks to grafting"),
             one_minus("beta1", 0.9, 0.5, 0.98, "memory of the mean"),

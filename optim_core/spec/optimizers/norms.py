@@ -145,7 +145,7 @@ NORMS: tuple[OptimizerInfo, ...] = (
     OptimizerInfo(
         name="novograd",
         title="NovoGrad",
-        formula="v = β₂v + (1−β₂)‖g‖²;  m = β₁m + g/(√v + ε) + wd·p;  p −= lr·m;  v starts at ‖g₁‖²",
+        formula="v = β₂v + (1−β₂)‖g‖²;  m = β₁m + g/(√v + ε) + wd·p;  p −= lr·m;  v starts at the first ‖g‖² > 0",
         hyperparameters=(
             lr(1e-2, 1e-4, 1.0, "its steps are unit vectors, a 1/(1−β₁) long: 10 times AdamW's and more"),
             one_minus("beta1", 0.95, 0.8, 0.98, "memory of the normalised gradients"),
