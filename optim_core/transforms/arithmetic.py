@@ -30,7 +30,9 @@ def add_(x: Array, y: Array, scale: Number) -> Array:
 
 def add_ratio_(x: Array, above: Array, below: Array, scale: Number) -> Array:
     """x += scale·above/below."""
-    return x.addcmul_(above / below, scale) if isinstance(scale, Tensor) else x.addcdiv_(above, below, value=scale)
+    if isinstance(scale, Tensor) and not isinstance(x, Bundle):
+        return x.addcmul_(above / below, scale)
+    return x.addcdiv_(above, below, value=scale)
 
 
 def ratio_(above: Array, below: Array) -> Array:

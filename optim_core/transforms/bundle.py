@@ -137,8 +137,11 @@ class Bundle:
         private.foreach_addcmul_(self.tensors, a.tensors, self._operand(b), value)
         return self
 
-    def addcdiv_(self, a: Bundle, b: Bundle, value: float = 1.0) -> Bundle:
-        """self += value·a/b."""
+    def addcdiv_(self, a: Bundle, b: Bundle, value: float | Tensor = 1.0) -> Bundle:
+        """self += value·a/b; ``value`` may also be one number per weight."""
+        if isinstance(value, Tensor) and not value.is_cpu:
+            # As numbers of Python they would have to be waited for.
+            return self.addcmul_(a / b, value)
         private.foreach_addcdiv_(self.tensors, a.tensors, b.tensors, value)
         return self
 

@@ -11,6 +11,7 @@ from optim_core.transforms.adam import denominator, moment_numbers, moments_
 from optim_core.transforms.arithmetic import (
     Array,
     add_,
+    add_ratio_,
     clamp_below_,
     keep_one_number_each_,
     norms,
@@ -166,7 +167,7 @@ def stable_adamw(p: Array, g: Array, s: Own, n: Mapping[str, Scalar], lead: int)
     if not is_zero(n["decay"]):
         p.mul_(1 - n["decay"] / clip)
     below = sqrt_into(s["square"], surprise).add_(n["eps_root"])
-    add_(p, ratio_(s["mean"], below), n["down_root"] / clip)
+    add_ratio_(p, s["mean"], below, n["down_root"] / clip)
 
 
 def adafactor_start(p: Tensor, hyper: Hyper, lead: int) -> Own:
