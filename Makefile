@@ -66,7 +66,7 @@ fmt: setup ## format the code
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench-step: setup ## step time of every optimizer against torch and pytorch_optimizer (about 25 minutes)
+bench-step: setup ## step time of every optimizer against torch and pytorch_optimizer (about 40 minutes)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.optimizer_step --out auto
 
 bench-engine: setup ## trial-steps per second against plain torch, compiled, processes, torch.func (about 25 minutes)
