@@ -113,14 +113,16 @@ def choose(condition: Number, yes: Array, no: Array) -> Array:
 
 
 def one_number_each(x: Array) -> Tensor:
-    """State of one number per weight, which broadcasts against it; of a bundle a vector, a copy."""
-    return torch.cat([one.reshape(1) for one in x.tensors]) if isinstance(x, Bundle) else x
+    """State of one number per weight, which broadcasts against it; of a bundle, of weights of as many axes, a vector."""
+    return torch.stack(x.tensors).view(-1) if isinstance(x, Bundle) else x
 
 
 def keep_one_number_each_(x: Array, numbers: Tensor) -> None:
-    """Write what ``one_number_each`` gave, changed since, back."""
+    """Write what came of ``one_number_each`` back."""
     if isinstance(x, Bundle):
-        x.copy_(Bundle(one.view(held.shape) for one, held in zip(numbers.unbind(), x.tensors, strict=True)))
+        x.copy_(Bundle(numbers.unbind()))
+    elif numbers is not x:
+        x.copy_(numbers)
 
 
 def norms(x: Array, lead: int) -> Array:

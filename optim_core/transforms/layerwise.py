@@ -95,8 +95,8 @@ def novograd(p: Array, g: Array, s: Own, n: Mapping[str, Scalar], lead: int) -> 
     v starts at the first ‖g‖² that is not 0: no correction is needed.
     """
     size = norms(g, lead).square()
-    v = one_number_each(s["square"])
-    v.lerp_(size, torch.where(v > 0, n["new2"], torch.ones_like(v)))
+    held = one_number_each(s["square"])
+    v = torch.where(held > 0, held.lerp(size, n["new2"]), size)
     keep_one_number_each_(s["square"], v)
     mean = add_(s["mean"].mul_(n["keep1"]), g, v.sqrt().add_(n["eps"]).reciprocal_())
     add_(p, mean if is_zero(n["l2"]) else add_(mean, p, n["l2"]), n["down"])
