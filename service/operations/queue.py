@@ -7,6 +7,7 @@ locked first; heartbeats and checkpoints touch the unit alone.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -75,14 +76,15 @@ def claim_unit(
     """
     while True:
         with db.read() as session:
-            candidate = UnitRepository(session).study_with_work(study_id)
-            if slow and candidate is not None and _stands_aside(session, worker_id):
+            candidates = UnitRepository(session).studies_with_work(study_id)
+            if slow and candidates and _stands_aside(session, worker_id):
                 return None
-            behind = overtaking.slow_unit(session, worker_id, candidate or study_id) if overtake and not slow else None
+            of_study = candidates[0] if candidates else study_id
+            behind = overtaking.slow_unit(session, worker_id, of_study) if overtake and not slow else None
         claim = None if behind is None else _overtake(db, behind, worker_id, lease_s)
-        if claim is not None or candidate is None:
+        if claim is not None or not candidates:
             return claim
-        claim = _claim_in(db, candidate, worker_id, lease_s, last=slow)
+        claim = _claim_in(db, candidates, worker_id, lease_s, last=slow)
         if claim is not None:
             return claim
         # Somebody else took the last unit of that study: look again.
@@ -94,10 +96,10 @@ def _stands_aside(session: Session, worker_id: str) -> bool:
     return overtaking.stands_aside(waiting, others)
 
 
-def _claim_in(db: Database, study_id: str, worker_id: str, lease_s: float, *, last: bool) -> Claim | None:
+def _claim_in(db: Database, study_ids: Sequence[str], worker_id: str, lease_s: float, *, last: bool) -> Claim | None:
     with db.write() as session:
         studies, units = StudyRepository(session), UnitRepository(session)
-        study = studies.lock(study_id)
+        study = studies.lock_first(study_ids)
         if study is None or study.state not in ACTIVE:
             return None
         unit = take(session, study, worker_id, lease_s, last=last)

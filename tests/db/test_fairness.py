@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 
 import pytest
@@ -11,7 +12,7 @@ from optim_core.spec.states import UnitState
 from service.db import Database
 from service.db.base import db_epoch
 from service.db.models import DeviceUse, Unit
-from service.db.repositories import UnitRepository
+from service.db.repositories import StudyRepository, UnitRepository
 from service.db.repositories.use import BUCKET_S, WINDOW_S
 from service.operations import access, planning, queue, studies
 from tests.db.support import claim, make_result, make_spec, make_unit, planner_turn
@@ -131,7 +132,7 @@ def test_only_the_last_hour_counts(database: Database) -> None:
         session.add(DeviceUse(project_id="early", bucket=int((now - WINDOW_S) // BUCKET_S) - 1, seconds=1e6))
         session.add(DeviceUse(project_id="late", bucket=int(now // BUCKET_S), seconds=1.0))
     with database.read() as session:
-        assert UnitRepository(session).study_with_work(None) == early
+        assert UnitRepository(session).studies_with_work(None) == [early]
     queue.forget_old_use(database)
     assert used(database) == {"late": 1.0}
     # A unit of two days has had the hour, no more.
@@ -139,3 +140,35 @@ def test_only_the_last_hour_counts(database: Database) -> None:
     ran(database, held.unit_id, 48 * 3600.0)
     assert queue.complete_unit(database, held.unit_id, held.token, make_result(held.unit))
     assert used(database)["late"] == pytest.approx(WINDOW_S + 1.0)
+
+
+def test_whoever_claims_does_not_wait_for_a_study_that_is_busy(database: Database) -> None:
+    """While somebody writes to the study whose turn it is, the next one of that project and priority is begun."""
+    if database.dialect == "sqlite":
+        # Its lock is one for all: what is asked for is only the order.
+        first, second = project(database, "mine", [1, 1])
+        assert [claim(database).study_id for _ in range(2)] == [first, second]
+        return
+    first, second = project(database, "mine", [2, 1])
+    (lower,) = project(database, "mine", [1], priority=-1)
+    (other,) = project(database, "other", [1])
+    with database.write() as busy:
+        assert StudyRepository(busy).lock(first) is not None
+        assert claim(database).study_id == second
+        # A lease counts from its first moment on: now it is the turn of the other project.
+        assert claim(database).study_id == other
+    # Of mine only this one is of the highest priority, so it is waited for.
+    done, found = threading.Event(), list[str]()
+
+    def wait() -> None:
+        found.append(claim(database).study_id)
+        done.set()
+
+    with database.write() as busy:
+        assert StudyRepository(busy).lock(first) is not None
+        thread = threading.Thread(target=wait)
+        thread.start()
+        assert not done.wait(0.3)
+    thread.join(30)
+    assert found == [first]
+    assert lower not in found

@@ -74,6 +74,13 @@ class StudyRepository:
         """The study, its row locked until the transaction ends. On SQLite the write transaction is the lock."""
         return self.session.execute(_locked(of_unit=False), {"id": study_id}).scalar_one_or_none()
 
+    def lock_first(self, study_ids: Sequence[str]) -> Study | None:
+        """As ``lock`` the one of these studies that nobody else has locked and who waits longest; the first of all that are
+        locked, when it is free.
+        """
+        free = self.session.execute(_first_free(), {"ids": list(study_ids)}).scalar_one_or_none()
+        return self.lock(study_ids[0]) if free is None else free
+
     def lock_of_unit(self, unit_id: int) -> Study | None:
         """As ``lock`` the study that a unit belongs to; None when either is gone."""
         return self.session.execute(_locked(of_unit=True), {"id": unit_id}).scalar_one_or_none()
@@ -287,6 +294,13 @@ def _locked(*, of_unit: bool) -> Select[Study]:
     own = select(Unit.study_id).where(Unit.id == bindparam("id", type_=BigId)).scalar_subquery()
     query = select(Study).where(Study.id == (own if of_unit else bindparam("id", type_=String)))
     return query.with_for_update(key_share=True, of=Study).execution_options(populate_existing=True)
+
+
+@cache
+def _first_free() -> Select[Study]:
+    wanted = Study.id.in_(bindparam("ids", expanding=True))
+    query = select(Study).where(wanted).order_by(Study.turn_at, Study.id).limit(1)
+    return query.with_for_update(key_share=True, of=Study, skip_locked=True).execution_options(populate_existing=True)
 
 
 @cache

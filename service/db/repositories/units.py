@@ -33,6 +33,8 @@ from service.db.repositories.studies import ACTIVE, OPEN_UNITS, WANTS_PLAN
 from service.db.repositories.upsert import Upsert
 from service.db.repositories.use import LEASE_S, recent_use
 
+# Workers that claim in the same moment take units of so many studies; of one they would wait for each other.
+AT_ONCE = 8
 # Seconds that a unit which is not done took so far.
 TAKEN_S = case((Unit.state == UnitState.LEASED, db_epoch() - Unit.claimed_at), else_=Unit.spent_s)
 
@@ -91,13 +93,14 @@ class UnitRepository:
         if rows:
             self.session.execute(insert(Unit), rows)
 
-    def study_with_work(self, study_id: str | None) -> str | None:
-        """The study of an engine that has a queued unit and whose turn it is: of the project that had the fewest device seconds
-        in the last hour, of the highest priority there. Takes no lock.
+    def studies_with_work(self, study_id: str | None) -> list[str]:
+        """Studies of engines that have a queued unit and whose turn it is, who waits longest first: of the project that had the
+        fewest device seconds in the last hour, of the highest priority there. Takes no lock.
         """
         if study_id is not None:
-            return self.session.scalar(_with_work().where(Study.id == study_id))
-        return self.session.scalar(_whose_turn())
+            return list(self.session.scalars(_with_work().where(Study.id == study_id)))
+        rows = self.session.execute(_whose_turn()).all()
+        return [row.id for row in rows if (row.project_id, row.priority) == (rows[0].project_id, rows[0].priority)]
 
     def others_wait(self, study_id: str) -> bool:
         """Whether another study has a unit that an engine could claim, or none yet because it has not been planned: one of the
@@ -366,11 +369,12 @@ def _with_work() -> Select[str]:
 
 
 @cache
-def _whose_turn() -> Select[str]:
+def _whose_turn() -> Select[str, str, int]:
     use = recent_use()
     query = _with_work().outerjoin(use, use.c.project_id == Study.project_id)
-    order = (func.coalesce(use.c.seconds, 0.0), Study.priority.desc(), Study.turn_at, Study.id)
-    return query.order_by(*order).limit(1)
+    # Projects with the same use are not mixed.
+    order = (func.coalesce(use.c.seconds, 0.0), Study.project_id, Study.priority.desc(), Study.turn_at, Study.id)
+    return query.add_columns(Study.project_id, Study.priority).order_by(*order).limit(AT_ONCE)
 
 
 @cache
