@@ -52,9 +52,9 @@ def hashes(key: Tensor, count: int) -> Tensor:
     return mix_(places(count, key.device) + key.unsqueeze(-1))
 
 
-def bits(key: Tensor, count: int) -> Tensor:
-    """Uniform integers in [0, 2²⁴): (…) keys → (…, count)."""
-    return _logical_shift(hashes(key, count), 64 - BITS)
+def bits(hashed: Tensor) -> Tensor:
+    """Uniform integers in [0, 2²⁴), the leading bits of each hash."""
+    return _logical_shift(hashed, 64 - BITS)
 
 
 def sixteen(hashed: Tensor, count: int) -> Tensor:
@@ -68,7 +68,7 @@ def normal(key: Tensor, count: int) -> Tensor:
     Any keys, those that count from 0 among them: SplitMix64 leaves a zero what it is, so they are mixed first.
     """
     hashed = hashes(mix(key + GAMMA), -(-count // 2))
-    first, second = _logical_shift(hashed, 64 - BITS), _logical_shift(hashed << BITS, 64 - BITS)
+    first, second = bits(hashed), bits(hashed << BITS)
     radius = (first.float() + 0.5).mul_(2.0**-BITS).log_().mul_(-2).sqrt_()
     angle = second.float().mul_(2 * math.pi * 2.0**-BITS)
     return torch.cat((radius * angle.cos(), radius * angle.sin()), -1)[..., :count]

@@ -11,7 +11,7 @@ from pytorch_optimizer.optimizer.gradient_centralization import centralize_gradi
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from optim_core.counter import bits, normal
+from optim_core.counter import bits, hashes, normal
 from optim_core.engine import run_pack
 from optim_core.engine.loop import make_runner
 from optim_core.engine.seeding import CurriculumOrder, batch_order
@@ -133,7 +133,7 @@ def test_noise_has_the_variance_of_the_paper_and_differs_by_key_step_and_weight(
 
 def test_random_bits_are_uniform_and_normal_numbers_normal() -> None:
     key = torch.tensor(3, dtype=torch.int64)
-    counts = torch.bincount(bits(key, 100_000) >> 20, minlength=16)
+    counts = torch.bincount(bits(hashes(key, 100_000)) >> 20, minlength=16)
     assert float(((counts - 6250) ** 2 / 6250).sum()) < 45
     drawn = normal(key, 100_000).double()
     quantiles = torch.quantile(drawn, torch.tensor([0.025, 0.16, 0.5, 0.84, 0.975], dtype=torch.float64))

@@ -22,7 +22,7 @@ from sqlalchemy import (
     select,
     tuple_,
     update,
-)  # fmt: skip
+)
 from sqlalchemy.orm import Session
 
 from optim_core.spec.keys import canonical_json
@@ -292,15 +292,18 @@ class StudyRepository:
 @cache
 def _locked(*, of_unit: bool) -> Select[Study]:
     own = select(Unit.study_id).where(Unit.id == bindparam("id", type_=BigId)).scalar_subquery()
-    query = select(Study).where(Study.id == (own if of_unit else bindparam("id", type_=String)))
-    return query.with_for_update(key_share=True, of=Study).execution_options(populate_existing=True)
+    return _for_writing(select(Study).where(Study.id == (own if of_unit else bindparam("id", type_=String))))
 
 
 @cache
 def _first_free() -> Select[Study]:
     wanted = Study.id.in_(bindparam("ids", expanding=True))
-    query = select(Study).where(wanted).order_by(Study.turn_at, Study.id).limit(1)
-    return query.with_for_update(key_share=True, of=Study, skip_locked=True).execution_options(populate_existing=True)
+    return _for_writing(select(Study).where(wanted).order_by(Study.turn_at, Study.id).limit(1), skip_locked=True)
+
+
+def _for_writing(query: Select[Study], *, skip_locked: bool = False) -> Select[Study]:
+    locked = query.with_for_update(key_share=True, of=Study, skip_locked=skip_locked)
+    return locked.execution_options(populate_existing=True)
 
 
 @cache
